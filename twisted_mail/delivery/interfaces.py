@@ -1,0 +1,76 @@
+"""The door that the SMTP session knocks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..address import Address
+from ..interfaces import IAccount
+
+__all__ = ["Client", "Envelope", "Incoming", "Intake"]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end, for trace headers, logs and decisions.
+
+    `ip` without brackets; `helo` as given ("" before it); `protocol` is the "with" keyword of RFC 3848 (SMTP, ESMTP,
+    ESMTPS, ESMTPA, ESMTPSA, UTF8SMTPSA … of RFC 6531 section 4.3); `tls` is such as ``TLSv1.3 TLS_AES_256_GCM_SHA384`` or None; `account` is
+    who logged in, or None; `connection` is the log's id of the connection.
+    """
+
+    ip: str
+    helo: str
+    protocol: str
+    tls: str | None
+    account: IAccount | None
+    connection: str
+
+
+@dataclass(slots=True)
+class Envelope:
+    """RFC 5321 section 2.3.1: who sent it and to whom. `reverse_path` is None for ``<>``."""
+
+    reverse_path: Address | None
+    size: int | None = None
+    body: str = "7BIT"
+    smtputf8: bool = False
+    recipients: list[Address] = field(default_factory=list)
+
+
+class Incoming(Protocol):
+    """One message on its way in. After `commit` or `abort` it is done with; neither may be called twice."""
+
+    message_id: str
+    """The log's id of this message; the queue id in the 250."""
+
+    async def write(self, block: bytes) -> None:
+        """Take content as it came: CRLF line ends (bare CR and LF possible), dot-stuffing already removed.
+
+        Waits while too much is on its way to the disk; the caller stops reading meanwhile. Never raises for a
+        message that cannot be taken: `commit` says why, after the client has sent it all.
+        """
+
+    async def commit(self) -> None:
+        """Return when the message is durable and readable for every recipient. Raises MailError, and then nothing of it is left."""
+
+    def abort(self) -> None:
+        """Forget everything written (connection lost, RSET in the middle of BDAT)."""
+
+
+class Intake(Protocol):
+    """Accepts mail."""
+
+    async def check_sender(self, client: Client, envelope: Envelope) -> None:
+        """At MAIL: raises MailError 452 4.3.1 (no space), 552 5.3.4 (SIZE over the limit), 553 5.7.1 (may not send as)."""
+
+    async def route(self, client: Client, envelope: Envelope, recipient: Address) -> None:
+        """At RCPT: returns when `recipient` can be taken. MailError 550 5.1.1, 550 5.7.1, 451 4.3.0, 452 4.2.2 …"""
+
+    def begin(self, client: Client, envelope: Envelope) -> Incoming:
+        """At DATA or the first BDAT, with at least one recipient."""
+
+    def local_domains(self) -> Sequence[str]:
+        """The domains this site takes mail for (A-labels)."""

@@ -1,0 +1,172 @@
+"""The disk as one argument: every file operation of storage goes through a `Disk`.
+
+`OsDisk` is the real one and adds nothing but names. The faulty and the forgetful ones of
+`twisted_mail.testing.disk` wrap it: they fail the Nth operation, or lose what was not synced.
+Operations block; call them from a thread (`World.threads`), never from the reactor where they may wait.
+SQLite opens its files itself: databases are caches here, or hold what `PRAGMA synchronous=FULL` syncs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+__all__ = ["Disk", "OsDisk"]
+
+
+class Disk(Protocol):
+    """What storage needs of a disk. Every method raises `OSError` as the system call does."""
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int: ...
+    def open_nameless(self, directory: str) -> int:
+        """A writable file without a name (O_TMPFILE) on `directory`'s device."""
+    def close(self, fd: int) -> None: ...
+    def write(self, fd: int, data: bytes) -> None:
+        """Write all of `data`."""
+    def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
+        """One `writev`; the number of bytes written may be short."""
+    def pread(self, fd: int, size: int, offset: int) -> bytes: ...
+    def stat(self, path: str) -> os.stat_result: ...
+    def fstat(self, fd: int) -> os.stat_result: ...
+    def fchmod(self, fd: int, mode: int) -> None: ...
+    def statvfs(self, path: str) -> os.statvfs_result: ...
+    def fdatasync(self, fd: int) -> None: ...
+    def fsync(self, fd: int) -> None: ...
+    def sync_directory(self, path: str) -> None: ...
+    def syncfs(self, path: str) -> None:
+        """Everything of the file system that holds `path` is on the disk afterwards."""
+    def reserve(self, fd: int, size: int) -> None:
+        """Keep `size` bytes free for this file without changing its size (fallocate, KEEP_SIZE)."""
+    def truncate(self, path: str, size: int) -> None: ...
+    def link(self, source: str, target: str) -> None: ...
+    def link_fd(self, fd: int, target: str) -> None:
+        """Give an open file a (further) name."""
+    def rename(self, source: str, target: str) -> None: ...
+    def unlink(self, path: str) -> None: ...
+    def mkdir(self, path: str, mode: int = 0o700) -> None: ...
+    def rmdir(self, path: str) -> None: ...
+    def names(self, directory: str) -> list[str]: ...
+    def exists(self, path: str) -> bool: ...
+    def flock(self, fd: int, operation: int) -> None:
+        """`fcntl.flock`; with LOCK_NB raises BlockingIOError."""
+
+
+class OsDisk:
+    """The real disk (Linux)."""
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+
+    def open_nameless(self, directory: str) -> int:
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def write(self, fd: int, data: bytes) -> None:
+        written = os.write(fd, data)
+        if written != len(data):
+            view = memoryview(data)
+            while written < len(data):
+                written += os.write(fd, view[written:])
+
+    def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
+        return os.writev(fd, buffers)
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        return os.pread(fd, size, offset)
+
+    def stat(self, path: str) -> os.stat_result:
+        return os.stat(path)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        return os.fstat(fd)
+
+    def fchmod(self, fd: int, mode: int) -> None:
+        os.fchmod(fd, mode)
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        return os.statvfs(path)
+
+    def fdatasync(self, fd: int) -> None:
+        os.fdatasync(fd)
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def syncfs(self, path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(fd) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(fd)
+
+    def reserve(self, fd: int, size: int) -> None:
+        if _libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def truncate(self, path: str, size: int) -> None:
+        os.truncate(path, size)
+
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
+
+    def link_fd(self, fd: int, target: str) -> None:
+        # linkat(2): AT_SYMLINK_FOLLOW on the magic link. Python passes that flag only when a directory
+        # descriptor is given; both paths being absolute, the kernel ignores it.
+        os.link(f"/proc/self/fd/{fd}", target, src_dir_fd=fd, follow_symlinks=True)
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def mkdir(self, path: str, mode: int = 0o700) -> None:
+        os.mkdir(path, mode)
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)
+
+    def names(self, directory: str) -> list[str]:
+        return os.listdir(directory)
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def flock(self, fd: int, operation: int) -> None:
+        fcntl.flock(fd, operation)
+
+
+_FALLOC_FL_KEEP_SIZE = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def make_directories(disk: Disk, path: str, mode: int = 0o700) -> None:
+    """Make `path` and what is missing above it; each new name is synced in its parent."""
+    for part in reversed(list(_missing(disk, path))):
+        try:
+            disk.mkdir(part, mode)
+        except FileExistsError:
+            continue
+        disk.sync_directory(os.path.dirname(part) or ".")
+
+
+def _missing(disk: Disk, path: str) -> Iterator[str]:
+    while path and not disk.exists(path):
+        yield path
+        path = os.path.dirname(path)

@@ -1,0 +1,1 @@
+"""The commit and the mailboxes: journal, Maildir++, index. Knows no protocol."""

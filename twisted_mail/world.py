@@ -1,0 +1,110 @@
+"""The outside as one argument: clock, network, threads, disk, randomness.
+
+The real one is made in `tap`, `mail.tac` and `cli`; the simulated one in `twisted_mail.testing`. Nothing else
+imports the reactor, asks the time, draws a random number or opens a file behind its back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from .disk import Disk, OsDisk
+
+__all__ = ["Lane", "Threads", "World", "real_world"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Lane(Protocol):
+    """One thread of its own: what is given to it runs in order, off the reactor thread."""
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run `work`, which must not raise, after everything submitted before. Callable from any thread."""
+
+    def stop(self) -> None:
+        """Run what was submitted, then end. Blocks until it has; nothing may be submitted afterwards."""
+
+
+class Threads(Protocol):
+    """Where blocking work goes."""
+
+    def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Run `work` in a pool thread; fires on the reactor thread."""
+
+    def lane(self, name: str) -> Lane:
+        """A new thread of its own."""
+
+    def back(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """From any thread: run `work` on the reactor thread soon."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside the program.
+
+    `reactor` provides IReactorTime, IReactorTCP, IReactorCore as its user needs; `entropy(n)` gives n
+    unpredictable bytes; `hostname` is what files and headers call this machine.
+    """
+
+    reactor: Any
+    threads: Threads
+    disk: Disk
+    entropy: Callable[[int], bytes] = field(default=os.urandom)
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+        return float(self.reactor.seconds())
+
+
+class _RealLane:
+    def __init__(self, name: str) -> None:
+        import queue
+
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        self._work.put(work)
+
+    def stop(self) -> None:
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+class _RealThreads:
+    def __init__(self, reactor: Any, size: int) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(minthreads=0, maxthreads=size, name="mail")
+        self._started = False
+
+    def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        if not self._started:
+            self._started = True
+            self._pool.start()
+            self._reactor.addSystemEventTrigger("after", "shutdown", self._pool.stop)
+        return deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs)
+
+    def lane(self, name: str) -> Lane:
+        return _RealLane(name)
+
+    def back(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        self._reactor.callFromThread(work, *args, **kwargs)
+
+
+def real_world(reactor: Any, *, threads: int = 16) -> World:
+    """The world as it is, with a pool of at most `threads` threads."""
+    return World(reactor=reactor, threads=_RealThreads(reactor, threads), disk=OsDisk())
