@@ -1,0 +1,1 @@
+"""What a message says: pure functions over bytes. Stored content has LF line ends."""

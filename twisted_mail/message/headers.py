@@ -1,0 +1,48 @@
+"""Header blocks as bytes with LF line ends: find, count and leave out fields. Never raises for any bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+__all__ = ["fields", "header_end", "is_8bit", "names", "without"]
+
+# RFC 5322 section 3.6.8: ftext; section 4.5: obsolete space before the colon
+_FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
+
+
+def header_end(content: bytes) -> int:
+    """Where the header block ends: the offset just before the empty line, or -1 when there is none yet.
+
+    A message that begins with the empty line has an empty header block.
+    """
+    if content.startswith(b"\n"):
+        return 0
+    at = content.find(b"\n\n")
+    return at + 1 if at >= 0 else -1
+
+
+def fields(block: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(lower-case name, start, end) of each field, folded lines included; what is no field belongs to the one before."""
+    name, start = b"", 0
+    for match in _FIELD.finditer(block):
+        if name or match.start() > start:
+            yield name, start, match.start()
+        name, start = match[1].lower(), match.start()
+    if start < len(block):
+        yield name, start, len(block)
+
+
+def names(block: bytes) -> list[bytes]:
+    """The lower-case names of all fields, in order."""
+    return [match[1].lower() for match in _FIELD.finditer(block)]
+
+
+def without(block: bytes, unwanted: Collection[bytes]) -> bytes:
+    """The block less every field whose lower-case name is in `unwanted`."""
+    return b"".join(block[start:end] for name, start, end in fields(block) if name not in unwanted)
+
+
+def is_8bit(block: bytes) -> bool:
+    """Whether the block holds anything over 0x7F (RFC 6532)."""
+    return not block.isascii()

@@ -1,0 +1,50 @@
+"""Line ends on the way in: whatever arrives is kept with LF alone.
+
+CRLF is a line end. A bare LF is taken for one as well, a bare CR becomes a space (what Postfix does with its
+``smtpd_forbid_bare_newline = normalize`` and ``cleanup_replace_stray_cr_lf``), so nothing a peer sends can be read
+as a line end by one server and as text by another. `LineNormalizer.bare` says that it happened: a site may refuse.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LineNormalizer"]
+
+
+class LineNormalizer:
+    """Turn a stream of blocks, cut anywhere, into the same text with LF line ends."""
+
+    __slots__ = ("_ends_line", "_held", "bare")
+
+    def __init__(self) -> None:
+        self.bare = False
+        self._held = False
+        self._ends_line = True
+
+    def feed(self, block: bytes) -> bytes:
+        """The normalised form of `block`; a CR at its end is held until the next one."""
+        if self._held:
+            block = b"\r" + block
+        self._held = block.endswith(b"\r")
+        if self._held:
+            block = block[:-1]
+        if not block:
+            return b""
+        out = block.replace(b"\r\n", b"\n")
+        if out.count(b"\n") != len(block) - len(out):
+            self.bare = True
+        if b"\r" in out:
+            self.bare = True
+            out = out.replace(b"\r", b" ")
+        self._ends_line = out.endswith(b"\n")
+        return out
+
+    def finish(self) -> bytes:
+        """What is still held, and the last line's end when it has none (BDAT need not send one)."""
+        out = b""
+        if self._held:
+            self.bare = True
+            self._ends_line = False
+            out = b" "
+        if not self._ends_line:
+            out += b"\n"
+        return out

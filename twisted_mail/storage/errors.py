@@ -1,0 +1,42 @@
+"""What storage refuses, as replies; and how a system error becomes one."""
+
+from __future__ import annotations
+
+import errno
+
+from ..status import MailError
+
+__all__ = ["mailbox_broken", "mailbox_in_use", "message_gone", "no_space", "refusal"]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def no_space(cause: object = None) -> MailError:
+    """RFC 5321 section 4.2.3, RFC 3463 section 3.4: 452 4.3.1."""
+    return MailError(452, "4.3.1", "Insufficient system storage, try again later", cause)
+
+
+def mailbox_broken(cause: object = None) -> MailError:
+    """The mailbox cannot be used just now."""
+    return MailError(451, "4.3.0", "Mailbox temporarily unavailable", cause)
+
+
+def mailbox_in_use() -> MailError:
+    """RFC 2449 section 8.1.2."""
+    return MailError(
+        450, "4.2.1", "Another session holds the mailbox, try again later", pop3="IN-USE"
+    )
+
+
+def message_gone() -> MailError:
+    """Another program took the message away since the mailbox was opened."""
+    return MailError(550, "5.7.0", "That message is no longer there", pop3="SYS/PERM")
+
+
+def refusal(error: BaseException) -> MailError:
+    """A `MailError` as it is; a full disk as 452 4.3.1; anything else as 451 4.3.0."""
+    if isinstance(error, MailError):
+        return error
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return no_space(error)
+    return MailError(451, "4.3.0", "Local error in processing, try again later", error)

@@ -1,0 +1,194 @@
+"""Maildir++ on the disk: folders, file names, and the small synced file that keeps a folder's numbers.
+
+A message's file is never changed. Its name is ``<base>,S=<size>,W=<wire size>[,A=<ascii size>],T=<validity>.<uid>``, in
+``cur`` followed by ``:2,<flags>``:
+
+- the *base* is what stands before the first ``,`` or ``:``; it never changes and is unique for ever;
+- ``S`` is the file's size, ``W`` the size with CRLF line ends (both as Courier and Dovecot write them), ``A`` the size of
+  the downgraded form of a message whose header is not ASCII (RFC 6858);
+- ``T`` is ours: the folder's UIDVALIDITY and the UID, so that an index can be made anew with the same UIDs.
+
+`FolderState` is the file ``twisted-mail.state`` in each folder: UIDVALIDITY, the folder's id, and the ceiling under
+which UIDs may have been given. It is replaced whole and synced before a UID above the old ceiling is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass, replace
+
+from ..disk import Disk, make_directories
+
+__all__ = [
+    "STATE_FILE",
+    "FileName",
+    "FolderState",
+    "base_of",
+    "find",
+    "folders",
+    "is_maildir",
+    "listing",
+    "make_folder",
+    "read_state",
+    "write_state",
+]
+
+STATE_FILE = "twisted-mail.state"
+STATE_VERSION = 1
+RESERVE = 10_000
+"""How many UIDs are reserved ahead by one sync."""
+MAX_UID = (1 << 32) - 1
+SUBDIRECTORIES = ("new", "cur")
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """What a file's name tells. Fields that are not there, or are no numbers, are None."""
+
+    base: str
+    size: int | None = None
+    wire: int | None = None
+    ascii: int | None = None
+    validity: int | None = None
+    uid: int | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> FileName:
+        """Never raises."""
+        plain = name.partition(":")[0]
+        base, *rest = plain.split(",")
+        values: dict[str, str] = {}
+        for part in rest:
+            key, equals, value = part.partition("=")
+            if equals:
+                values.setdefault(key, value)
+        validity, _, uid = values.get("T", "").partition(".")
+        return cls(
+            base,
+            _number(values.get("S", "")),
+            _number(values.get("W", "")),
+            _number(values.get("A", "")),
+            _number(validity),
+            _number(uid),
+        )
+
+    def __str__(self) -> str:
+        ascii_size = f",A={self.ascii}" if self.ascii is not None else ""
+        return f"{self.base},S={self.size},W={self.wire}{ascii_size},T={self.validity}.{self.uid}"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """The numbers of a folder that must never go back. `uid_ceiling`: every UID ever given is below it."""
+
+    folder: str
+    validity: int
+    uid_ceiling: int
+
+    def raised(self, above: int) -> FolderState:
+        """With room for the UID `above` and `RESERVE` more."""
+        return replace(self, uid_ceiling=min(above + 1 + RESERVE, MAX_UID))
+
+
+def base_of(name: str) -> str:
+    """What stands before the first ``,`` or ``:``."""
+    return name.partition(":")[0].partition(",")[0]
+
+
+def is_maildir(disk: Disk, path: str) -> bool:
+    """Whether `path` is a folder that can take mail."""
+    try:
+        return stat.S_ISDIR(disk.stat(os.path.join(path, "new")).st_mode)
+    except OSError:
+        return False
+
+
+def make_folder(disk: Disk, path: str, *, folder: str, validity: int) -> FolderState:
+    """Make a folder with all that belongs to it, each name synced. What is there already is kept."""
+    for part in ("", "tmp", "new", "cur"):
+        make_directories(disk, os.path.join(path, part) if part else path)
+    state = read_state(disk, path)
+    if state is None:
+        state = FolderState(folder, validity, 1 + RESERVE)
+        write_state(disk, path, state)
+    return state
+
+
+def read_state(disk: Disk, path: str) -> FolderState | None:
+    """The folder's state; None when there is none or it cannot be understood."""
+    try:
+        fd = disk.open(os.path.join(path, STATE_FILE), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        text = disk.pread(fd, 4096, 0)
+    finally:
+        disk.close(fd)
+    try:
+        values = json.loads(text)
+        return FolderState(
+            str(values["folder"]), int(values["uidvalidity"]), int(values["uid_ceiling"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def write_state(disk: Disk, path: str, state: FolderState) -> None:
+    """Replace the state file; it is on the disk when this returns."""
+    target = os.path.join(path, STATE_FILE)
+    scratch = f"{target}.new"
+    values = {
+        "version": STATE_VERSION,
+        "folder": state.folder,
+        "uidvalidity": state.validity,
+        "uid_ceiling": state.uid_ceiling,
+    }
+    fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        disk.write(fd, json.dumps(values).encode() + b"\n")
+        disk.fdatasync(fd)
+    finally:
+        disk.close(fd)
+    disk.rename(scratch, target)
+    disk.sync_directory(path)
+
+
+def folders(disk: Disk, maildir: str) -> list[str]:
+    """The paths of all folders of a Maildir++, the inbox first."""
+    found = [maildir]
+    for name in sorted(disk.names(maildir)):
+        if name.startswith(".") and name not in (".", ".."):
+            path = os.path.join(maildir, name)
+            if is_maildir(disk, path):
+                found.append(path)
+    return found
+
+
+def listing(disk: Disk, folder: str) -> dict[str, tuple[str, str]]:
+    """base → (``"new"`` or ``"cur"``, name) of every message in one folder.
+
+    `new` is read again after `cur`: a file that another program moves while we read is seen all the same.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for sub in ("new", "cur", "new"):
+        for name in disk.names(os.path.join(folder, sub)):
+            if not name.startswith("."):
+                base = base_of(name)
+                if sub == "cur" or base not in found:
+                    found[base] = (sub, name)
+    return found
+
+
+def find(disk: Disk, maildir: str, base: str) -> str | None:
+    """The path of the message with this base name, in whichever folder it lies now."""
+    for folder in folders(disk, maildir):
+        place = listing(disk, folder).get(base)
+        if place is not None:
+            return os.path.join(folder, *place)
+    return None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
