@@ -9,8 +9,10 @@ SQLite opens its files itself: databases are caches here, or hold what `PRAGMA s
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -29,6 +31,12 @@ class Disk(Protocol):
     def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
         """One `writev`; the number of bytes written may be short."""
     def pread(self, fd: int, size: int, offset: int) -> bytes: ...
+    def read_cached(self, fd: int, size: int, offset: int) -> bytes | None:
+        """What `pread` gives if it need not wait for the device, else None. For the reactor thread."""
+    def clock_ns(self) -> int:
+        """The clock that stamps modification times, nanoseconds; it ticks coarsely (some ms)."""
+    def writable(self, path: str) -> bool:
+        """Whether names may be made in the directory `path` by us."""
     def stat(self, path: str) -> os.stat_result: ...
     def fstat(self, fd: int) -> os.stat_result: ...
     def fchmod(self, fd: int, mode: int) -> None: ...
@@ -78,6 +86,21 @@ class OsDisk:
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         return os.pread(fd, size, offset)
+
+    def read_cached(self, fd: int, size: int, offset: int) -> bytes | None:
+        buffer = bytearray(size)
+        try:
+            return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)])
+        except OSError as error:
+            if error.errno in _WOULD_WAIT:
+                return None
+            raise
+
+    def clock_ns(self) -> int:
+        return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+
+    def writable(self, path: str) -> bool:
+        return os.access(path, os.W_OK | os.X_OK)
 
     def stat(self, path: str) -> os.stat_result:
         return os.stat(path)
@@ -152,6 +175,9 @@ class OsDisk:
 
 
 _FALLOC_FL_KEEP_SIZE = 1
+_CLOCK_REALTIME_COARSE = 5
+# preadv2(2): not in the page cache, or a file system that cannot tell
+_WOULD_WAIT = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL})
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 

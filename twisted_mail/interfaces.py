@@ -9,8 +9,7 @@ what the client shall read; anything else is answered as a temporary failure and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from zope.interface import Attribute, Interface
 
@@ -19,8 +18,7 @@ from .address import Address
 __all__ = ["Content", "IAccount", "ILocalDelivery", "IMailbox", "MessageInfo"]
 
 
-@dataclass(frozen=True, slots=True)
-class MessageInfo:
+class MessageInfo(NamedTuple):
     """One message of a frozen mailbox.
 
     `uidl`: 1–70 bytes of 0x21–0x7E, never used again for another message (RFC 1939 section 7).

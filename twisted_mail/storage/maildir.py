@@ -111,7 +111,8 @@ def make_folder(disk: Disk, path: str, *, folder: str, validity: int) -> FolderS
         make_directories(disk, os.path.join(path, part) if part else path)
     state = read_state(disk, path)
     if state is None:
-        state = FolderState(folder, validity, 1 + RESERVE)
+        # Nothing is reserved yet: the first UID taken raises the ceiling.
+        state = FolderState(folder, validity, 1)
         write_state(disk, path, state)
     return state
 

@@ -1,0 +1,453 @@
+"""One account's mail on the disk: ``Maildir/`` (Maildir++), ``index.sqlite3``, ``lock``, ``inbox.lock``.
+
+Everything that changes the account runs in `AccountStore.locked`: a mutex between threads, then a `flock` between
+processes, then the index. UIDs are taken there, so they become visible in order. Other programs know nothing of
+the lock and may move or delete files at any moment; `refresh` finds out what they did.
+
+The methods block; they run on the journal's lane or in pool threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from ..disk import Disk, make_directories
+from ..message.downgrade import downgrade_header, needs_downgrade
+from ..message.headers import header_end
+from ..message.wire import wire_size
+from . import maildir
+from .errors import mailbox_broken, mailbox_in_use
+from .index import FolderRow, Index, Row, set_aside
+from .maildir import MAX_UID, FileName, FolderState
+
+__all__ = ["AccountStore", "Filling", "Source"]
+
+_log = Logger()
+SETTLED_NS = 2_000_000_000
+"""A directory that changed this long ago will show the next change in its modification time."""
+
+
+class Source(Protocol):
+    """A message's bytes, ready to get one more name."""
+
+    size: int
+    wire: int
+    ascii: int | None
+
+    def link(self, target: str) -> None:
+        """Give it the name `target`. Raises OSError; FileExistsError when the name is taken."""
+
+
+@dataclass(slots=True)
+class Filling:
+    """One place to be filled: this source, under this base name, in the folder with this id."""
+
+    folder: str
+    base: str
+    source: Source
+
+
+class _Place:
+    """A folder while it is being filled."""
+
+    __slots__ = ("new", "path", "row", "state", "uidnext")
+
+    def __init__(self, path: str, state: FolderState, row: FolderRow) -> None:
+        self.path = path
+        self.state = state
+        self.row = row
+        self.uidnext = row.uidnext
+        self.new: list[Row] = []
+
+
+class AccountStore:
+    """The mail of one account. `home` is its directory; `generation` counts the site's unclean stops."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        home: str,
+        *,
+        generation: int,
+        now: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._disk = disk
+        self._generation = generation
+        self._now = now
+        self._entropy = entropy
+        self._mutex = threading.RLock()
+        self._lock = -1
+        self._index: Index | None = None
+        self._states: dict[str, tuple[str, FolderState]] = {}
+        self.home = home
+        self.maildir = os.path.join(home, "Maildir")
+        self._index_path = os.path.join(home, "index.sqlite3")
+        self.inbox = ""
+        """The inbox's folder id; known after `prepare`."""
+
+    # -- opening and closing
+
+    def prepare(self) -> None:
+        """Make sure that the inbox is there and can take mail. Raises MailError 451, or OSError."""
+        with self._mutex:
+            if self.inbox:
+                if not self._disk.writable(os.path.join(self.maildir, "new")):
+                    self._states.clear()
+                    self.inbox = ""
+                    raise mailbox_broken(f"{self.maildir}: not there, or not writable")
+                return
+            if self._disk.exists(self._index_path) and not maildir.is_maildir(
+                self._disk, self.maildir
+            ):
+                # An index without its Maildir: taken away, or its file system is not mounted.
+                raise mailbox_broken(f"{self.maildir}: not there")
+            make_directories(self._disk, self.home)
+            with self._flocked():
+                state = maildir.make_folder(
+                    self._disk,
+                    self.maildir,
+                    folder=self._entropy(8).hex(),
+                    validity=max(1, int(self._now())) & MAX_UID,
+                )
+            if not self._disk.writable(os.path.join(self.maildir, "new")):
+                raise mailbox_broken(f"{self.maildir}: not writable")
+            self._states[state.folder] = (self.maildir, state)
+            self.inbox = state.folder
+
+    def release(self) -> None:
+        """Close files; they are opened again when needed."""
+        with self._mutex:
+            if self._index is not None:
+                index, self._index = self._index, None
+                index.close()
+            if self._lock >= 0:
+                fd, self._lock = self._lock, -1
+                self._disk.close(fd)
+
+    def hold_inbox(self) -> int:
+        """Take the lock of the one session that may write the inbox; close the descriptor to give it up.
+
+        Raises MailError with ``pop3="IN-USE"``.
+        """
+        fd = self._disk.open(os.path.join(self.home, "inbox.lock"), os.O_RDWR | os.O_CREAT)
+        try:
+            self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._disk.close(fd)
+            raise mailbox_in_use() from None
+        except BaseException:
+            self._disk.close(fd)
+            raise
+        return fd
+
+    # -- filling and removing
+
+    def fill(self, fillings: Sequence[Filling]) -> list[tuple[Filling, Exception]]:
+        """Fill places: take a UID, link, insert; one transaction. Returns those that could not be, with the reason.
+
+        A place is filled when its file is linked: that is what a reader finds, with or without its row.
+        """
+        failed: list[tuple[Filling, Exception]] = []
+        linked = 0
+        self.prepare()
+        try:
+            with self.locked() as index:
+                places: dict[str, _Place] = {}
+                for filling in fillings:
+                    try:
+                        place = places.get(filling.folder)
+                        if place is None:
+                            place = places[filling.folder] = _Place(
+                                *self._folder(index, filling.folder)
+                            )
+                        self._link(place, filling)
+                    except OSError as error:
+                        failed.append((filling, error))
+                    linked += 1
+                for place in places.values():
+                    index.insert(place.row.key, place.new)
+                    index.set_uidnext(place.row.key, place.uidnext)
+        except sqlite3.Error as error:
+            _log.error("index {path}: {error}", path=self._index_path, error=str(error))
+            failed += [(filling, error) for filling in fillings[linked:]]
+        return failed
+
+    def _link(self, place: _Place, filling: Filling) -> None:
+        uid = place.uidnext
+        if uid >= place.state.uid_ceiling:
+            place.state = self._raise(place.path, place.state, uid)
+        source = filling.source
+        size, wire, ascii_size = source.size, source.wire, source.ascii
+        name = str(
+            FileName(filling.base, size, wire, ascii_size, place.state.validity, uid)
+        )
+        source.link(f"{place.path}/new/{name}")
+        place.uidnext = uid + 1
+        place.new.append(Row(uid, filling.base, "new", name, size, wire, ascii_size))
+
+    def remove(self, folder: str, bases: Sequence[str]) -> None:
+        """Unlink messages and forget their rows. What is gone already is no error."""
+        self.prepare()
+        with self.locked() as index:
+            row = index.folder(folder)
+            for base in bases:
+                known = index.by_base(base)
+                if known is None or not self._unlink(
+                    os.path.join(self._path(folder), known.sub, known.name)
+                ):
+                    found = maildir.find(self._disk, self.maildir, base)
+                    if found is not None:
+                        self._unlink(found)
+            if row is not None:
+                index.delete(row.key, bases)
+
+    def find(self, base: str) -> tuple[str | None, bool]:
+        """The path of a message's file in any folder, or None; and whether the index has a row for it."""
+        with self.locked() as index:
+            row = index.by_base(base)
+        if row is not None:
+            path = os.path.join(self.maildir, row.sub, row.name)
+            if self._disk.exists(path):
+                return path, True
+        return maildir.find(self._disk, self.maildir, base), row is not None
+
+    # -- reading
+
+    def refresh(self) -> tuple[list[Row], list[str]]:
+        """The inbox's messages as the Maildir has them now, and the bases that another program took away.
+
+        The rows of what was taken away stay until `remove` is called for them: their removal has to be
+        in the journal first, or a replay would bring them back.
+        """
+        self.prepare()
+        with self.locked() as index:
+            path, _, folder = self._folder(index, self.inbox)
+            before = self._marks(path)
+            rows = index.rows(folder.key)
+        if before == (folder.new_mark, folder.cur_mark):
+            return rows, []
+        found = maildir.listing(self._disk, path)
+        if not _agree(found, rows):
+            with self.locked() as index:
+                path, state, folder = self._folder(index, self.inbox)
+                before = self._marks(path)
+                found = maildir.listing(self._disk, path)
+                rows = index.rows(folder.key)
+                if not _agree(found, rows):
+                    self._adopt(index, path, state, folder, found, rows)
+                    rows = index.rows(folder.key)
+        gone = [row.base for row in rows if row.base not in found]
+        if not gone and max(before) + SETTLED_NS < self._disk.clock_ns():
+            with self.locked() as index:
+                index.set_marks(folder.key, *before)
+        if gone:
+            rows = [row for row in rows if row.base in found]
+        return rows, gone
+
+    @contextmanager
+    def locked(self) -> Iterator[Index]:
+        """The account's lock held and its index in a transaction, which is committed at the end."""
+        with self._mutex, self._flocked():
+            index = self._opened()
+            try:
+                index.begin()
+                yield index
+                index.commit()
+            except sqlite3.Error as error:
+                index.close()
+                self._index = None
+                if not isinstance(error, sqlite3.OperationalError):
+                    # Damaged. An index is a cache: the files are there, and they make a new one.
+                    self._set_aside(error)
+                raise
+            except BaseException:
+                index.rollback()
+                raise
+
+    @contextmanager
+    def _flocked(self) -> Iterator[None]:
+        if self._lock < 0:
+            self._lock = self._disk.open(os.path.join(self.home, "lock"), os.O_RDWR | os.O_CREAT)
+        self._disk.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            self._disk.flock(self._lock, fcntl.LOCK_UN)
+
+    # -- inside
+
+    def _opened(self) -> Index:
+        if self._index is not None:
+            if self._index.current:
+                return self._index
+            self._index.close()
+            self._index = None
+        try:
+            self._index = Index(self._disk, self._index_path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            self._set_aside(error)
+            self._index = Index(self._disk, self._index_path)
+        return self._index
+
+    def _set_aside(self, error: Exception) -> None:
+        _log.error("index {path} set aside: {error}", path=self._index_path, error=str(error))
+        set_aside(self._disk, self._index_path)
+
+    def _path(self, folder: str) -> str:
+        known = self._states.get(folder)
+        return known[0] if known is not None else self.maildir
+
+    def _folder(self, index: Index, folder: str) -> tuple[str, FolderState, FolderRow]:
+        """Where a folder is, its numbers, its row; a folder that is no more is answered with the inbox."""
+        known = self._states.get(folder) or self._states[self.inbox]
+        path, state = known
+        row = index.folder(state.folder)
+        if (
+            row is not None
+            and row.validity == state.validity
+            and row.generation == self._generation
+        ):
+            return path, state, row
+        # A new or lost index, or one that an unclean stop may have taken back: what is on the disk decides,
+        # and UIDs go on above all that were ever given.
+        state = self._raise(path, state, (maildir.read_state(self._disk, path) or state).uid_ceiling)
+        start = state.uid_ceiling - maildir.RESERVE - 1
+        return path, state, index.put_folder(state.folder, state.validity, start, self._generation)
+
+    def _raise(self, path: str, state: FolderState, uid: int) -> FolderState:
+        """The folder's numbers with room for `uid`; another process may have made that room already."""
+        fresh = maildir.read_state(self._disk, path) or state
+        if uid >= fresh.uid_ceiling:
+            fresh = fresh.raised(uid)
+            maildir.write_state(self._disk, path, fresh)
+        self._states[fresh.folder] = (path, fresh)
+        return fresh
+
+    def _marks(self, path: str) -> tuple[int, int]:
+        return (
+            self._disk.stat(os.path.join(path, "new")).st_mtime_ns,
+            self._disk.stat(os.path.join(path, "cur")).st_mtime_ns,
+        )
+
+    def _adopt(
+        self,
+        index: Index,
+        path: str,
+        state: FolderState,
+        folder: FolderRow,
+        found: dict[str, tuple[str, str]],
+        rows: list[Row],
+    ) -> None:
+        """Take in what another program (or a lost index) left: new files get rows, moved ones their new name."""
+        known = {row.base: row for row in rows}
+        taken = {row.uid for row in rows}
+        moved = [
+            (sub, name, base)
+            for base, (sub, name) in found.items()
+            if base in known and (known[base].sub, known[base].name) != (sub, name)
+        ]
+        index.moved(folder.key, moved)
+        new: list[Row] = []
+        strangers: list[tuple[str, str, str]] = []
+        for base, (sub, name) in found.items():
+            if base in known:
+                continue
+            parsed = FileName.parse(name)
+            # Our own field is believed when the validity is this folder's, the UID below the ceiling and free.
+            if (
+                parsed.uid is not None
+                and parsed.validity == state.validity
+                and 0 < parsed.uid < state.uid_ceiling
+                and parsed.uid not in taken
+            ):
+                row = self._measure(path, sub, name, parsed, parsed.uid)
+                if row is not None:
+                    taken.add(parsed.uid)
+                    new.append(row)
+            else:
+                strangers.append((base, sub, name))
+        uidnext = max(folder.uidnext, max(taken, default=0) + 1)
+        # Strangers come in the order in which Maildir names count: by their time of arrival.
+        for base, sub, name in sorted(strangers, key=_arrival):
+            if uidnext >= state.uid_ceiling:
+                state = self._raise(path, state, uidnext)
+            row = self._measure(path, sub, name, FileName(base), uidnext)
+            if row is not None:
+                new.append(self._named(path, row, state.validity))
+                uidnext += 1
+        index.insert(folder.key, new)
+        if uidnext != folder.uidnext:
+            index.set_uidnext(folder.key, uidnext)
+
+    def _measure(self, path: str, sub: str, name: str, parsed: FileName, uid: int) -> Row | None:
+        """The row of a file; sizes from its name when they agree with the file, else by reading it."""
+        full = os.path.join(path, sub, name)
+        try:
+            size = self._disk.stat(full).st_size
+            if parsed.size == size and parsed.wire is not None:
+                return Row(uid, parsed.base, sub, name, size, parsed.wire, parsed.ascii)
+            content = self._read(full, size)
+        except OSError as error:
+            # Gone again, or not readable by us: it gets its row when it can be read.
+            _log.warn("{path} is left out: {error}", path=full, error=str(error))
+            return None
+        wire = wire_size(content)
+        return Row(uid, parsed.base, sub, name, size, wire, ascii_size(content, wire))
+
+    def _named(self, path: str, row: Row, validity: int) -> Row:
+        """A stranger's file under a name that keeps its UID, so that an index made anew gives it again."""
+        _, colon, info = row.name.partition(":")
+        name = f"{FileName(row.base, row.size, row.wire, row.ascii, validity, row.uid)}{colon}{info}"
+        folder = os.path.join(path, row.sub)
+        try:
+            self._disk.rename(os.path.join(folder, row.name), os.path.join(folder, name))
+        except OSError as error:
+            # Moved by its owner at this moment, or the name is too long: it is known by its row alone.
+            _log.debug("{name} keeps its name: {error}", name=row.name, error=str(error))
+            return row
+        return row._replace(name=name)
+
+    def _read(self, path: str, size: int) -> bytes:
+        fd = self._disk.open(path, os.O_RDONLY)
+        try:
+            return self._disk.pread(fd, size, 0)
+        finally:
+            self._disk.close(fd)
+
+    def _unlink(self, path: str) -> bool:
+        try:
+            self._disk.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def ascii_size(content: bytes, wire: int) -> int | None:
+    """The wire size of the downgraded form (RFC 6858), or None for a message whose header is ASCII."""
+    plain = content.replace(b"\r\n", b"\n") if b"\r\n" in content[:65536] else content
+    end = header_end(plain)
+    header = plain[:end] if end >= 0 else plain
+    if not needs_downgrade(header):
+        return None
+    return wire - wire_size(header) + wire_size(downgrade_header(header))
+
+
+def _agree(found: dict[str, tuple[str, str]], rows: list[Row]) -> bool:
+    return len(found) == len(rows) and all(found.get(row.base) == (row.sub, row.name) for row in rows)
+
+
+def _arrival(stranger: tuple[str, str, str]) -> tuple[int, str]:
+    head = stranger[0].partition(".")[0]
+    return (int(head) if head.isascii() and head.isdigit() and len(head) < 16 else 0, stranger[0])

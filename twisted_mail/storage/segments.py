@@ -1,0 +1,128 @@
+"""Journal segments on the disk: ``journal/<number>.log``.
+
+The segment with the lowest number that is not sealed is the one that is appended to. A sealed one has lost its write
+permission (mode 0400), which every process sees with one `fstat` of the descriptor it holds. The next segment is
+made and synced, name and all, before the one in use is sealed; so there is always one to go on with.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..disk import Disk
+from . import record
+
+__all__ = ["SEGMENT_SIZE", "Segment", "create", "is_sealed", "load", "numbers", "open_current", "path_of", "seal"]
+
+SEGMENT_SIZE = 64 * 1024 * 1024
+"""A checkpoint is due when a segment has grown to this. It bounds what a start has to replay."""
+VERSION = 1
+_CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+@dataclass(slots=True)
+class Segment:
+    """A segment open for appending."""
+
+    number: int
+    fd: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A segment read back. `boot` is the boot id under which it was written; None when its head is unreadable."""
+
+    number: int
+    boot: str | None
+    records: list[record.Record]
+
+
+def path_of(directory: str, number: int) -> str:
+    return os.path.join(directory, f"{number}.log")
+
+
+def numbers(disk: Disk, directory: str) -> list[int]:
+    """The numbers of the segments that are there, in order."""
+    return sorted(
+        int(name[:-4])
+        for name in disk.names(directory)
+        if name.endswith(".log") and name[:-4].isdigit()
+    )
+
+
+def create(disk: Disk, directory: str, number: int, *, boot: str, epoch: int, size: int) -> None:
+    """Make an empty segment; it is on the disk, with its name, when this returns. Raises OSError."""
+    target = path_of(directory, number)
+    scratch = f"{target}.new"
+    fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        space = disk.statvfs(directory)
+        try:
+            # On a small disk a quarter of what is free is enough to go on with.
+            disk.reserve(fd, min(size, space.f_bavail * space.f_frsize // 4))
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
+        head = {"version": VERSION, "number": number, "boot": boot, "epoch": epoch}
+        disk.write(
+            fd,
+            b"".join(
+                record.encode(record.Kind.SEGMENT, head, epoch=epoch, writer=0, sequence=number)
+            ),
+        )
+        disk.fdatasync(fd)
+    finally:
+        disk.close(fd)
+    disk.rename(scratch, target)
+    disk.sync_directory(directory)
+
+
+def open_current(disk: Disk, directory: str) -> Segment | None:
+    """The segment to append to, or None when all are sealed (or there is none)."""
+    for number in numbers(disk, directory):
+        try:
+            fd = disk.open(path_of(directory, number), os.O_RDWR | os.O_APPEND)
+        except (FileNotFoundError, PermissionError):
+            continue
+        head = None if is_sealed(disk, fd) else record.first(disk.pread(fd, 4096, 0))
+        if head is not None:
+            return Segment(number, fd, head[0])
+        disk.close(fd)
+    return None
+
+
+def is_sealed(disk: Disk, fd: int) -> bool:
+    return not disk.fstat(fd).st_mode & stat.S_IWUSR
+
+
+def seal(disk: Disk, fd: int) -> None:
+    """Nobody begins to append to it after this."""
+    disk.fchmod(fd, 0o400)
+
+
+def load(disk: Disk, directory: str, number: int) -> Loaded:
+    """All whole records of a segment. Raises OSError when it cannot be read."""
+    fd = disk.open(path_of(directory, number), os.O_RDONLY)
+    try:
+        data = b"".join(_blocks(disk, fd))
+    finally:
+        disk.close(fd)
+    head = record.first(data)
+    if head is None:
+        return Loaded(number, None, [])
+    epoch, own = head
+    return Loaded(number, own.meta.get("boot"), list(record.scan(data, epoch)))
+
+
+def _blocks(disk: Disk, fd: int) -> Sequence[bytes]:
+    blocks: list[bytes] = []
+    at = 0
+    while block := disk.pread(fd, 1 << 24, at):
+        blocks.append(block)
+        at += len(block)
+    return blocks
