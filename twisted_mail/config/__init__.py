@@ -1,0 +1,39 @@
+"""The configuration: `mail.toml` in, one frozen `Config` or all its mistakes out.
+
+`load` reads a file, `default` is the start without one. `python -m twisted_mail.config` prints the
+reference that is kept as `docs/configuration.md`.
+"""
+
+from .checks import find_callable
+from .load import default, load
+from .mistakes import ConfigError, Mistake
+from .model import (
+    LISTENERS,
+    Auth,
+    CertificatePair,
+    Config,
+    Limits,
+    Listen,
+    Log,
+    Pop3,
+    Smtp,
+    Tls,
+)
+
+__all__ = [
+    "LISTENERS",
+    "Auth",
+    "CertificatePair",
+    "Config",
+    "ConfigError",
+    "Limits",
+    "Listen",
+    "Log",
+    "Mistake",
+    "Pop3",
+    "Smtp",
+    "Tls",
+    "default",
+    "find_callable",
+    "load",
+]

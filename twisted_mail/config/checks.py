@@ -1,0 +1,109 @@
+"""What a configuration says about things outside it, compared with them: certificates, plugins.
+
+Run once, when a file is loaded and before anything listens. Nothing is changed or opened for good.
+Each check gives the path of the key at fault and what is allowed there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .lines import KeyPath
+from .model import Auth, Section, Tls
+
+__all__ = ["SECTIONS", "find_callable"]
+
+
+def check_tls(tls: Tls) -> Iterator[tuple[KeyPath, str]]:
+    """Every certificate and key can be read, and they belong together."""
+    if tls.certificate is not None and tls.key is not None:
+        yield from _pair(tls.certificate, tls.key, ())
+    for index, pair in enumerate(tls.sni):
+        yield from _pair(pair.certificate, pair.key, ("sni", index))
+
+
+def check_auth(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
+    """Every checker has its plugin and takes its argument; the realm can be imported."""
+    for index, text in enumerate(auth.checkers):
+        if text != "directory":
+            yield from _checker(text, ("checkers", index))
+    if auth.realm:
+        try:
+            find_callable(auth.realm)
+        except Exception as error:  # importing runs somebody's code
+            yield ("realm",), f"must be importable ({type(error).__name__}: {error})"
+
+
+SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath, str]]]]] = {
+    "tls": (Tls, check_tls),
+    "auth": (Auth, check_auth),
+}
+"""Sections with a check: it runs when the section itself is sound, whatever the others are."""
+
+
+def find_callable(text: str) -> Callable[[], Any]:
+    """What ``package.module:callable`` names. Raises what importing it raises, or TypeError."""
+    module, _, names = text.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
+    if not callable(found):
+        raise TypeError(f"{text} is not callable")
+    return found  # type: ignore[no-any-return]
+
+
+def _pair(certificate: Path, key: Path, above: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    readable = True
+    for name, path in (("certificate", certificate), ("key", key)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            readable = False
+            yield (*above, name), f"must be a file that can be read ({error.strerror})"
+    if not readable:
+        return
+    encrypted = []
+
+    def passphrase() -> str:
+        encrypted.append(key)
+        return ""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # The certificates alone first, so that it is clear which of the two files is wrong.
+        context.load_verify_locations(certificate)
+    except ssl.SSLError:
+        yield (*above, "certificate"), "must be PEM with at least one certificate"
+        return
+    try:
+        context.load_cert_chain(certificate, key, password=passphrase)
+    except ssl.SSLError as error:
+        if encrypted:
+            allowed = "must be a key without a passphrase"
+        elif error.reason == "KEY_VALUES_MISMATCH":
+            allowed = f"must be the key of {certificate}"
+        else:
+            allowed = "must be PEM with a private key"
+        yield (*above, "key"), allowed
+
+
+def _checker(text: str, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    # Lean import: most sites have no checker but the directory.
+    from twisted.cred import strcred
+
+    kind, _, argument = text.partition(":")
+    if kind == "file" and not Path(argument).is_file():
+        # Its plugin only warns, on standard error.
+        yield path, "must name a file that exists"
+        return
+    try:
+        strcred.makeChecker(text)
+    except strcred.InvalidAuthType:
+        known = sorted({factory.authType for factory in strcred.findCheckerFactories()})
+        yield path, f"must be directory or a strcred string of {', '.join(known)}"
+    except Exception as error:  # plugins raise what they like, and may quote a password
+        yield path, f"must have an argument that its checker takes ({type(error).__name__})"

@@ -1,0 +1,108 @@
+"""Reading a configuration file, whole or not at all.
+
+`load` gives a `Config` that can be used, or raises one `ConfigError` with every mistake in the
+file. `default` is the start without a configuration file.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from .checks import SECTIONS
+from .lines import KeyPath, key_lines, line_of
+from .mistakes import ConfigError, Mistake, dotted, from_validation, shown_value
+from .model import Config, Listen
+
+__all__ = ["default", "load"]
+
+_MAX_BYTES: Final = 1_048_576
+_PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
+
+_LOOPBACK: Final = {
+    "smtp": ("tcp:2525:interface=127.0.0.1",),
+    "submission": ("tcp:2587:interface=127.0.0.1",),
+    "submissions": ("tcp:2465:interface=127.0.0.1",),
+    "pop3": ("tcp:2110:interface=127.0.0.1",),
+    "pop3s": ("tcp:2995:interface=127.0.0.1",),
+}
+
+
+def default(cwd: Path) -> Config:
+    """What is served without a configuration file: localhost on loopback ports, data in `cwd`."""
+    return Config.model_validate(
+        {"listen": Listen(**_LOOPBACK)}, context={"directory": cwd.absolute()}
+    )
+
+
+def load(path: Path) -> Config:
+    """The configuration in the TOML file `path`. Raises ConfigError with all its mistakes.
+
+    The certificates it names are read and compared with their keys, its checkers made and its realm
+    imported; nothing listens and nothing is written.
+    """
+    text = _read(path)
+    try:
+        data = tomllib.loads(text)
+        lines = key_lines(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([_syntax(path, text, str(error))]) from None
+    except RecursionError:
+        raise ConfigError([Mistake(path, None, "", None, "nested too deep")]) from None
+    context = {"directory": path.absolute().parent, "file": path}
+    found: list[tuple[KeyPath, str]] = []
+    config = None
+    try:
+        config = Config.model_validate(data, context=context)
+    except ValidationError as error:
+        found += from_validation(error)
+    found += _outside(data, context)
+    if found or config is None:
+        raise ConfigError(
+            [
+                Mistake(path, line_of(lines, key), dotted(key), shown_value(data, key), allowed)
+                for key, allowed in found
+            ]
+        )
+    return config
+
+
+def _outside(data: dict[str, Any], context: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    for name, (section, check) in SECTIONS.items():
+        if name in data:
+            try:
+                value = section.model_validate(data[name], context=context)
+            except ValidationError:
+                continue  # its mistakes are known already
+            for key, allowed in check(value):
+                yield (name, *key), allowed
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        allowed = f"must be a file that can be read ({error.strerror})"
+        raise ConfigError([Mistake(path, None, "", None, allowed)]) from None
+    if len(content) > _MAX_BYTES:
+        allowed = f"must be a TOML file of at most {_MAX_BYTES} bytes"
+        raise ConfigError([Mistake(path, None, "", None, allowed)])
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Mistake(path, line, "", None, "must be UTF-8")]) from None
+
+
+def _syntax(path: Path, text: str, message: str) -> Mistake:
+    place = _PLACE.search(message)
+    if place is None:  # "(at end of document)"
+        return Mistake(path, text.count("\n") + 1, "", None, f"not TOML: {message}")
+    message = message[: place.start()]
+    return Mistake(path, int(place[1]), "", None, f"not TOML: column {place[2]}: {message}")

@@ -1,0 +1,379 @@
+"""The configuration as a value: every key, its default, what it allows, and why.
+
+The descriptions here are the documentation: `reference` prints them. Models are frozen and strict
+(TOML has types; a string is not a number). They look at nothing outside: whether files exist is for
+`checks`. Validated with the context ``{"directory": Path}``, relative paths become absolute.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from . import endpoints
+from .values import Account, Checker, Endpoint, File, Hostname, Realm, mistakes_in
+
+__all__ = [
+    "LISTENERS",
+    "Auth",
+    "CertificatePair",
+    "Config",
+    "Limits",
+    "Listen",
+    "Log",
+    "Pop3",
+    "Section",
+    "Smtp",
+    "Tls",
+]
+
+LISTENERS: Final = ("smtp", "submission", "submissions", "pop3", "pop3s")
+"""The names of [listen], in the order they are shown."""
+
+
+class Section(BaseModel):
+    """What all tables share."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+
+class CertificatePair(Section):
+    """One certificate with its key."""
+
+    certificate: File = Field(
+        description="PEM file: the certificate, then the intermediate certificates of its chain."
+    )
+    key: File = Field(description="PEM file: the private key, without a passphrase.")
+
+
+class Tls(Section):
+    """Certificates. Without them a development CA and certificate are made in `certs/` beside the
+    configuration file. They are read again when the files change, and on SIGHUP; open connections
+    stay. TLS 1.2 and newer.
+    """
+
+    certificate: File | None = Field(
+        default=None,
+        description="PEM file with the certificate chain for every client that names no other "
+        "host.",
+    )
+    key: File | None = Field(default=None, description="PEM file with its private key.")
+    sni: tuple[CertificatePair, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=1000,
+        description="More certificates: tables `[[tls.sni]]` with `certificate` and `key`. The "
+        "one whose names (wildcards too) match what the client asks for is used.",
+    )
+
+    @model_validator(mode="after")
+    def _whole_pair(self) -> Tls:
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        if self.key is None and self.certificate is not None:
+            found.append((("key",), "must be there: tls.certificate needs its key"))
+        if self.certificate is None and self.key is not None:
+            found.append((("certificate",), "must be there: tls.key needs its certificate"))
+        if self.certificate is None and self.key is None and self.sni:
+            found.append((("certificate",), "must be there: [[tls.sni]] only adds to it"))
+        mistakes_in(found)
+        return self
+
+
+class Listen(Section):
+    """Where each service listens: lists of
+    [Twisted endpoint strings](https://docs.twisted.org/en/stable/core/howto/endpoints.html),
+    such as `"tcp:25"`, `"tcp:25:interface=192.0.2.1"`, `"tcp6:25"`. With this table, a name left
+    out is not served; without it, all five listen on their standard ports.
+    """
+
+    smtp: tuple[Endpoint, ...] = Field(
+        default=(),
+        strict=False,
+        description="Mail from other servers (RFC 5321), no login. STARTTLS.",
+    )
+    submission: tuple[Endpoint, ...] = Field(
+        default=(), strict=False, description="Mail from users (RFC 6409): STARTTLS, then login."
+    )
+    submissions: tuple[Endpoint, ...] = Field(
+        default=(), strict=False, description="Mail from users, TLS from the first byte (RFC 8314)."
+    )
+    pop3: tuple[Endpoint, ...] = Field(
+        default=(), strict=False, description="Mailboxes to users (RFC 1939): STLS, then login."
+    )
+    pop3s: tuple[Endpoint, ...] = Field(
+        default=(),
+        strict=False,
+        description="Mailboxes to users, TLS from the first byte (RFC 8314).",
+    )
+
+    @model_validator(mode="after")
+    def _no_clash(self) -> Listen:
+        seen: list[tuple[str, str]] = []
+        found = []
+        for name in LISTENERS:
+            for index, text in enumerate(getattr(self, name)):
+                for other, taken in seen:
+                    if endpoints.clash(taken, text):
+                        why = f"must be an address of its own: listen.{other} has {taken!r}"
+                        found.append(((name, index), why))
+                        break
+                seen.append((name, text))
+        mistakes_in(found)
+        return self
+
+
+class Smtp(Section):
+    """SMTP and submission."""
+
+    max_message_bytes: int = Field(
+        default=52_428_800,
+        ge=65_536,  # RFC 5321 section 4.5.3.1.7
+        le=1_073_741_824,
+        description="Largest message taken, in octets as sent; announced as SIZE (RFC 1870). 50 "
+        "MiB is what large providers take. RFC 5321 asks for at least 64 KiB.",
+    )
+    max_recipients: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Recipients of one message; the next one is told 452, and a client sends it "
+        "in a second transaction. RFC 5321 asks for at least 100.",
+    )
+    bare_newline: Literal["normalize", "reject"] = Field(
+        default="normalize",
+        description="What happens to a message with a CR or LF that stands alone: each becomes CR "
+        "LF, as Postfix does, or the message is refused with 550 5.6.0. Neither lets "
+        "a message end early (SMTP smuggling).",
+    )
+    strict: bool = Field(
+        default=False,
+        description="Refuse what RFC 5321 forbids and many clients do: a space behind the colon "
+        "of MAIL FROM: and RCPT TO:, addresses without angle brackets, HELO without a "
+        "name.",
+    )
+
+
+class Pop3(Section):
+    """POP3."""
+
+    allow_plaintext_loopback: bool = Field(
+        default=False,
+        description="Let clients on this machine log in without TLS. For a webmail or a fetcher "
+        "beside the server; never for a proxy, which would make all the world local.",
+    )
+
+
+class Limits(Section):
+    """Bounds of what a client, or all of them, may take. None is fatal to the server."""
+
+    connections: int = Field(
+        default=500,
+        ge=1,
+        le=1_000_000,
+        description="Open connections in all; the next one is answered 421 or `-ERR [SYS/TEMP]`. "
+        "A session may hold a few files, and 1024 descriptors are the usual limit of "
+        "a process: raise `LimitNOFILE` with it.",
+    )
+    connections_per_address: int = Field(
+        default=50,
+        ge=1,
+        le=1_000_000,
+        description="Open connections from one client address (IPv6: one /64). One peer can not "
+        "take all of `connections`; an office behind one address still can work.",
+    )
+    smtp_idle_seconds: float = Field(
+        default=300,
+        ge=300,  # RFC 5321 section 4.5.3.2.7
+        le=86_400,
+        description="Silence after which an SMTP client is told 421. RFC 5321 asks for at least 5 "
+        "minutes.",
+    )
+    pop3_idle_seconds: float = Field(
+        default=600,
+        ge=600,  # RFC 1939 section 3
+        le=86_400,
+        description="Silence after which a POP3 client is cut off; nothing is deleted then. RFC "
+        "1939 demands at least 10 minutes.",
+    )
+    message_seconds: float = Field(
+        default=3600,
+        ge=60,
+        le=86_400,
+        description="Time for one whole message, from DATA or the first BDAT to its end. A client "
+        "that sends a byte now and then is never idle; 50 MiB at 128 kbit/s take 55 "
+        "minutes.",
+    )
+    errors: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Wrong commands and refusals in one session before it is ended. A client that "
+        "works makes hardly any; a guesser of addresses makes many.",
+    )
+    command_bytes: int = Field(
+        default=12_288,  # RFC 4954 section 4
+        ge=2048,
+        le=65_536,
+        description="Longest command line in octets, CR LF included. RFC 5321 needs 512 and the "
+        "parameters of MAIL more; 12288 is what RFC 4954 asks for in AUTH.",
+    )
+    read_ahead_bytes: int = Field(
+        default=65_536,
+        ge=16_384,
+        le=1_048_576,
+        description="Octets of pipelined commands kept while one is being answered; then the "
+        "server stops reading, and TCP slows the client down.",
+    )
+    unsent_bytes: int = Field(
+        default=262_144,
+        ge=16_384,
+        le=262_144,
+        description="Octets of answers that a client has not taken; then the server stops "
+        "answering until it reads. Together with `connections` this bounds memory.",
+    )
+    login_failures: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Failed logins in one session before it is ended. A person who mistypes tries "
+        "again; a guesser has to connect again, and waits.",
+    )
+    login_delay_seconds: float = Field(
+        default=1,
+        ge=0,
+        le=60,
+        description="Delay of the answer after a failed login. It doubles with each further "
+        "failure from the same client address, and for the same account, up to "
+        "`login_max_delay_seconds`. 0 switches it off.",
+    )
+    login_max_delay_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=300,
+        description="Longest such delay. More would only keep connections open, and lock out the "
+        "owner of an account that somebody else tries.",
+    )
+    received_hops: int = Field(
+        default=100,
+        ge=10,
+        le=1000,
+        description="Received header fields in a message, from which on it is taken for a loop "
+        "and refused with 554 5.4.6. RFC 5321 asks for a large number, normally at "
+        "least 100.",
+    )
+    drain_seconds: float = Field(
+        default=10,
+        ge=0,
+        le=600,
+        description="Time that running transactions get to finish after SIGTERM. Below systemd's "
+        "90 seconds, after which it kills; what was answered 250 is safe either way.",
+    )
+
+
+class Auth(Section):
+    """Who may log in, and what they get."""
+
+    checkers: tuple[Checker, ...] = Field(
+        default=("directory",),
+        strict=False,
+        min_length=1,
+        max_length=100,
+        json_schema_extra={"secret": True},
+        description='Asked in this order. `"directory"` is the accounts of `mailctl`; anything '
+        'else is a twisted.cred strcred string, such as `"file:/etc/mail/passwd"` or '
+        '`"unix"`. SCRAM is offered when a checker can do it.',
+    )
+    realm: Realm = Field(
+        default="",
+        description='`"package.module:callable"`: called without arguments, it gives the '
+        "twisted.cred IRealm whose avatars provide IAccount, in place of ours.",
+    )
+    remember_seconds: float = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="How long a password that was right is remembered, as a keyed hash in memory. "
+        "Hashing costs 0.1 s of CPU, and clients that poll would pay it each time. A "
+        "changed password counts at once; 0 switches it off.",
+    )
+
+
+class Log(Section):
+    """One line an event."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or JSON objects for machines."
+    )
+    level: Literal["debug", "info", "warn", "error"] = Field(
+        default="info", description="The least important events that are written."
+    )
+
+
+_STANDARD_PORTS: Final = {
+    "smtp": ("tcp:25",),
+    "submission": ("tcp:587",),
+    "submissions": ("tcp:465",),
+    "pop3": ("tcp:110",),
+    "pop3s": ("tcp:995",),
+}
+
+
+class Config(Section):
+    """The whole of `mail.toml`. All keys are optional."""
+
+    hostname: Hostname = Field(
+        default="localhost",
+        description="The name of this server: in greetings, in Received and Message-ID, and for "
+        "`postmaster` without a domain. What the MX record says.",
+    )
+    data: File = Field(
+        default=Path("mail-data"),
+        description="Directory of all that is kept: mailboxes, journal, accounts. On one local "
+        "file system.",
+    )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="0: this process serves. N: N worker processes; accepted, and served by this "
+        "process alone until a later version brings them.",
+    )
+    postmaster: Account = Field(
+        default="",
+        description="Account that gets mail to postmaster@ and abuse@ of every domain, which must "
+        'always be taken. `""` is the first user of the directory.',
+    )
+    tls: Tls = Tls()
+    listen: Listen = Listen(**_STANDARD_PORTS)
+    smtp: Smtp = Smtp()
+    pop3: Pop3 = Pop3()
+    limits: Limits = Limits()
+    auth: Auth = Auth()
+    log: Log = Log()
+
+    _directory: Path = PrivateAttr(default_factory=Path)
+    _file: Path | None = PrivateAttr(None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        if context:
+            self._directory = context["directory"]
+            self._file = context.get("file")
+
+    @property
+    def file(self) -> Path | None:
+        """The file this was read from; None for the start without configuration."""
+        return self._file
+
+    @property
+    def certificates(self) -> Path:
+        """Directory of the development CA and certificate."""
+        return self._directory / "certs"
+
+    @property
+    def development(self) -> bool:
+        """Whether the certificate is one of our own making: no [tls] was given."""
+        return self.tls.certificate is None
