@@ -246,16 +246,22 @@ class Limits(Section):
         default=1,
         ge=0,
         le=60,
-        description="Delay of the answer after a failed login. It doubles with each further "
-        "failure from the same client address, and for the same account, up to "
+        description="Wait after a failed login before the next one from the same client address, "
+        "or for the same account, is judged. It doubles with each further failure, up to "
         "`login_max_delay_seconds`. 0 switches it off.",
     )
     login_max_delay_seconds: float = Field(
         default=30,
         ge=0,
         le=300,
-        description="Longest such delay. More would only keep connections open, and lock out the "
+        description="Longest such wait. More would only keep connections open, and lock out the "
         "owner of an account that somebody else tries.",
+    )
+    login_forget_seconds: float = Field(
+        default=900,
+        ge=1,
+        le=86_400,
+        description="Time without a failure after which the wait is back at its start.",
     )
     received_hops: int = Field(
         default=100,

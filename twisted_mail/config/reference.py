@@ -1,0 +1,139 @@
+"""`docs/configuration.md`, made from the models: every key with its default and its reason.
+
+Defaults are read from a real `Config`, bounds from the fields, so that the text can not be wrong
+about them. The same input gives the same text, on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from .model import CertificatePair, Config
+
+__all__ = ["markdown"]
+
+_WIDTH: Final = 100
+
+_INTRODUCTION: Final = """\
+# Configuration
+
+<!-- Made by `python -m twisted_mail.config`; to change it, edit twisted_mail/config/model.py. -->
+
+One TOML file, `mail.toml` by habit: `twistd -n mailserver --config mail.toml`,
+`mailctl --config mail.toml …`. All keys are optional; what is shown here is the default. Relative
+paths are relative to the file. A file with a mistake is refused before anything listens, and every
+mistake is shown at once, with its line:
+
+```
+mail.toml:12: smtp.max_recipients = -5: must be at least 1
+mail.toml:15: smtp.max_recipient: unknown key; did you mean smtp.max_recipients?
+```
+
+`mailctl --config mail.toml check` says the same without starting anything. Changes count after a
+restart, but for certificates, which are read again when their files change, and accounts, which
+`mailctl` changes in the running server.
+
+```toml
+hostname = "mail.example.org"
+data = "/var/lib/twisted-mail"
+[tls]
+certificate = "/etc/letsencrypt/live/mail.example.org/fullchain.pem"
+key = "/etc/letsencrypt/live/mail.example.org/privkey.pem"
+```
+
+Without any configuration file the server is `localhost`, on loopback: ports 2525 (smtp), 2587
+(submission), 2465 (submissions), 2110 (pop3), 2995 (pop3s); data in `./mail-data`, certificates in
+`./certs`.
+"""
+
+
+def markdown() -> str:
+    """The whole page."""
+    return "\n".join([_INTRODUCTION, *_top(), *_sections()])
+
+
+def _top() -> Iterator[str]:
+    yield "## At the top, before the first table\n"
+    config = Config()
+    for name, field in Config.model_fields.items():
+        value = getattr(config, name)
+        if not isinstance(value, BaseModel):
+            yield from _key(name, field, value)
+
+
+def _sections() -> Iterator[str]:
+    config = Config()
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        if not isinstance(section, BaseModel):
+            continue
+        yield f"## [{name}]\n"
+        yield f"{_wrapped(section.__doc__ or '')}\n"
+        for key, field in type(section).model_fields.items():
+            yield from _key(key, field, getattr(section, key))
+    yield "## [[tls.sni]]\n"
+    yield "Any number of these tables, both keys in each.\n"
+    for key, field in CertificatePair.model_fields.items():
+        yield from _key(key, field, None)
+
+
+def _key(name: str, field: FieldInfo, default: Any) -> Iterator[str]:
+    shown = f" = {_toml(default)}" if default not in (None, ()) else ""
+    yield f"- `{name}{shown}`  "
+    yield f"{_wrapped(f'{_kind(field)} {field.description}', '  ')}\n"
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()),
+        width=_WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Path):
+        return json.dumps(str(value))
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value)
+
+
+def _kind(field: FieldInfo) -> str:
+    """What is allowed, as the start of the paragraph."""
+    kind: Any = field.annotation
+    if isinstance(kind, UnionType):
+        (kind,) = (one for one in get_args(kind) if one is not NoneType)
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:
+        return f"{' or '.join(f'`{json.dumps(one)}`' for one in get_args(kind))}."
+    if get_origin(kind) is tuple:
+        model = isinstance(get_args(kind)[0], type) and issubclass(get_args(kind)[0], BaseModel)
+        return "Tables." if model else "A list of texts."
+    if kind is bool:
+        return "`true` or `false`."
+    if kind in (int, float):
+        bounds = {
+            name: getattr(one, name)
+            for one in field.metadata
+            for name in ("ge", "le")
+            if hasattr(one, name)
+        }
+        return (
+            f"{'A whole number' if kind is int else 'Seconds'}, {bounds['ge']} to {bounds['le']}."
+        )
+    return "A path." if kind is Path else "Text."
