@@ -1,0 +1,43 @@
+"""The suites by name: ``nox -s tests``, ``nox -s lint``, ``nox -s e2e``.
+
+Each runs in an environment of its own, at the versions of requirements-ci.txt.
+"""
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+LOCK = "-c", "requirements-ci.txt"
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """The quick tests, on each Python."""
+    session.install(*LOCK, "-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Against a twistd subprocess, with whatever real clients this machine has."""
+    session.install(*LOCK, "-e", ".[test]")
+    session.run("pytest", "-m", "e2e", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Form, types, and which way imports go."""
+    session.install(*LOCK, "-e", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The quick tests, with branches counted."""
+    session.install(*LOCK, "-e", ".[test]")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report", "--show-missing", "--skip-covered")
