@@ -54,6 +54,10 @@ class Engine(Protocol):
     def buffered(self) -> int:
         """Bytes received and not yet given out."""
 
+    @property
+    def midway(self) -> bool:
+        """Whether the peer is in the middle of something (content, a SASL exchange), not between two commands."""
+
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer, at any time, also while PAUSED."""
 
@@ -70,6 +74,9 @@ class Engine(Protocol):
 
 class Session(Protocol):
     """Decides. One a connection; its methods are never called while `handle` is under way, but `lost`."""
+
+    starttls_refused: bytes
+    """Parting words for a client that sent more behind STARTTLS before the handshake (SMTP: 554)."""
 
     def greeting(self) -> bytes:
         """What the server says first."""

@@ -65,6 +65,10 @@ class Engine:
     def buffered(self) -> int:
         return len(self._buffer)
 
+    @property
+    def midway(self) -> bool:
+        return self._sasl
+
     def receive(self, data: bytes) -> None:
         self._buffer += data
 

@@ -155,6 +155,10 @@ class SmtpEngine:
     def buffered(self) -> int:
         return len(self._buffer)
 
+    @property
+    def midway(self) -> bool:
+        return self._mode is not _Mode.COMMAND
+
     def receive(self, data: bytes) -> None:
         self._buffer += data
 
