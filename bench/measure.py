@@ -1,0 +1,143 @@
+"""What a benchmark reads from the machine: CPU and memory of a tree of processes, and how quiet the
+machine is.
+
+Linux only: everything comes from /proc. A tree is the processes given by id and all their
+descendants. CPU of children that have ended counts as soon as their parent has waited for them, so
+a server that forks a process a connection (Postfix, Dovecot) is charged for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "Quiet",
+    "cpu_seconds",
+    "file_system",
+    "machine_busy",
+    "memory",
+    "pause",
+    "percentile",
+    "tree",
+]
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SPIN = 1_000_000
+_SYNCS = 15
+
+# a benchmark lives in real time: it has no World
+pause = time.sleep  # noqa: TID251
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The nearest-rank percentile; `part` is 0 to 1. 0.0 when there are no values."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def tree(roots: Iterable[int]) -> set[int]:
+    """The ids of `roots` that live, and of all their descendants."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (fields := _stat(int(name))) is not None:
+            parents[int(name)] = int(fields[1])
+    found = {pid for pid in roots if pid in parents}
+    grown = True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return found
+
+
+def cpu_seconds(roots: Iterable[int]) -> float:
+    """User and system time of the tree, with that of children already waited for."""
+    ticks = 0
+    for pid in tree(roots):
+        if (fields := _stat(pid)) is not None:
+            # proc(5): utime, stime, cutime, cstime
+            ticks += sum(int(field) for field in fields[11:15])
+    return ticks / _TICKS
+
+
+def memory(roots: Iterable[int]) -> float:
+    """Resident bytes of the tree in MB; a page shared by several processes is shared out among them
+    (PSS).
+    """
+    total = 0
+    for pid in tree(roots):
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += next((int(x.split()[1]) for x in text.splitlines() if x.startswith("Pss:")), 0)
+    return total / 1024
+
+
+def machine_busy() -> float:
+    """Seconds that all processors together have been busy since the machine started."""
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _wait, irq, soft_irq, steal = map(
+            int, file.readline().split()[1:9]
+        )
+    return (user + nice + system + irq + soft_irq + steal) / _TICKS
+
+
+def file_system(path: Path) -> str:
+    """Type, device and options of the file system that holds `path`."""
+    best: tuple[int, str] = (-1, "unknown")
+    real = str(path.resolve())
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, right = line.split(" - ", 1)
+        point, options = left.split()[4:6]
+        kind, device = right.split()[:2]
+        if real == point or real.startswith(point.rstrip("/") + "/"):
+            best = max(best, (len(point), f"{kind} on {device} ({options})"))
+    return best[1]
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """How quiet the machine is at one moment: wall time of a fixed loop, and of a small synced
+    append.
+    """
+
+    spin: float
+    sync: float
+
+    @classmethod
+    def look(cls, directory: Path) -> Quiet:
+        """Takes some 50 ms on a quiet machine; the synced file in `directory` is removed."""
+        began = time.perf_counter()
+        for _ in range(_SPIN):
+            pass
+        spin = time.perf_counter() - began
+        path = directory / "sync-probe"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        block = bytes(4096)
+        times = []
+        try:
+            for _ in range(_SYNCS):
+                began = time.perf_counter()
+                os.write(fd, block)
+                os.fdatasync(fd)
+                times.append(time.perf_counter() - began)
+        finally:
+            os.close(fd)
+            path.unlink()
+        return cls(spin, percentile(times, 0.5))
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/<pid>/stat after the command name, which may hold any character."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2].split()
+    except OSError:
+        return None

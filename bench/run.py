@@ -1,0 +1,368 @@
+"""Measure this server beside others, in turn, in one run.
+
+    python bench/run.py smtp|pop3|all [--quick]
+
+Each round starts every peer once, on loopback and in a fresh directory, measures its cases, and
+stops it; rounds are repeated (A B C, A B C, …), so that a change of the machine's mood meets all of
+them. Tables give medians, and ratios taken round by round to Postfix→LMTP→Dovecot. What the figures
+mean stands in bench/README.md.
+
+A run is bounded: every load by count and time, every wait by a limit, whatever it started is ended
+by its id.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness
+import pop3
+from harness import DOMAIN, PASSWORD, Missing, Peer, end, spawn
+from measure import Quiet, cpu_seconds, file_system, machine_busy, memory, pause, percentile
+from table import Noise, Row, reading, receiving
+
+_HERE = Path(__file__).resolve().parent
+_ORDER = ("sink", "postfix-dovecot", "postfix-maildir", "ours")
+_READERS = ("postfix-dovecot", "ours")
+_DRAIN = 60.0
+_SETTLE = 0.5
+_SAMPLE = 0.5
+_LARGE = 10 * 1024 * 1024
+_RETRIEVALS = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of load: its name in the table and what load.py is told."""
+
+    name: str
+    users: int
+    options: tuple[str, ...] = ()
+
+
+CASES = (
+    Case("new connections, 20 users", 20, ("--new",)),
+    Case("kept connections, 20 users", 20),
+    Case("kept connections, 1 user", 1),
+    Case("kept and pipelined, 20 users", 20, ("--pipelined",)),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done."""
+
+    rounds: int
+    seconds: float
+    mailbox: int
+    sessions: int
+
+
+QUICK = Plan(rounds=2, seconds=1.5, mailbox=2000, sessions=5)
+FULL = Plan(rounds=5, seconds=4.0, mailbox=10_000, sessions=11)
+
+
+def main(arguments: list[str]) -> int:
+    """The command; 1 when a peer failed in the middle, 0 otherwise (a missing peer is said in the
+    output).
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("smtp", "pop3", "all"))
+    parser.add_argument("--quick", action="store_true", help="a look, in about two minutes")
+    parser.add_argument("--rounds", type=int, help="in place of 5 (quick: 2)")
+    parser.add_argument("--seconds", type=float, help="of one load, in place of 4 (quick: 1.5)")
+    parser.add_argument("--mailbox", type=int, help="messages, in place of 10000 (quick: 2000)")
+    parser.add_argument("--peers", help=f"comma-separated, of {','.join(_ORDER)}")
+    parser.add_argument("--directory", type=Path, help="where the data goes; default: see README")
+    parser.add_argument("--json", type=Path, help="write each single measurement there")
+    options = parser.parse_args(arguments)
+    base = QUICK if options.quick else FULL
+    plan = Plan(
+        options.rounds or base.rounds,
+        options.seconds or base.seconds,
+        options.mailbox or base.mailbox,
+        base.sessions,
+    )
+    names = options.peers.split(",") if options.peers else list(_ORDER)
+    if unknown := [name for name in names if name not in _ORDER]:
+        parser.error(f"no such peer: {', '.join(unknown)}")
+    # SIGTERM unwinds like an error, so that what runs is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    rows: list[Row] = []
+    failed = False
+    with _directory(options.directory) as directory:
+        print(f"data on {file_system(directory)}; {os.cpu_count()} processors", flush=True)
+        if options.what in ("smtp", "all"):
+            failed |= _smtp(plan, names, directory, rows)
+            print(receiving(rows), flush=True)
+        if options.what in ("pop3", "all"):
+            readers = [name for name in names if name in _READERS]
+            more: list[Row] = []
+            failed |= _pop3(plan, readers, directory, more)
+            print(reading(more), flush=True)
+            rows += more
+    if options.json:
+        options.json.write_text(json.dumps([row.flat() for row in rows], indent=1))
+    return int(failed)
+
+
+@contextlib.contextmanager
+def _directory(given: Path | None) -> Iterator[Path]:
+    """A new directory on the checkout's file system, with a short path (sockets have 108 bytes),
+    removed at the end.
+    """
+    where = given or Path("/var/tmp")
+    if given is None and where.stat().st_dev != _HERE.stat().st_dev:
+        where = _HERE
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=where)).resolve()
+    # Postfix and Dovecot go in as users of their own
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    """Remove it, and let the disk finish with that before anything is measured."""
+    shutil.rmtree(directory, ignore_errors=True)
+    os.sync()
+
+
+def _ready(names: Sequence[str], users: Sequence[str], directory: Path) -> list[Peer]:
+    """The peers that can run here; why another cannot is printed."""
+    ready = []
+    for name in names:
+        base = directory / f"{name}.base"
+        base.mkdir()
+        try:
+            one = harness.load(name, users)
+            one.prepare(base)
+        except (Missing, RuntimeError) as error:
+            print(f"{name}: missing: {error}", flush=True)
+            continue
+        print(f"{name}: at 250 is synced: {one.durable}", flush=True)
+        ready.append(one)
+    return ready
+
+
+@contextlib.contextmanager
+def _running(one: Peer, directory: Path) -> Iterator[None]:
+    directory.mkdir(exist_ok=True)
+    try:
+        one.start(directory)
+        yield
+    finally:
+        one.stop()
+
+
+def _smtp(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    """All rounds of all cases into `rows`; True when a peer failed."""
+    failed = False
+    ready = _ready(names, [f"u{n}" for n in range(20)], directory)
+    for turn in range(plan.rounds):
+        for one in list(ready):
+            place = directory / one.name
+            try:
+                with _running(one, place):
+                    # processes are started, code is loaded, caches are filled: not measured
+                    _send(one, place, ["--seconds", "0.5"])
+                    for case in CASES:
+                        row = _measure(one, case, place, plan.seconds)
+                        row.turn = turn
+                        rows.append(row)
+                        print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
+                    _check_reading(one, place)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                print(f"{one.name}: failed: {error}", flush=True)
+                failed = True
+                ready.remove(one)
+            finally:
+                _remove(place)
+    return failed
+
+
+def _check_reading(one: Peer, place: Path) -> None:
+    """What lies in the mailboxes is what POP3 shows."""
+    if one.pop3:
+        shown = sum(pop3.session(one.pop3, one.login(user), PASSWORD)[1] for user in one.users)
+        if shown != one.arrived(place):
+            raise RuntimeError(f"{one.arrived(place)} messages arrived, POP3 shows {shown}")
+
+
+def _measure(one: Peer, case: Case, place: Path, seconds: float) -> Row:
+    """One load on one peer."""
+    with _Watch(one, place) as watch:
+        options = ["--users", str(case.users), "--seconds", str(seconds), *case.options]
+        result, mb, lag = _send(one, place, options)
+        # what follows a message (queue files removed, indexes, logs) belongs to its cost
+        pause(_SETTLE)
+        watch.not_others += result["cpu"]
+    accepted = result["accepted"]
+    values = {
+        "rate": accepted / (result["end"] - result["begin"] + lag),
+        "cpu": watch.cpu * 1000 / accepted,
+        "memory": mb,
+        "p50": result["p50"],
+        "p99": result["p99"],
+        "lag": lag,
+        "refused": result["refused"],
+        "messages": accepted,
+    }
+    return Row(one.name, case.name, values, watch.noise())
+
+
+def _send(one: Peer, place: Path, options: Sequence[str]) -> tuple[dict[str, float], float, float]:
+    """Run the load and wait until all of it can be read: its result, the server's memory, and that
+    wait.
+    """
+    there = one.arrived(place)
+    command = [sys.executable, str(_HERE / "load.py"), "--port", str(one.smtp), "--domain", DOMAIN]
+    load = spawn([*command, *options], place / "load.log", piped=True)
+    assert load.stdout is not None
+    mb = 0.0
+    try:
+        while not select.select([load.stdout], [], [], _SAMPLE)[0]:
+            mb = max(mb, memory(one.roots))
+        text = load.stdout.read()
+    finally:
+        end(load)
+    result: dict[str, float] = json.loads(text) if text else {"accepted": 0}
+    if not result["accepted"]:
+        raise RuntimeError(f"nothing was accepted: {result.get('refusal', 'no result')}")
+    lag = 0.0
+    if one.inboxes(place):
+        wanted = there + result["accepted"]
+        while (found := one.arrived(place)) < wanted:
+            if time.monotonic() > result["end"] + _DRAIN:
+                raise RuntimeError(f"{wanted - found} messages answered 250 have not arrived")
+            pause(0.02)
+            lag = time.monotonic() - result["end"]
+        if found > wanted:
+            raise RuntimeError(f"{found - wanted} more messages arrived than were answered 250")
+    return result, max(mb, memory(one.roots)), lag
+
+
+def _pop3(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    """All rounds of the reading cases into `rows`; True when a peer failed. The mailboxes are
+    filled once.
+    """
+    failed = False
+    ready = _ready(names, ["reader0", "large0"], directory)
+    for turn in range(plan.rounds):
+        for one in list(ready):
+            place = directory / one.name
+            try:
+                with _running(one, place):
+                    if turn == 0:
+                        count = ["--count", str(plan.mailbox), "--seconds", "600"]
+                        _send(one, place, ["--user", "reader", "--users", "1", *count])
+                        size = ["--count", "1", "--size", str(_LARGE), "--sessions", "1"]
+                        _send(one, place, ["--user", "large", "--users", "1", *size])
+                if one.arrived(place) != plan.mailbox + 1:
+                    raise RuntimeError("the mailboxes could not be filled")
+                # a new process, so that the first session is the first
+                with _running(one, place):
+                    for row in _read(one, plan, place):
+                        row.turn = turn
+                        rows.append(row)
+                        print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                print(f"{one.name}: failed: {error}", flush=True)
+                failed = True
+                ready.remove(one)
+    return failed
+
+
+def _read(one: Peer, plan: Plan, place: Path) -> Iterator[Row]:
+    """The reading cases on one peer that has just been started."""
+    many = f"login, STAT, UIDL, QUIT on {plan.mailbox}"
+    reader, big = one.login("reader0"), one.login("large0")
+    for name, times in ((f"{many}, first after start", 1), (f"{many}, warm", plan.sessions)):
+        yield _timed(one, name, place, times, lambda: pop3.session(one.pop3, reader, PASSWORD)[0])
+    for name, port, tls in (("clear", one.pop3, False), ("TLS", one.pop3s, True)):
+
+        def large(port: int = port, tls: bool = tls) -> float:
+            seconds, octets = pop3.large(port, big, PASSWORD, tls=tls)
+            if octets < _LARGE:
+                raise RuntimeError(f"RETR gave {octets} octets of {_LARGE}")
+            return seconds * 1e6 / octets
+
+        # the first shows what a later one can not: a login that has to be computed
+        large()
+        yield _timed(one, f"RETR of 10 MiB, {name}", place, _RETRIEVALS, large, rate="MB/s")
+
+    def small() -> float:
+        seconds, count = pop3.small(one.pop3, reader, PASSWORD)
+        return seconds / count
+
+    yield _timed(one, "RETR of 4 KiB, pipelined", place, _RETRIEVALS, small, rate="1/s")
+
+
+def _timed(
+    one: Peer,
+    name: str,
+    place: Path,
+    times: int,
+    work: Callable[[], float],
+    rate: str | None = None,
+) -> Row:
+    """The median of `work`, which returns seconds a unit, as milliseconds or (with `rate`) as its
+    inverse.
+    """
+    with _Watch(one, place) as watch:
+        own = time.process_time()
+        seconds = percentile([work() for _ in range(times)], 0.5)
+        watch.not_others += time.process_time() - own
+    values = {"memory": memory(one.roots), "cpu": watch.cpu * 1000 / times}
+    values[rate or "ms"] = 1 / seconds if rate else seconds * 1000
+    return Row(one.name, name, values, watch.noise())
+
+
+class _Watch:
+    """Around one measurement: CPU of the server, and how quiet the machine was."""
+
+    def __init__(self, one: Peer, place: Path) -> None:
+        self._one = one
+        self._place = place
+        self.cpu = 0.0
+        self.not_others = 0.0
+        """CPU seconds of the client, to be set by who measures."""
+
+    def __enter__(self) -> _Watch:
+        self._before = Quiet.look(self._place)
+        self._began = time.monotonic()
+        self._busy, self._server = machine_busy(), cpu_seconds(self._one.roots)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cpu = cpu_seconds(self._one.roots) - self._server
+        self._busy = machine_busy() - self._busy - self.cpu - self.not_others
+        self._took = time.monotonic() - self._began
+        self._after = Quiet.look(self._place)
+
+    def noise(self) -> Noise:
+        """Means of before and after; processors that others kept busy meanwhile."""
+        before, after = self._before, self._after
+        return Noise(
+            spin=(before.spin + after.spin) / 2,
+            sync=(before.sync + after.sync) / 2,
+            others=max(0.0, self._busy / self._took),
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,152 @@
+"""Single measurements, and the tables made of them: medians, and ratios taken within a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from measure import percentile
+
+__all__ = ["Noise", "Row", "reading", "receiving"]
+
+_YARDSTICK = "postfix-dovecot"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How quiet the machine was: seconds of a fixed loop and of a synced append, processors busy
+    with other things.
+    """
+
+    spin: float
+    sync: float
+    others: float
+
+
+@dataclass
+class Row:
+    """One measurement of one case on one peer in one round."""
+
+    peer: str
+    case: str
+    values: dict[str, float]
+    noise: Noise
+    turn: int = 0
+
+    def flat(self) -> dict[str, float | str]:
+        """All of it, for JSON."""
+        head: dict[str, float | str] = {"peer": self.peer, "case": self.case, "round": self.turn}
+        return head | self.values | {f"noise_{k}": v for k, v in vars(self.noise).items()}
+
+    def brief(self) -> str:
+        """One line to read while it runs."""
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.values.items())
+        return f"{self.peer}: {self.case}: {values}"
+
+
+def receiving(rows: Sequence[Row]) -> str:
+    """The SMTP table."""
+    head = ["case", "peer", "messages/s", "(least–most)", "ratio", "CPU ms", "MB", "p50 ms"]
+    head += ["p99 ms", "readable after", "refused", *_NOISE]
+    lines = [head]
+    for group in _groups(rows):
+        rates = _values(group, "rate")
+        first = group[0]
+        lines.append(
+            [
+                first.case,
+                first.peer,
+                f"{_median(rates):.0f}",
+                f"{min(rates):.0f}–{max(rates):.0f}",
+                _ratio(rows, group, "rate"),
+                f"{_median(_values(group, 'cpu')):.2f}",
+                f"{max(_values(group, 'memory')):.0f}",
+                f"{_median(_values(group, 'p50')):.1f}",
+                f"{_median(_values(group, 'p99')):.1f}",
+                f"{_median(_values(group, 'lag')):.1f} s",
+                f"{sum(_values(group, 'refused')):.0f}",
+                *_noise(rows, group),
+            ]
+        )
+    return _markdown(lines)
+
+
+def reading(rows: Sequence[Row]) -> str:
+    """The POP3 table."""
+    head = ["case", "peer", "median", "(least–most)", "ratio", "CPU ms", "MB", *_NOISE]
+    lines = [head]
+    for group in _groups(rows):
+        first = group[0]
+        unit = next(unit for unit in ("ms", "MB/s", "1/s") if unit in first.values)
+        values = _values(group, unit)
+        digits = 1 if unit == "ms" else 0
+        lines.append(
+            [
+                first.case,
+                first.peer,
+                f"{_median(values):.{digits}f} {unit}",
+                f"{min(values):.{digits}f}–{max(values):.{digits}f}",
+                _ratio(rows, group, unit),
+                f"{_median(_values(group, 'cpu')):.1f}",
+                f"{max(_values(group, 'memory')):.0f}",
+                *_noise(rows, group),
+            ]
+        )
+    return _markdown(lines)
+
+
+_NOISE = ("spin", "sync ms", "others")
+
+
+def _noise(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
+    """Spin as a multiple of the shortest one of the run: 1.0 is a quiet machine."""
+    shortest = min(row.noise.spin for row in rows)
+
+    def pick(get: Callable[[Noise], float]) -> float:
+        return _median([get(row.noise) for row in group])
+
+    return [
+        f"{pick(lambda n: n.spin) / shortest:.2f}",
+        f"{pick(lambda n: n.sync) * 1000:.2f}",
+        f"{pick(lambda n: n.others):.2f}",
+    ]
+
+
+def _ratio(rows: Sequence[Row], group: Sequence[Row], key: str) -> str:
+    """How many times as fast as the yardstick: the median over the rounds that have both."""
+    case = group[0].case
+    theirs = {r.turn: r.values[key] for r in rows if r.case == case and r.peer == _YARDSTICK}
+    ratios = [row.values[key] / theirs[row.turn] for row in group if row.turn in theirs]
+    if not ratios:
+        return "–"
+    ratio = _median(ratios)
+    return f"{1 / ratio if key == 'ms' else ratio:.2f}"
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rounds of each case on each peer, in the order of their first one; cases together."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.case, row.peer), []).append(row)
+    order = list(dict.fromkeys(case for case, _ in groups))
+    return sorted(groups.values(), key=lambda group: order.index(group[0].case))
+
+
+def _values(group: Sequence[Row], key: str) -> list[float]:
+    return [row.values[key] for row in group]
+
+
+def _median(values: Sequence[float]) -> float:
+    return percentile(values, 0.5)
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
+    padded = [
+        "| "
+        + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
+    ]
+    padded.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n" + "\n".join(padded) + "\n"
