@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -87,15 +87,14 @@ def _sections() -> Iterator[str]:
 
 def _key(name: str, field: FieldInfo, default: Any) -> Iterator[str]:
     shown = f" = {_toml(default)}" if default not in (None, ()) else ""
-    yield f"- `{name}{shown}`  "
-    yield f"{_wrapped(f'{_kind(field)} {field.description}', '  ')}\n"
+    text = f"- `{name}{shown}`: {_kind(field)} {field.description}"
+    yield f"{_wrapped(text, '  ')}\n"
 
 
 def _wrapped(text: str, indent: str = "") -> str:
     return textwrap.fill(
         " ".join(text.split()),
         width=_WIDTH,
-        initial_indent=indent,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
@@ -115,7 +114,7 @@ def _toml(value: Any) -> str:
 def _kind(field: FieldInfo) -> str:
     """What is allowed, as the start of the paragraph."""
     kind: Any = field.annotation
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in (Union, UnionType):
         (kind,) = (one for one in get_args(kind) if one is not NoneType)
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]

@@ -1,0 +1,311 @@
+"""A development CA and server certificate, and what a certificate file says of itself.
+
+For trying things out: a client that trusts `ca.pem` gets a valid TLS connection to this machine.
+The files, all in one directory:
+
+    ca.pem            the CA's certificate: give it to clients
+    ca.key            its key, mode 0600
+    <hostname>.pem    the server's certificate, then the CA's
+    <hostname>.key    its key, mode 0600
+
+Promises: each file appears whole and with its mode, or not at all; a key is there before its
+certificate. What is still good is kept, the CA for as long as it lasts, so that clients need to
+trust it once only; what was not made here is never overwritten. A real site has certificates of
+its own and never comes here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+__all__ = ["Certificate", "Development", "inspect_certificate", "make_development_certificates"]
+
+_CA_VALID: Final = timedelta(days=3650)
+_LEAF_VALID: Final = timedelta(days=397)  # what browsers and Apple's clients take
+_RENEW: Final = timedelta(days=30)
+_SKEW: Final = timedelta(hours=1)  # for clients whose clock is behind
+_LOCAL_NAMES: Final = ("localhost",)
+_LOCAL_ADDRESSES: Final = ("127.0.0.1", "::1")
+_OURS: Final = "twisted-mail development CA"
+_MAX_COMMON_NAME: Final = 64  # RFC 5280 appendix A.1
+
+_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """Where the development files are. `made` is False when all of them were good already."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+    made: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the first certificate of a PEM file says.
+
+    `names` are its DNS names and addresses; times are seconds since 1970; `chain` counts the
+    certificates in the file; `key_matches` is None when no key was looked at.
+    """
+
+    names: tuple[str, ...]
+    issuer: str
+    not_before: float
+    not_after: float
+    chain: int
+    key_matches: bool | None
+
+
+def make_development_certificates(directory: Path, hostname: str, *, now: float) -> Development:
+    """Make what is missing or worn out in `directory`, at `now` (seconds since 1970).
+
+    A pair is renewed when one of it is missing or it ends within 30 days; the server's also when it
+    is not for `hostname` or not of this CA. Raises OSError when a file can not be read or written,
+    ValueError when one of these names holds something else.
+    """
+    moment = datetime.fromtimestamp(now, UTC)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # `mailctl certs dev` and a server that starts may come at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _make(directory, hostname, moment)
+    finally:
+        os.close(lock)
+
+
+def inspect_certificate(certificate: Path, key: Path | None = None) -> Certificate:
+    """Read a PEM file with a certificate chain, and its key when given.
+
+    Raises OSError when a file can not be read, ValueError when it is not what it should be.
+    """
+    chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+    leaf = chain[0]
+    matches = None
+    if key is not None:
+        matches = _load_key(key).public_key() == leaf.public_key()
+    return Certificate(
+        _names(leaf),
+        leaf.issuer.rfc4514_string(),
+        leaf.not_valid_before_utc.timestamp(),
+        leaf.not_valid_after_utc.timestamp(),
+        len(chain),
+        matches,
+    )
+
+
+def _make(directory: Path, hostname: str, moment: datetime) -> Development:
+    stem = "ca-server" if hostname == "ca" else hostname
+    ca, ca_key = directory / "ca.pem", directory / "ca.key"
+    made = Development(ca, directory / f"{stem}.pem", directory / f"{stem}.key", True)
+    authority = _load(ca, ca_key, moment)
+    if authority is None:
+        authority = certificate, key = _make_authority(moment)
+        _write_pair(ca, ca_key, [certificate], key)
+    leaf = _load(made.certificate, made.key, moment)
+    if leaf is not None and _is_for(leaf[0], hostname) and _is_by(leaf[0], authority[0]):
+        return Development(made.ca, made.certificate, made.key, False)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _make_leaf(hostname, key, authority, moment)
+    _write_pair(made.certificate, made.key, [certificate, authority[0]], key)
+    return made
+
+
+def _load(certificate: Path, key: Path, moment: datetime) -> _Pair | None:
+    """What is there, if it belongs together and is good for some time yet. ValueError for what is
+    there and was not made here: nobody's own certificate is overwritten.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+        private = _load_key(key)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{certificate} or its key can not be read: {error}") from None
+    if _OURS not in _organizations(found.issuer):
+        raise ValueError(f"{certificate} was not made here: name it in [tls], or move it away")
+    lasts = found.not_valid_before_utc <= moment < found.not_valid_after_utc - _RENEW
+    if (
+        not lasts
+        or not isinstance(private, ec.EllipticCurvePrivateKey)
+        or private.public_key() != found.public_key()
+    ):
+        return None
+    return found, private
+
+
+def _load_key(path: Path) -> PrivateKeyTypes:
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), None)
+    except TypeError:
+        raise ValueError(f"{path} has a passphrase") from None
+    except UnsupportedAlgorithm:
+        raise ValueError(f"{path} is no key of a known kind") from None
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def _is_for(certificate: x509.Certificate, hostname: str) -> bool:
+    return {hostname, *_LOCAL_NAMES, *_LOCAL_ADDRESSES} <= set(_names(certificate))
+
+
+def _is_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _make_authority(moment: datetime) -> _Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The serial number keeps an old CA and its successor apart in trust stores.
+    serial = x509.random_serial_number()
+    name = _name(f"CA {serial % 0x10000:04x}", _OURS)
+    certificate = (
+        _builder(name, name, key, serial, moment, _CA_VALID)
+        # RFC 5280 section 4.2.1.9
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate, key
+
+
+def _make_leaf(
+    hostname: str, key: ec.EllipticCurvePrivateKey, authority: _Pair, moment: datetime
+) -> x509.Certificate:
+    issuer, issuer_key = authority
+    names: list[x509.GeneralName] = [
+        *(x509.DNSName(name) for name in dict.fromkeys((hostname, *_LOCAL_NAMES))),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in _LOCAL_ADDRESSES),
+    ]
+    return (
+        _builder(
+            _name(hostname[:_MAX_COMMON_NAME], "twisted-mail development"),
+            issuer.subject,
+            key,
+            x509.random_serial_number(),
+            moment,
+            _LEAF_VALID,
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        # RFC 5280 section 4.2.1.1
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+        .sign(issuer_key, hashes.SHA256())
+    )
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    serial: int,
+    moment: datetime,
+    valid: timedelta,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(moment - _SKEW)
+        .not_valid_after(moment + valid)
+        # RFC 5280 section 4.2.1.2
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _name(common_name: str, organization: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _organizations(name: x509.Name) -> list[object]:
+    return [one.value for one in name.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+
+
+def _usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _write_pair(
+    certificate: Path,
+    key: Path,
+    chain: list[x509.Certificate],
+    private: ec.EllipticCurvePrivateKey,
+) -> None:
+    _write(
+        key,
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        0o600,
+    )
+    _write(
+        certificate, b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain), 0o644
+    )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """The file as a whole, or as it was; never readable by more than `mode` says."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)  # of a process with our number that died here
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
