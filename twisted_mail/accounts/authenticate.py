@@ -1,0 +1,271 @@
+"""Logging in, as sessions of every protocol see it: by name and password, or by a SASL exchange.
+
+Promises: every failure is a `MailError`; a wrong password, an unknown name and a refused account
+read the same and take equally long; what is unknown is temporary (454), and logged. Who has failed
+waits: for each client network and each account the answer to the next failure comes later and
+later. A right password waits only where its client has failed before and is not known to be at home
+there: nobody can lock a user out from elsewhere, and nobody can tell a hit by a quick answer.
+Passwords are never logged.
+
+It checks nothing itself: the portal's checkers do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.cred.credentials import ICredentials, IUsernamePassword, UsernamePassword
+from twisted.cred.error import LoginFailed
+from twisted.cred.portal import Portal
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..interfaces import IAccount
+from ..sasl import (
+    ForeignIdentity,
+    SaslError,
+    ScramChallenge,
+    ScramFirst,
+    ScramKeys,
+    ScramProof,
+    login_text,
+    plain,
+)
+from ..status import MailError
+from ..world import World
+from .checkers import IScramChecker, IScramCredentials, ScramCredentials
+
+__all__ = ["Authenticator", "Delays", "Exchange", "Login"]
+
+_MAX_KEY: Final = 320  # RFC 3696 section 3, as corrected: 64 + 1 + 255
+_MAX_KNOWN: Final = 10_000
+_NONCE_SIZE: Final = 18
+
+
+class Delays(Protocol):
+    """Who has failed lately; `policy.limits.FailureDelays` is one."""
+
+    def failed(self, key: str) -> None: ...
+    def succeeded(self, key: str) -> None: ...
+    def delay(self, key: str) -> float:
+        """Seconds from now."""
+
+
+class Login:
+    """Somebody is in. `logout` is to be called once, when the session ends."""
+
+    def __init__(self, account: IAccount, logout: Callable[[], None]) -> None:
+        self.account = account
+        self.logout = logout
+
+
+class Exchange(Protocol):
+    """One SASL exchange."""
+
+    async def step(self, response: bytes | None) -> bytes | Login:
+        """Take the client's next message, without base64; None at the start when it sent none.
+
+        Gives the next challenge, without base64, or the login. Raises MailError; after a login or
+        an error the exchange is over. To cancel, drop it.
+        """
+
+
+class Authenticator:
+    """The portal, as sessions see it.
+
+    `network` names what a client's address is counted as (`policy.limits.client_network`).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, portal: Portal, world: World, delays: Delays, network: Callable[[str], str] = str
+    ) -> None:
+        self._portal = portal
+        self._world = world
+        self._delays = delays
+        self._network = network
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def mechanisms(self) -> tuple[str, ...]:
+        """The SASL mechanisms that the portal has checkers for."""
+        offered: list[str] = []
+        if IScramCredentials in self._portal.checkers:
+            offered.append("SCRAM-SHA-256")
+        if IUsernamePassword in self._portal.checkers:
+            offered += ["PLAIN", "LOGIN"]
+        return tuple(offered)
+
+    def exchange(self, mechanism: str, client_ip: str) -> Exchange:
+        """Begin a SASL exchange. MailError 504 5.5.4 for what `mechanisms` does not have."""
+        name = mechanism.upper()
+        if name not in self.mechanisms():
+            # RFC 4954 section 4
+            raise MailError(504, "5.5.4", "Unrecognized authentication type", pop3="AUTH")
+        return _EXCHANGES[name](self, client_ip)
+
+    async def login(self, username: str, password: str, client_ip: str) -> Login:
+        """Log in with a password. Raises MailError 535 5.7.8 or 454 4.7.0."""
+        # a str from anywhere shall not make it raise
+        name, secret = (text.encode(errors="surrogatepass") for text in (username, password))
+        return await self.enter(username, UsernamePassword(name, secret), client_ip)
+
+    async def enter(self, username: str, credentials: ICredentials, client_ip: str) -> Login:
+        """Log in with any credentials. Raises MailError 535 5.7.8 or 454 4.7.0."""
+        try:
+            _, avatar, logout = await self._portal.login(credentials, None, IAccount)
+            account = IAccount(avatar)
+        except LoginFailed:
+            raise await self.refuse(username, client_ip, "wrong name or password") from None
+        except (MailError, CancelledError):
+            raise
+        except Exception as error:
+            raise self.broken(error) from error
+        try:
+            await self.welcome(username, client_ip)
+        except BaseException:
+            logout()
+            raise
+        return Login(account, logout)
+
+    async def scram_keys(self, username: str) -> ScramKeys:
+        """What the portal's SCRAM checker knows of a name."""
+        checker = self._portal.checkers[IScramCredentials]
+        return await IScramChecker(checker).scram_keys(username)
+
+    def nonce(self) -> str:
+        """Never given before."""
+        return b64encode(self._world.entropy(_NONCE_SIZE)).decode()
+
+    async def refuse(self, username: str, client_ip: str, reason: str) -> MailError:
+        """Count a failure, wait, and give what to raise."""
+        client, account = self._keys(username, client_ip)
+        self._log.info(
+            "login of {username!r} from {client} refused: {reason}",
+            username=username[:_MAX_KEY],
+            client=client_ip,
+            reason=reason,
+        )
+        self._delays.failed(client)
+        self._delays.failed(account)
+        await self._wait(max(self._delays.delay(client), self._delays.delay(account)))
+        # RFC 4954 section 6
+        return MailError(535, "5.7.8", "Authentication credentials invalid", reason, pop3="AUTH")
+
+    async def welcome(self, username: str, client_ip: str) -> None:
+        """Take note of a right password; wait where it may be a guesser's hit.
+
+        A client and account that have met before change nothing: else whoever has one account could
+        wipe out his failures with other accounts by logging in to his own.
+        """
+        met = client, account = self._keys(username, client_ip)
+        if self._known.pop(met, False):
+            self._known[met] = True
+            return
+        await self._wait(self._delays.delay(client))
+        self._delays.succeeded(client)
+        self._delays.succeeded(account)
+        if len(self._known) >= _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[met] = True
+
+    def broken(self, error: Exception) -> MailError:
+        """Log what nobody foresaw, and give what to raise."""
+        self._log.failure("a login could not be judged", Failure(error))
+        # RFC 4954 section 6; RFC 3206 section 4
+        return MailError(454, "4.7.0", "Temporary authentication failure", error)
+
+    def _keys(self, username: str, client_ip: str) -> tuple[str, str]:
+        return f"client {self._network(client_ip)}", f"account {username.casefold()[:_MAX_KEY]}"
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            await deferLater(self._world.reactor, seconds)
+
+
+class _Exchange(ABC):
+    """What all mechanisms share: errors become replies."""
+
+    def __init__(self, authenticator: Authenticator, client_ip: str) -> None:
+        self._authenticator = authenticator
+        self._client_ip = client_ip
+
+    async def step(self, response: bytes | None) -> bytes | Login:
+        try:
+            return await self._advance(response)
+        except ForeignIdentity as error:
+            raise await self._authenticator.refuse("", self._client_ip, str(error)) from None
+        except SaslError as error:
+            # RFC 4954 section 4
+            raise MailError(
+                501, "5.5.2", "Malformed authentication response", error, pop3="AUTH"
+            ) from None
+        except (MailError, CancelledError):
+            raise
+        except Exception as error:
+            raise self._authenticator.broken(error) from error
+
+    @abstractmethod
+    async def _advance(self, response: bytes | None) -> bytes | Login:
+        """`Exchange.step`, raising SaslError too."""
+
+
+class _Plain(_Exchange):
+    async def _advance(self, response: bytes | None) -> bytes | Login:
+        if response is None:
+            return b""
+        claim = plain(response)
+        return await self._authenticator.login(claim.username, claim.password, self._client_ip)
+
+
+class _Login(_Exchange):
+    _username: str | None = None
+
+    async def _advance(self, response: bytes | None) -> bytes | Login:
+        if response is None:
+            return b"Username:"
+        text = login_text(response)
+        if self._username is None:
+            self._username = text
+            return b"Password:"
+        return await self._authenticator.login(self._username, text, self._client_ip)
+
+
+class _Scram(_Exchange):
+    _keys: ScramKeys
+    _challenge: ScramChallenge | None = None
+    _proof: ScramProof | None = None
+
+    async def _advance(self, response: bytes | None) -> bytes | Login:
+        authenticator = self._authenticator
+        if response is None:
+            return b""
+        if self._challenge is None:
+            first = ScramFirst.parse(response)
+            self._keys = await authenticator.scram_keys(first.username)
+            self._challenge = first.challenge(self._keys, authenticator.nonce())
+            return self._challenge.data
+        if self._proof is None:
+            proof = self._challenge.proof(response)
+            if not proof.matches(self._keys):
+                raise await authenticator.refuse(proof.username, self._client_ip, "wrong proof")
+            await authenticator.welcome(proof.username, self._client_ip)
+            self._proof = proof
+            return proof.server_final(self._keys)
+        # RFC 5802 section 3: the client has checked us too, and says nothing more
+        if response:
+            raise SaslError("SCRAM is over")
+        credentials = ScramCredentials(self._proof)
+        return await authenticator.enter(self._proof.username, credentials, self._client_ip)
+
+
+_EXCHANGES: Final[dict[str, type[_Exchange]]] = {
+    "PLAIN": _Plain,
+    "LOGIN": _Login,
+    "SCRAM-SHA-256": _Scram,
+}

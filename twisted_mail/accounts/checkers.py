@@ -1,0 +1,200 @@
+"""Credentials checkers for the portal: our directory, and whatever twisted.cred offers.
+
+Promises: to a client, a name that nobody has, a name that may not log in and a wrong password are
+the same: one argon2 verification, one `UnauthorizedLogin`; over SCRAM, one salt that never changes.
+A password that was right lately costs no argon2. `make_checkers` says in plain words what is wrong
+with a configured name.
+
+How long a failure waits, and what the client reads, is `accounts.authenticate`'s.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from twisted.cred import strcred
+from twisted.cred.checkers import FilePasswordDB, ICredentialsChecker
+from twisted.cred.credentials import ICredentials, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import Attribute, implementer
+
+from ..sasl import ScramKeys, ScramProof
+from ..world import World
+from .directory import Directory
+from .passwords import Hasher, PasswordRecord, Remembered
+from .tables import User
+
+__all__ = [
+    "CheckerError",
+    "DirectoryChecker",
+    "IScramChecker",
+    "IScramCredentials",
+    "ScramCredentials",
+    "make_checkers",
+]
+
+_SALT_SIZE: Final = 16
+_KEY_SIZE: Final = 32
+
+
+class CheckerError(ValueError):
+    """A configured checker that cannot be had; the text is for the operator."""
+
+
+class IScramCredentials(ICredentials):
+    """A client's SCRAM-SHA-256 proof that it knows a password."""
+
+    username: str = Attribute("str: who wants to log in.")
+
+    def matches(keys: ScramKeys) -> bool:
+        """Whether the proof was made with the password of these keys."""
+
+
+class IScramChecker(ICredentialsChecker):
+    """A checker of `IScramCredentials`. It is asked before the client has proved anything."""
+
+    def scram_keys(username: str) -> Awaitable[ScramKeys]:
+        """The keys of this user. For a name that nobody has, keys with a salt that is
+        always the same for that name, and that no proof matches.
+        """
+
+
+@implementer(IScramCredentials)
+class ScramCredentials:
+    """What `IScramCredentials` says, around a proof."""
+
+    def __init__(self, proof: ScramProof) -> None:
+        self.username = proof.username
+        self.matches = proof.matches
+
+
+@implementer(IScramChecker)
+class DirectoryChecker:
+    """Checks against the directory. Avatar ids are addresses, as UTF-8."""
+
+    credentialInterfaces = (IUsernamePassword, IScramCredentials)
+
+    def __init__(
+        self,
+        directory: Directory,
+        hasher: Hasher,
+        world: World,
+        remembered: Remembered | None = None,
+    ) -> None:
+        self._directory = directory
+        self._hasher = hasher
+        self._remembered = remembered or Remembered(world)
+
+    def requestAvatarId(
+        self, credentials: IUsernamePassword | IScramCredentials
+    ) -> Deferred[bytes | tuple[()]]:
+        if IScramCredentials.providedBy(credentials):
+            return maybeDeferred(self._check_proof, credentials)
+        return Deferred.fromCoroutine(self._check_password(credentials))
+
+    async def scram_keys(self, username: str) -> ScramKeys:
+        user, record = self._who(username)
+        if user is not None and record is not None:
+            return record.scram
+        # What nobody knows, and everybody is told the same each time.
+        name = username.encode(errors="surrogatepass")
+        made_up = hmac.digest(self._directory.secret, name, "sha512")
+        salt, key = made_up[:_SALT_SIZE], made_up[-_KEY_SIZE:]
+        return ScramKeys(self._hasher.scram_iterations, salt, key, key)
+
+    def _check_proof(self, credentials: IScramCredentials) -> bytes | tuple[()]:
+        user, record = self._who(credentials.username)
+        if user is None or record is None or not credentials.matches(record.scram):
+            raise UnauthorizedLogin
+        return _avatar_id(user)
+
+    async def _check_password(self, credentials: IUsernamePassword) -> bytes | tuple[()]:
+        try:
+            username, password = credentials.username.decode(), credentials.password.decode()
+        except UnicodeDecodeError:
+            username = password = ""
+        user, record = self._who(username)
+        if user is None or record is None:
+            await self._hasher.verify(self._hasher.dummy, password)
+            raise UnauthorizedLogin
+        if not self._remembered.knows(user.id, record, password):
+            if not await self._hasher.verify(record.argon2, password):
+                raise UnauthorizedLogin
+            self._remembered.add(user.id, record, password)
+        return _avatar_id(user)
+
+    def _who(self, username: str) -> tuple[User | None, PasswordRecord | None]:
+        user = self._directory.login_user(username)
+        if user is None or not user.enabled:
+            return None, None
+        return user, self._directory.password(user)
+
+
+@implementer(ICredentialsChecker)
+class FirstOf:
+    """Asks several checkers for passwords in turn; the first that knows the login decides.
+
+    A portal has one checker for each kind of credentials, so several have to look like one.
+    """
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self, checkers: Sequence[ICredentialsChecker]) -> None:
+        self._checkers = tuple(checkers)
+
+    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
+        return Deferred.fromCoroutine(self._ask(credentials))
+
+    async def _ask(self, credentials: IUsernamePassword) -> bytes | tuple[()]:
+        for checker in self._checkers[:-1]:
+            try:
+                return await maybeDeferred(checker.requestAvatarId, credentials)
+            except UnauthorizedLogin:
+                continue
+        return await maybeDeferred(self._checkers[-1].requestAvatarId, credentials)
+
+
+def make_checkers(
+    names: Sequence[str], directory: Callable[[], ICredentialsChecker]
+) -> list[ICredentialsChecker]:
+    """The checkers that ``auth.checkers`` names, in the order a `Portal` wants them.
+
+    A name is ``directory``, made by calling `directory`, or a description as `twisted.cred.strcred`
+    reads it, such as ``file:/etc/mail/passwd``. Raises CheckerError.
+
+    Passwords are tried with each in turn. SCRAM goes to the first one that can do it, because its
+    salt has to be known before the client has proved anything.
+    """
+    if not names:
+        raise CheckerError("no checker is named, so nobody could log in")
+    made = [directory() if name == "directory" else _described(name) for name in names]
+    if len(made) == 1:
+        return made
+    scram = [checker for checker in made if IScramCredentials in checker.credentialInterfaces]
+    # A portal takes the last checker for each kind of credentials.
+    return [
+        *scram[:1],
+        FirstOf([checker for checker in made if IUsernamePassword in checker.credentialInterfaces]),
+    ]
+
+
+def _described(name: str) -> ICredentialsChecker:
+    try:
+        checker: ICredentialsChecker = strcred.makeChecker(name)
+    except strcred.InvalidAuthType:
+        raise CheckerError(f"{name!r}: there is no such checker") from None
+    except Exception as error:  # a plugin's own: whatever it is, the operator wants to read it
+        raise CheckerError(f"{name!r}: {error}") from error
+    if isinstance(checker, FilePasswordDB) and not os.path.isfile(checker.filename):
+        raise CheckerError(f"{name!r}: there is no such file")
+    if IUsernamePassword not in checker.credentialInterfaces:
+        raise CheckerError(f"{name!r} checks no passwords")
+    return checker
+
+
+def _avatar_id(user: User) -> bytes:
+    return str(user.address).encode()

@@ -1,0 +1,195 @@
+"""Password records: argon2id, and SCRAM-SHA-256 keys made at the same time.
+
+Promises: `Hasher` never hashes on the reactor thread, never more than two at a time, and says 454
+4.7.0 instead of letting the line of those who wait grow without bound. Both hashes are of the same
+prepared password (RFC 4013). `Remembered` holds keyed hashes only, in memory only, and forgets what
+no longer fits the record, so a changed password counts at once.
+
+It does not know users: `accounts.directory` keeps the records, `accounts.checkers` asks for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+from argon2.exceptions import VerifyMismatchError
+from argon2.low_level import ARGON2_VERSION, Type, hash_secret, verify_secret
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.python.failure import Failure
+
+from ..sasl import ScramKeys, saslprep
+from ..status import MailError
+from ..world import World
+
+__all__ = ["Cost", "Hasher", "PasswordRecord", "Remembered", "hash_password", "verify_password"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_AT_ONCE: Final = 2
+MAX_WAITING: Final = 64
+_SALT_SIZE: Final = 16
+_HASH_SIZE: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a guess shall cost. `memory` in KiB.
+
+    Memory and passes are the second recommendation of RFC 9106 section 4 (64 MiB, 3 passes). One
+    lane in place of its four: lanes only spread the same work over more cores, and those are for
+    the reactor. With `MAX_AT_ONCE`, logins take at most two cores and 128 MiB; one takes 150 ms.
+
+    SCRAM's iterations are paid by the client at each login, on a telephone too, so they cannot be
+    as dear: 10 000 is over twice the least that RFC 7677 section 4 allows. Whoever steals the
+    records guesses through them, not through argon2id; docs/realms.md says how to go without.
+    """
+
+    memory: int = 64 * 1024
+    passes: int = 3
+    lanes: int = 1
+    scram_iterations: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PasswordRecord:
+    """What is kept of one password: an argon2 string (PHC notation) and SCRAM keys."""
+
+    argon2: str
+    scram: ScramKeys
+
+    def encode(self) -> str:
+        """One line of ASCII."""
+        return f"{self.argon2} {self.scram.encode()}"
+
+    @classmethod
+    def parse(cls, text: str) -> PasswordRecord:
+        """Undo `encode`. Raises ValueError."""
+        argon2, scram = text.split(" ")
+        return cls(argon2, ScramKeys.parse(scram))
+
+
+def hash_password(
+    password: str, entropy: Callable[[int], bytes], cost: Cost | None = None
+) -> PasswordRecord:
+    """Make a record; blocks. ValueError for what cannot be a password."""
+    cost = cost or Cost()
+    try:
+        prepared = saslprep(password)
+    except ValueError as error:
+        raise ValueError(f"the password cannot be used: {error}") from None
+    if not prepared:
+        raise ValueError("the password is empty")
+    argon2 = hash_secret(
+        prepared.encode(),
+        entropy(_SALT_SIZE),
+        time_cost=cost.passes,
+        memory_cost=cost.memory,
+        parallelism=cost.lanes,
+        hash_len=_HASH_SIZE,
+        type=Type.ID,
+    )
+    scram = ScramKeys.derive(prepared, entropy(_SALT_SIZE), cost.scram_iterations)
+    return PasswordRecord(argon2.decode(), scram)
+
+
+def verify_password(argon2: str, password: str) -> bool:
+    """Whether `password` is the one of this argon2 string. Blocks.
+
+    Takes its time also for a password that could never have been set.
+    """
+    try:
+        prepared = saslprep(password, stored=False)
+    except ValueError:
+        # Prohibited, so never set: no prepared password holds a NUL.
+        prepared = "\0"
+    try:
+        return verify_secret(argon2.encode(), prepared.encode(), Type.ID)
+    except VerifyMismatchError:
+        return False
+
+
+class Hasher:
+    """Hashes in threads: `MAX_AT_ONCE` at a time, `MAX_WAITING` in line."""
+
+    def __init__(self, world: World, cost: Cost | None = None) -> None:
+        self._world = world
+        self._cost = cost or Cost()
+        self._turns = DeferredSemaphore(MAX_AT_ONCE)
+        self.dummy = self._dummy_argon2()
+        """An argon2 string of the same cost that no password fits: for names that do not exist."""
+
+    @property
+    def scram_iterations(self) -> int:
+        return self._cost.scram_iterations
+
+    async def make(self, password: str) -> PasswordRecord:
+        """`hash_password` in a thread. MailError 454 4.7.0 when too many wait."""
+        return await self._in_turn(hash_password, password, self._world.entropy, self._cost)
+
+    async def verify(self, argon2: str, password: str) -> bool:
+        """`verify_password` in a thread. MailError 454 4.7.0 when too many wait."""
+        return await self._in_turn(verify_password, argon2, password)
+
+    async def _in_turn(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if len(self._turns.waiting) >= MAX_WAITING:
+            # RFC 4954 section 6
+            raise MailError(454, "4.7.0", "Too many logins at once, try again later")
+        await self._turns.acquire()
+        # Who waits may be cancelled; the thread works on, and its turn ends when it does.
+        answer: Deferred[T] = Deferred()
+
+        def end_turn(outcome: T | Failure) -> None:
+            self._turns.release()
+            answer.callback(outcome)
+
+        self._world.threads.call(work, *args, **kwargs).addBoth(end_turn)
+        return await answer
+
+    def _dummy_argon2(self) -> str:
+        cost = self._cost
+        salt, tag = (
+            b64encode(self._world.entropy(size)).decode().rstrip("=")
+            for size in (_SALT_SIZE, _HASH_SIZE)
+        )
+        parameters = f"m={cost.memory},t={cost.passes},p={cost.lanes}"
+        return f"$argon2id$v={ARGON2_VERSION}${parameters}${salt}${tag}"
+
+
+class Remembered:
+    """Passwords that were right, for `keep` seconds, at most `size` of them.
+
+    Clients that poll would pay for argon2id each time. What is held is a hash under a key of this
+    process of password and record together.
+    """
+
+    def __init__(self, world: World, *, keep: float = 300.0, size: int = 10_000) -> None:
+        self._world = world
+        self._keep = keep
+        self._size = size
+        self._key = world.entropy(32)
+        self._known: dict[int, tuple[bytes, float]] = {}
+
+    def knows(self, user: int, record: PasswordRecord, password: str) -> bool:
+        """Whether this password of user id `user` was right lately, under this very record."""
+        digest, until = self._known.get(user, (b"", 0.0))
+        if until <= self._world.now():
+            return False
+        return hmac.compare_digest(digest, self._digest(record, password))
+
+    def add(self, user: int, record: PasswordRecord, password: str) -> None:
+        """It was right just now."""
+        self._known.pop(user, None)
+        if len(self._known) >= self._size:
+            del self._known[next(iter(self._known))]
+        self._known[user] = (self._digest(record, password), self._world.now() + self._keep)
+
+    def _digest(self, record: PasswordRecord, password: str) -> bytes:
+        # surrogates: a str from anywhere shall not make it raise
+        text = f"{record.encode()}\0{password}".encode(errors="surrogatepass")
+        return hashlib.blake2b(text, key=self._key, digest_size=32).digest()

@@ -1,0 +1,105 @@
+"""Our realm: whoever a checker vouches for, as an account with a mailbox in the store.
+
+Promises: the avatar is of a user the directory has and lets in, whichever checker gave the id; what
+it may send as is asked of the directory each time. `load_realm` puts another `IRealm` in its place.
+
+Mailboxes are opened by whom the realm is given (`open_inbox`): it knows no storage.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable
+
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import IRealm
+from twisted.logger import Logger
+from zope.interface import Interface, implementer
+
+from ..address import Address
+from ..interfaces import IAccount, IMailbox
+from .directory import Directory
+from .tables import User
+
+__all__ = ["Account", "Realm", "RealmError", "load_realm"]
+
+
+class RealmError(ValueError):
+    """A configured realm that cannot be had; the text is for the operator."""
+
+
+@implementer(IAccount)
+class Account:
+    """A user of the directory who has logged in."""
+
+    def __init__(
+        self, user: User, directory: Directory, open_inbox: Callable[[str], Awaitable[IMailbox]]
+    ) -> None:
+        self.name = str(user.address)
+        self.user = user
+        self._directory = directory
+        self._open_inbox = open_inbox
+
+    async def open_inbox(self) -> IMailbox:
+        """The user's inbox. Raises MailError as `IAccount.open_inbox` says."""
+        return await self._open_inbox(self.user.mailbox)
+
+    def may_send_as(self, address: Address) -> bool:
+        """Whether mail for `address` comes to this user, maybe among others: the own address, with
+        any ``+tag``, and every alias that leads here.
+        """
+        expansion = self._directory.expand(address)
+        return expansion is not None and any(user.id == self.user.id for user in expansion.locals)
+
+
+@implementer(IRealm)
+class Realm:
+    """Avatars from the directory."""
+
+    _log = Logger()
+
+    def __init__(
+        self, directory: Directory, open_inbox: Callable[[str], Awaitable[IMailbox]]
+    ) -> None:
+        self._directory = directory
+        self._open_inbox = open_inbox
+
+    def requestAvatar(
+        self, avatarId: bytes | tuple[()], mind: object, *interfaces: type[Interface]
+    ) -> tuple[type[Interface], object, Callable[[], None]]:
+        """The account of `avatarId`: an address or its local part alone, as UTF-8.
+
+        Raises UnauthorizedLogin for whom the directory does not have: a right password elsewhere
+        makes no mailbox here.
+        """
+        if IAccount not in interfaces:
+            raise NotImplementedError("this realm has IAccount only")
+        name = avatarId.decode(errors="replace") if avatarId else ""
+        user = self._directory.login_user(name)
+        if user is None or not user.enabled:
+            self._log.warn("{name!r} has a password but no account in the directory", name=name)
+            raise UnauthorizedLogin
+        return IAccount, Account(user, self._directory, self._open_inbox), _logout
+
+
+def _logout() -> None:
+    """Nothing is held for a login: mailboxes are closed by whom they were opened for."""
+
+
+def load_realm(name: str) -> IRealm:
+    """The realm that ``auth.realm`` names: ``package.module:callable``, called without arguments.
+
+    Raises RealmError, with the reason in words.
+    """
+    module_name, colon, callable_name = name.partition(":")
+    if not (colon and module_name and callable_name):
+        raise RealmError(f"{name!r} is not of the form package.module:callable")
+    try:
+        made = getattr(importlib.import_module(module_name), callable_name)()
+    except (
+        Exception
+    ) as error:  # somebody else's code: whatever it is, the operator wants to read it
+        raise RealmError(f"{name!r} gives no realm: {type(error).__name__}: {error}") from error
+    if not IRealm.providedBy(made):
+        raise RealmError(f"{name!r} gave {type(made).__name__}, which does not provide IRealm")
+    return IRealm(made)

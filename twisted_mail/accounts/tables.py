@@ -1,0 +1,213 @@
+"""The tables of ``accounts.sqlite3``, and plain reads of them.
+
+Promises: the file has mode 0600 from its first instant; a commit is on the disk when it returns
+(`synchronous=FULL`); a file that a newer version wrote is refused, not guessed at. Every read is a
+look into the tables as they are, without any cache.
+
+It knows no rule about who gets which mail (`accounts.expansion`) and changes nothing
+(`accounts.directory`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ..address import Address
+from .passwords import PasswordRecord
+
+__all__ = ["Alias", "DirectoryError", "Expansion", "Tables", "User", "alias_name"]
+
+SCHEMA_VERSION: Final = 1
+_BUSY_SECONDS: Final = 10.0
+
+_SCHEMA: Final = """
+CREATE TABLE site (secret BLOB NOT NULL);
+CREATE TABLE domains (name TEXT PRIMARY KEY);
+CREATE TABLE users (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    local TEXT NOT NULL,
+    domain TEXT NOT NULL REFERENCES domains,
+    mailbox TEXT NOT NULL UNIQUE,
+    password TEXT NOT NULL,
+    enabled INTEGER NOT NULL DEFAULT 1,
+    created REAL NOT NULL
+);
+CREATE INDEX users_domain ON users (domain);
+CREATE TABLE mailboxes_ever (mailbox TEXT PRIMARY KEY);
+CREATE TABLE aliases (
+    key TEXT PRIMARY KEY,
+    local TEXT NOT NULL,
+    domain TEXT NOT NULL REFERENCES domains
+);
+CREATE INDEX aliases_domain ON aliases (domain);
+CREATE TABLE alias_targets (
+    alias TEXT NOT NULL REFERENCES aliases ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    local TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    PRIMARY KEY (alias, position)
+);
+CREATE INDEX alias_targets_domain ON alias_targets (domain);
+"""
+
+
+class DirectoryError(ValueError):
+    """A refused change, or a directory that cannot be used; the text is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One user.
+
+    `mailbox` is the key of the user's mail in the store, ``domain/name``, each a safe file name of
+    at most 255 bytes. Who is not `enabled` gets mail but may not log in. `created`: seconds since
+    1970.
+    """
+
+    id: int
+    address: Address
+    mailbox: str
+    enabled: bool
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """One alias. The local part is "" for a catch-all, which `name` writes as ``@domain``."""
+
+    address: Address
+    targets: tuple[Address, ...]
+
+    @property
+    def name(self) -> str:
+        return alias_name(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """Where mail for an address goes, each place once."""
+
+    locals: tuple[User, ...]
+    remote: tuple[Address, ...]
+
+
+def alias_name(address: Address) -> str:
+    """An alias's address as people write it: ``@domain`` for a catch-all."""
+    return str(address) if address.local else f"@{address.domain}"
+
+
+class Tables:
+    """The open file. Belongs to one thread and one process."""
+
+    def __init__(self, path: str, entropy: Callable[[int], bytes]) -> None:
+        try:
+            self.db = _connect(path)
+        except (OSError, sqlite3.Error) as error:
+            raise DirectoryError(f"{path}: {error}") from error
+        try:
+            self.secret = _prepare(self.db, path, entropy)
+        except BaseException:
+            self.db.close()
+            raise
+
+    def version(self) -> int:
+        """A number that changes when another connection, here or elsewhere, has committed."""
+        ((version,),) = self.db.execute("PRAGMA data_version")
+        return int(version)
+
+    def domains(self) -> list[str]:
+        return [name for (name,) in self.db.execute("SELECT name FROM domains ORDER BY name")]
+
+    def is_local_domain(self, domain: str) -> bool:
+        rows = self.db.execute("SELECT 1 FROM domains WHERE name = ?", (domain,))
+        return rows.fetchone() is not None
+
+    def users(self) -> list[User]:
+        return [_user(row) for row in self.db.execute(f"{_SELECT_USER} ORDER BY id")]
+
+    def user(self, key: str) -> User | None:
+        row = self.db.execute(f"{_SELECT_USER} WHERE key = ?", (key,)).fetchone()
+        return _user(row) if row else None
+
+    def first_user(self) -> User | None:
+        row = self.db.execute(f"{_SELECT_USER} ORDER BY id LIMIT 1").fetchone()
+        return _user(row) if row else None
+
+    def password(self, user: int) -> PasswordRecord | None:
+        row = self.db.execute("SELECT password FROM users WHERE id = ?", (user,)).fetchone()
+        return PasswordRecord.parse(row[0]) if row else None
+
+    def aliases(self) -> list[Alias]:
+        rows = self.db.execute("SELECT key, local, domain FROM aliases ORDER BY domain, key")
+        return [Alias(Address(*name), self.targets(key) or ()) for key, *name in rows.fetchall()]
+
+    def aliases_into(self, domain: str) -> list[Address]:
+        """The aliases that have a target in `domain`."""
+        rows = self.db.execute(
+            "SELECT DISTINCT aliases.local, aliases.domain FROM alias_targets"
+            " JOIN aliases ON aliases.key = alias WHERE alias_targets.domain = ?",
+            (domain,),
+        )
+        return [Address(*row) for row in rows]
+
+    def targets(self, key: str) -> tuple[Address, ...] | None:
+        """The targets of the alias with this key, None when there is none."""
+        rows = self.db.execute(
+            "SELECT local, domain FROM alias_targets WHERE alias = ? ORDER BY position", (key,)
+        )
+        return tuple(Address(*row) for row in rows) or None
+
+
+_SELECT_USER: Final = "SELECT id, local, domain, mailbox, enabled, created FROM users"
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    # The mode is given before SQLite writes: its own files take the mode of the first. Only a new
+    # file may be opened here: closing a descriptor drops the locks this process has on the file.
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        ((mode,),) = db.execute("PRAGMA journal_mode")
+        if mode != "wal":
+            db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: str, entropy: Callable[[int], bytes]) -> bytes:
+    """Make the tables when the file is new; the site's secret."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        ((version,),) = db.execute("PRAGMA user_version")
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO site VALUES (?)", (entropy(32),))
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version > SCHEMA_VERSION:
+            raise DirectoryError(
+                f"{path} was written by a newer version of twisted_mail"
+                f" (schema {version}; this one knows {SCHEMA_VERSION})"
+            )
+        ((secret,),) = db.execute("SELECT secret FROM site")
+        db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise DirectoryError(f"{path}: {error}") from error
+    return bytes(secret)
+
+
+def _user(row: tuple[int, str, str, str, int, float]) -> User:
+    number, local, domain, mailbox, enabled, created = row
+    return User(number, Address(local, domain), mailbox, bool(enabled), created)
