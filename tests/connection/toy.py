@@ -1,0 +1,238 @@
+"""A protocol of one-line commands, to see what the driver does with any protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet.defer import Deferred
+from twisted.internet.ssl import PrivateCertificate
+
+from twisted_mail.connection.factory import MailFactory
+from twisted_mail.connection.interfaces import NEED_DATA, PAUSED, Answer, Then
+from twisted_mail.connection.limits import ConnectionLimits
+from twisted_mail.connection.protocol import Bounds
+from twisted_mail.testing.world import simulated_world
+from twisted_mail.world import World
+
+BLOCK = 16 * 1024
+
+
+class ToyEngine:
+    """Lines are commands; after ``resume(True)`` they are content, to a line of one dot."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.paused = False
+        self.midway = False
+
+    @property
+    def buffered(self) -> int:
+        return len(self.buffer)
+
+    def receive(self, data: bytes) -> None:
+        self.buffer += data
+
+    def next_event(self) -> Any:
+        if self.paused:
+            return PAUSED
+        line, end, rest = self.buffer.partition(b"\n")
+        if not end:
+            return NEED_DATA
+        self.buffer = rest
+        self.paused = True
+        if self.midway:
+            self.midway = line != b"."
+            return b"content " + bytes(line)
+        return bytes(line)
+
+    def resume(self, expect: object = None) -> None:
+        self.paused = False
+        self.midway = self.midway or expect is not None
+
+    def start_tls(self) -> bool:
+        if self.buffer:
+            return False
+        self.paused = False
+        return True
+
+
+class ToySession:
+    """Each command is answered by the method of its name; what happened is in `log`."""
+
+    starttls_refused = b"refused\n"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.log: list[str] = []
+        self.waits: list[Deferred[bytes]] = []
+        self.errors = 0
+        self.blocks = 0
+
+    def greeting(self) -> bytes:
+        return b"hello\n"
+
+    async def handle(self, event: bytes) -> Answer:
+        verb, _, argument = event.decode("ascii").partition(" ")
+        answer: Answer = await getattr(self, f"do_{verb}")(argument)
+        return answer
+
+    async def do_echo(self, text: str) -> Answer:
+        return Answer(text.encode("ascii") + b"\n")
+
+    async def do_thread(self, text: str) -> Answer:
+        result = await self.world.threads.call(text.encode, "ascii")
+        return Answer(result + b"\n")
+
+    async def do_wait(self, text: str) -> Answer:
+        wait: Deferred[bytes] = Deferred()
+        self.waits.append(wait)
+        try:
+            result = await wait
+        except Exception as error:
+            self.log.append(f"{text} failed: {error!r}")
+            raise
+        finally:
+            self.log.append(f"{text} over")
+        return Answer(text.encode("ascii") + b" " + result + b"\n")
+
+    async def do_big(self, size: str) -> Answer:
+        return Answer(b"x" * int(size))
+
+    async def do_body(self, blocks: str) -> Answer:
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                for _ in range(int(blocks)):
+                    self.blocks += 1
+                    yield b"y" * BLOCK
+            finally:
+                self.log.append("body over")
+
+        return Answer(b"body:", body=body())
+
+    async def do_threads(self, blocks: str) -> Answer:
+        async def body() -> AsyncIterator[bytes]:
+            for number in range(int(blocks)):
+                yield await self.world.threads.call(lambda n: b"%d," % n, number)
+
+        return Answer(b"threads:", body=body())
+
+    async def do_broken(self, argument: str) -> Answer:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"begin"
+            raise OSError("the disk is gone")
+
+        return Answer(b"broken:", body=body())
+
+    async def do_raise(self, argument: str) -> Answer:
+        raise ValueError("a mistake of ours")
+
+    async def do_foreign(self, argument: str) -> Answer:
+        class Foreign:
+            def __await__(self) -> Any:
+                yield "a future of another loop"
+
+        await Foreign()
+        raise AssertionError("not reached")
+
+    async def do_message(self, argument: str) -> Answer:
+        return Answer(b"go on\n", expect=True)
+
+    async def do_content(self, line: str) -> Answer:
+        return Answer(b"taken\n") if line == "." else Answer()
+
+    async def do_error(self, argument: str) -> Answer:
+        self.errors += 1
+        return Answer(b"error\n")
+
+    async def do_tls(self, argument: str) -> Answer:
+        return Answer(b"ready\n", Then.START_TLS)
+
+    async def do_bye(self, argument: str) -> Answer:
+        return Answer(b"bye\n", Then.CLOSE)
+
+    def tls_started(self, description: str) -> None:
+        self.log.append(f"tls {description}")
+
+    def too_many_errors(self) -> bytes | None:
+        return b"enough\n" if self.errors >= 3 else None
+
+    def timed_out(self) -> bytes:
+        return b"timed out\n"
+
+    def closing_down(self) -> bytes:
+        return b"closing down\n"
+
+    def lost(self) -> None:
+        self.log.append("lost")
+
+
+class ToyFactory(MailFactory):
+    """`sessions` are all that were made."""
+
+    too_many = b"too many\n"
+
+    def __init__(
+        self,
+        *,
+        tls: Any = None,
+        implicit_tls: bool = False,
+        bounds: Bounds | None = None,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        self.world = simulated_world()
+        self.sessions: list[ToySession] = []
+        self.engines: list[ToyEngine] = []
+        super().__init__(
+            self.world,
+            "toy",
+            bounds=bounds or Bounds(),
+            limits=limits or ConnectionLimits(100, 100),
+            tls=tls,
+            implicit_tls=implicit_tls,
+        )
+
+    def make(self, ip: str, connection: str) -> tuple[ToyEngine, ToySession]:
+        self.sessions.append(ToySession(self.world))
+        self.engines.append(ToyEngine())
+        return self.engines[-1], self.sessions[-1]
+
+    def connect(self, address: str = "192.0.2.1") -> Any:
+        return self.world.reactor.connect(self, address=address)
+
+
+@cache
+def certificate() -> tuple[bytes, PrivateCertificate]:
+    """A self-signed certificate for ``localhost``: the authority's PEM, and what a server uses."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=36500))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return made, PrivateCertificate.loadPEM(made + secret)
+
+
+def tls_options() -> Any:
+    """A server's TLS context."""
+    return certificate()[1].options()

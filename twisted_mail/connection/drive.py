@@ -1,0 +1,94 @@
+"""Running coroutines without a Deferred of their own.
+
+A driver calls ``coroutine.send(None)`` itself. Most coroutines of a mail session end there
+(`StopIteration` carries the result) and cost no more than a call. One that yields has come to a
+Deferred without a result; `Waiting` then brings it to its end. Nothing here recurses: each step
+starts where that Deferred fires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+__all__ = ["Cancelled", "Waiting"]
+
+
+class Cancelled(BaseException):
+    """Raised in a coroutine where it waits when nobody wants its result any more.
+
+    Not an `Exception`, so that code which turns every failure into a reply lets it pass.
+    """
+
+
+class Waiting:
+    """A coroutine that has yielded `awaited`, on its way to its end.
+
+    `done` is called with its result, or `failed` with its exception; neither after `cancel`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        awaited: object,
+        done: Callable[[Any], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self._coroutine = coroutine
+        self._done: Callable[[Any], object] | None = done
+        self._failed: Callable[[Exception], object] | None = failed
+        self._awaited: Deferred[Any] | None = None
+        self._wait_for(awaited)
+
+    def cancel(self) -> None:
+        """Raise `Cancelled` in the coroutine, and cancel what it waits for. Not from within it.
+
+        When it goes on waiting, for something in a ``finally``, it is brought to its end unheard.
+        """
+        self._done = self._failed = None
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            self._step(self._coroutine.throw, Cancelled())
+            awaited.cancel()
+
+    def _wait_for(self, awaited: object) -> None:
+        if isinstance(awaited, Deferred):
+            self._awaited = awaited
+            awaited.addBoth(self._fired, awaited)
+        else:
+            error = TypeError(f"only Deferreds can be awaited here, not {awaited!r}")
+            self._step(self._coroutine.throw, error)
+
+    def _fired(self, result: object, awaited: Deferred[Any]) -> None:
+        if awaited is not self._awaited:
+            return  # the coroutine was cancelled; this is what it waited for
+        self._awaited = None
+        if isinstance(result, Failure):
+            self._step(result.throwExceptionIntoGenerator, self._coroutine)
+        else:
+            self._step(self._coroutine.send, result)
+
+    def _step(self, go_on: Callable[[Any], object], value: object) -> None:
+        try:
+            awaited = go_on(value)
+        except StopIteration as stop:
+            result = stop.value
+        except Cancelled:
+            return
+        except Exception as error:
+            if self._failed is not None:
+                self._failed(error)
+            else:
+                self._log.failure("failure while a cancelled session cleaned up")
+            return
+        else:
+            self._wait_for(awaited)
+            return
+        if self._done is not None:
+            self._done(result)

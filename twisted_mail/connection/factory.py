@@ -1,0 +1,131 @@
+"""What listens: makes a `Connection` of each client let in, and ends them when the server stops.
+
+A protocol's own factory says how an engine and a session are made: `smtp.protocol`,
+`pop3.protocol`.
+"""
+
+from __future__ import annotations
+
+from base64 import b32encode
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from ..world import World
+from .interfaces import Engine, Session
+from .limits import ConnectionLimits
+from .protocol import Bounds, Connection
+
+__all__ = ["MailFactory"]
+
+
+class MailFactory(ServerFactory[Any]):
+    """The base of the protocols' factories.
+
+    `name` is what logs call the protocol; `tls` provides IOpenSSLServerConnectionCreator, or is
+    None where there is no TLS; `implicit_tls`: it starts with the first byte (RFC 8314 section 3).
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        *,
+        bounds: Bounds,
+        limits: ConnectionLimits,
+        tls: Any,
+        implicit_tls: bool,
+    ) -> None:
+        if implicit_tls and tls is None:
+            raise ValueError(f"{name}: TLS from the first byte needs a certificate")
+        self.name = name
+        self.connections: set[Connection] = set()
+        self._world = world
+        self._bounds = bounds
+        self._limits = limits
+        self._tls = None if tls is None else TLSMemoryBIOFactory(tls, False, self, world.reactor)
+        self._implicit_tls = implicit_tls
+        self._draining = False
+        self._drained: list[Deferred[None]] = []
+
+    def make(self, ip: str, connection: str) -> tuple[Engine, Session]:
+        """The two inner rooms of a new connection from `ip`, which the log calls `connection`."""
+        raise NotImplementedError
+
+    too_many: bytes
+    """What a client over the limits is told."""
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
+        ip = addr.host if isinstance(addr, IPv4Address | IPv6Address) else ""
+        if self._draining or not self._limits.take(ip):
+            self._log.info("refused: too many connections", protocol=self.name, client=ip)
+            # Words under TLS would cost a handshake, which is what the limit is to save.
+            return _Refusal(b"" if self._implicit_tls else self.too_many)
+        identifier = b32encode(self._world.entropy(5)).decode("ascii").lower()
+        try:
+            engine, session = self.make(ip, identifier)
+        except BaseException:
+            self._limits.give_back(ip)
+            raise
+        connection = Connection(
+            engine,
+            session,
+            self._world.reactor,
+            id=identifier,
+            protocol=self.name,
+            client=ip,
+            bounds=self._bounds,
+            tls=self._tls,
+            implicit_tls=self._implicit_tls,
+            gone=self._gone,
+        )
+        self.connections.add(connection)
+        return connection
+
+    def drain(self) -> Deferred[None]:
+        """Let nobody in, end idle sessions now and the others after the message they are in.
+
+        Fires when all are gone. The caller bounds the wait, and then calls `abort_all`.
+        """
+        self._draining = True
+        for connection in tuple(self.connections):
+            connection.drain()
+        if not self.connections:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._drained.append(done)
+        return done
+
+    def abort_all(self) -> None:
+        """Cut every connection; nobody is told why."""
+        for connection in tuple(self.connections):
+            connection.abort("server stops")
+
+    def _gone(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._limits.give_back(connection.client)
+        if not self.connections:
+            drained, self._drained = self._drained, []
+            for done in drained:
+                done.callback(None)
+
+
+class _Refusal(Protocol):
+    """Says why, if anything, and closes."""
+
+    def __init__(self, words: bytes) -> None:
+        self._words = words
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        if self._words:
+            self.transport.write(self._words)
+        self.transport.loseConnection()

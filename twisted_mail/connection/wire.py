@@ -1,0 +1,248 @@
+"""One accepted connection as its driver wants it: bytes, TLS, back-pressure, and an end that comes.
+
+`Wire` is the Twisted `Protocol`. It promises that
+
+- what is written goes out in order, and `blocked` tells when the peer does not read: what waits in
+  the transport then is at most 64 KiB more than the last write, over TLS 128 KiB;
+- TLS is a layer between the transport and this protocol, the same for implicit TLS and STARTTLS,
+  over any transport (a transport that is TLS already is left as it is);
+- after `close` or `abort` nothing is received any more, and `lost` follows within `LINGER` seconds.
+
+It knows nothing of engines, sessions and timeouts: that is `connection.protocol`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from OpenSSL.SSL import Error as TlsError
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .alarm import Alarm
+
+__all__ = ["LINGER", "Phase", "Wire"]
+
+LINGER = 10.0
+"""Seconds a peer has to take the last words, and over TLS to say goodbye, before it is cut off."""
+
+
+class Phase(enum.Enum):
+    """The life of a connection, in this order; only STARTTLS goes back, from OPEN to HANDSHAKE."""
+
+    NEW = "new"
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    CLOSING = "closing"
+    LOST = "lost"
+
+
+@implementer(IHandshakeListener)
+class _Inside(Protocol):
+    """What the TLS layer takes for its protocol: hands everything to the `Wire`."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._wire.phase is Phase.OPEN:
+            self._wire.received(data)
+
+    def handshakeCompleted(self) -> None:
+        self._wire.handshakeCompleted()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._wire.finished(reason)
+
+
+@implementer(IPushProducer, IHandshakeListener)
+class Wire(Protocol):
+    """The base of a driver, which fills in `opened`, `received`, `writable`, `rang` and `lost`.
+
+    `tls` makes the layers, None where there is no TLS; `implicit_tls` puts one on at once.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, tls: TLSMemoryBIOFactory | None, implicit_tls: bool) -> None:
+        self.phase = Phase.NEW
+        self.blocked = False
+        """The peer does not read: nothing more should be written before `writable`."""
+        self.bytes_written = 0
+        self.tls_description: str | None = None
+        """Such as ``TLSv1.3 TLS_AES_256_GCM_SHA384``, or None in clear."""
+        self.reason = ""
+        """Why this side ended the connection, for the log."""
+        self.alarm = Alarm(reactor, self._alarm_rang)
+        self._tls = tls
+        self._implicit_tls = implicit_tls
+        self._layer: TLSMemoryBIOProtocol | None = None
+        self._transport: Any = None
+        self._reading = True
+
+    # What a driver fills in
+
+    def opened(self) -> None:
+        """Bytes can be exchanged: at the start, and again after each TLS handshake."""
+        raise NotImplementedError
+
+    def received(self, data: bytes) -> None:
+        """Bytes from the peer, in clear."""
+        raise NotImplementedError
+
+    def writable(self) -> None:
+        """No longer `blocked`."""
+        raise NotImplementedError
+
+    def rang(self) -> None:
+        """The driver's `alarm` rang (not called while closing)."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """It is over. Called once."""
+        raise NotImplementedError
+
+    # What a driver calls
+
+    def write(self, data: bytes) -> None:
+        """Send `data`. May make the wire `blocked` before it returns."""
+        self.bytes_written += len(data)
+        self._transport.write(data)
+
+    def read(self, wanted: bool) -> None:
+        """Whether more is welcome from the peer. What has been decrypted already still comes."""
+        if wanted is not self._reading:
+            self._reading = wanted
+            if wanted:
+                self._transport.resumeProducing()
+            else:
+                self._transport.pauseProducing()
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether `start_tls` may be called."""
+        return self._tls is not None and self.tls_description is None
+
+    def start_tls(self) -> None:
+        """What is received from now on is TLS; what was written goes in clear. `opened` follows."""
+        assert self._tls is not None and self._layer is None
+        self.phase = Phase.HANDSHAKE
+        self._transport.unregisterProducer()
+        self.blocked = False
+        wire = self._transport
+        self._transport = self._layer = BufferingTLSTransport(self._tls, _Inside(self))
+        try:
+            self._layer.makeConnection(wire)
+        except Exception:
+            # The certificates cannot be used: the operator must know, the peer only sees the end.
+            self._log.failure("cannot start TLS")
+            self._transport, self._layer = wire, None
+            self.abort("cannot start TLS")
+        else:
+            self._transport.registerProducer(self, True)
+            self.read(True)
+
+    def close(self, reason: str) -> None:
+        """End the connection when the peer has taken what was written; cut it when it does not."""
+        if self.phase in (Phase.CLOSING, Phase.LOST):
+            return
+        self.phase = Phase.CLOSING
+        self.reason = reason
+        self.read(True)  # over TLS the peer's close_notify must be seen
+        # A transport does not close while it has a producer.
+        self._transport.unregisterProducer()
+        self._transport.loseConnection()
+        self.alarm.set(LINGER)
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection; what has not been sent is dropped."""
+        if self.phase is not Phase.LOST:
+            self.phase = Phase.CLOSING
+            self.reason = self.reason or reason
+            self._transport.abortConnection()
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        self._transport = self.transport
+        if ITCPTransport.providedBy(self._transport):
+            self._transport.setTcpNoDelay(True)
+            self._transport.setTcpKeepAlive(True)
+        self._transport.registerProducer(self, True)
+        self.phase = Phase.HANDSHAKE
+        if isinstance(self._transport, TLSMemoryBIOProtocol):
+            return  # somebody else's layer: handshakeCompleted follows
+        if self._implicit_tls:
+            self.start_tls()
+        else:
+            self.phase = Phase.OPEN
+            self.opened()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._layer is not None:
+            self._layer.dataReceived(data)
+        elif self.phase is Phase.OPEN:
+            self.received(data)
+
+    def handshakeCompleted(self) -> None:
+        if self.phase is Phase.HANDSHAKE:
+            connection = self._transport.getHandle()
+            version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name()
+            self.tls_description = f"{version} {cipher}"
+            self.phase = Phase.OPEN
+            self.opened()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._layer is not None:
+            self._layer.connectionLost(reason)  # and that calls `finished`
+        else:
+            self.finished(reason)
+
+    def finished(self, reason: Failure) -> None:
+        """The transport, or the TLS layer on it, is gone."""
+        if not self.reason:
+            self.reason = _words(reason.value, self.phase)
+        self.phase = Phase.LOST
+        self.alarm.stop()
+        self._layer = None
+        self.lost()
+
+    def pauseProducing(self) -> None:
+        self.blocked = True
+
+    def resumeProducing(self) -> None:
+        if self.blocked:
+            self.blocked = False
+            if self.phase is Phase.OPEN:
+                self.writable()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` says so next."""
+
+    def _alarm_rang(self) -> None:
+        if self.phase is Phase.CLOSING:
+            self.abort(self.reason)
+        else:
+            self.rang()
+
+
+def _words(error: BaseException | None, phase: Phase) -> str:
+    """Why a connection ended that this side did not end."""
+    if isinstance(error, TlsError):
+        # OpenSSL's queue of (library, function, reason), or nothing at all
+        queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
+        what = "TLS handshake failed" if phase is Phase.HANDSHAKE else "TLS failed"
+        return f"{what}: {queue[-1][2]}" if queue else what
+    if phase is Phase.HANDSHAKE:
+        return "lost during the TLS handshake"
+    if isinstance(error, ConnectionDone):
+        return "closed by the client"
+    if isinstance(error, ConnectionAborted | ConnectionLost):
+        return "connection lost"
+    return type(error).__name__
