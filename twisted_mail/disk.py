@@ -25,18 +25,24 @@ class Disk(Protocol):
     def open(self, path: str, flags: int, mode: int = 0o600) -> int: ...
     def open_nameless(self, directory: str) -> int:
         """A writable file without a name (O_TMPFILE) on `directory`'s device."""
+
     def close(self, fd: int) -> None: ...
-    def write(self, fd: int, data: bytes) -> None:
+    def write(self, fd: int, data: bytes | memoryview) -> None:
         """Write all of `data`."""
+
     def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
         """One `writev`; the number of bytes written may be short."""
+
     def pread(self, fd: int, size: int, offset: int) -> bytes: ...
     def read_cached(self, fd: int, size: int, offset: int) -> bytes | None:
         """What `pread` gives if it need not wait for the device, else None. For the reactor thread."""
+
     def clock_ns(self) -> int:
         """The clock that stamps modification times, nanoseconds; it ticks coarsely (some ms)."""
+
     def writable(self, path: str) -> bool:
         """Whether names may be made in the directory `path` by us."""
+
     def stat(self, path: str) -> os.stat_result: ...
     def fstat(self, fd: int) -> os.stat_result: ...
     def fchmod(self, fd: int, mode: int) -> None: ...
@@ -46,12 +52,15 @@ class Disk(Protocol):
     def sync_directory(self, path: str) -> None: ...
     def syncfs(self, path: str) -> None:
         """Everything of the file system that holds `path` is on the disk afterwards."""
+
     def reserve(self, fd: int, size: int) -> None:
         """Keep `size` bytes free for this file without changing its size (fallocate, KEEP_SIZE)."""
+
     def truncate(self, path: str, size: int) -> None: ...
     def link(self, source: str, target: str) -> None: ...
     def link_fd(self, fd: int, target: str) -> None:
         """Give an open file a (further) name."""
+
     def rename(self, source: str, target: str) -> None: ...
     def unlink(self, path: str) -> None: ...
     def mkdir(self, path: str, mode: int = 0o700) -> None: ...
@@ -74,7 +83,7 @@ class OsDisk:
     def close(self, fd: int) -> None:
         os.close(fd)
 
-    def write(self, fd: int, data: bytes) -> None:
+    def write(self, fd: int, data: bytes | memoryview) -> None:
         written = os.write(fd, data)
         if written != len(data):
             view = memoryview(data)

@@ -8,7 +8,7 @@ what the client shall read; anything else is answered as a temporary failure and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
 from zope.interface import Attribute, Interface
@@ -46,13 +46,13 @@ class IMailbox(Interface):
 
     messages: Sequence[MessageInfo] = Attribute("Sequence of `MessageInfo`; does not change.")
 
-    def fetch(index: int) -> Content:
+    def fetch(index: int) -> Awaitable[Content]:
         """*Awaitable.* The `Content` of ``messages[index]``. MailError when it is gone."""
 
-    def remove(indexes: Sequence[int]) -> None:
+    def remove(indexes: Sequence[int]) -> Awaitable[None]:
         """*Awaitable.* Delete these messages for good; they are gone, durably, when it returns. All or none."""
 
-    def close() -> None:
+    def close() -> Awaitable[None]:
         """*Awaitable.* Give up the mailbox and its lock. Called once, always, after anything else."""
 
 
@@ -61,7 +61,7 @@ class IAccount(Interface):
 
     name: str = Attribute("str: the account's name as logs show it, such as ``alice@example.org``.")
 
-    def open_inbox() -> object:
+    def open_inbox() -> Awaitable[IMailbox]:
         """*Awaitable.* The inbox as an `IMailbox`, locked for this session.
 
         Raises MailError with ``pop3="IN-USE"`` while another session holds it (RFC 2449 section 8.1.2).
@@ -74,10 +74,12 @@ class IAccount(Interface):
 class ILocalDelivery(Interface):
     """Optional on a realm: it takes local mail itself, in place of our store."""
 
-    def knows(address: Address) -> bool:
+    def knows(address: Address) -> Awaitable[bool]:
         """*Awaitable.* Whether mail for `address` is wanted. False is answered 550 5.1.1."""
 
-    def deliver(sender: Address | None, recipients: Sequence[Address], message: bytes) -> None:
+    def deliver(
+        sender: Address | None, recipients: Sequence[Address], message: bytes
+    ) -> Awaitable[None]:
         """*Awaitable.* Keep `message` (LF line ends, trace headers included) for each recipient, all or none.
 
         250 goes out when it returns, so it returns when the message is safe. `sender` is None for ``<>``.

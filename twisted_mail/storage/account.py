@@ -13,6 +13,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from .errors import mailbox_broken, mailbox_in_use
 from .index import FolderRow, Index, Row, set_aside
 from .maildir import MAX_UID, FileName, FolderState
 
-__all__ = ["AccountStore", "Filling", "Source"]
+__all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
 _log = Logger()
 SETTLED_NS = 2_000_000_000
@@ -46,6 +47,12 @@ class Source(Protocol):
     def link(self, target: str) -> None:
         """Give it the name `target`. Raises OSError; FileExistsError when the name is taken."""
 
+    def replace(self, target: str) -> None:
+        """Put it, synced, in the place of the file `target`."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
 
 @dataclass(slots=True)
 class Filling:
@@ -54,6 +61,14 @@ class Filling:
     folder: str
     base: str
     source: Source
+
+
+@dataclass(slots=True)
+class Wanted:
+    """A place that the journal says is filled. `crc`: the content's CRC-32 when it has to be checked (another boot)."""
+
+    filling: Filling
+    crc: int | None
 
 
 class _Place:
@@ -188,9 +203,7 @@ class AccountStore:
             place.state = self._raise(place.path, place.state, uid)
         source = filling.source
         size, wire, ascii_size = source.size, source.wire, source.ascii
-        name = str(
-            FileName(filling.base, size, wire, ascii_size, place.state.validity, uid)
-        )
+        name = str(FileName(filling.base, size, wire, ascii_size, place.state.validity, uid))
         source.link(f"{place.path}/new/{name}")
         place.uidnext = uid + 1
         place.new.append(Row(uid, filling.base, "new", name, size, wire, ascii_size))
@@ -211,15 +224,62 @@ class AccountStore:
             if row is not None:
                 index.delete(row.key, bases)
 
-    def find(self, base: str) -> tuple[str | None, bool]:
-        """The path of a message's file in any folder, or None; and whether the index has a row for it."""
+    def settle(
+        self, wanted: Sequence[Wanted], gone: Sequence[str]
+    ) -> list[tuple[Filling, Exception]]:
+        """Bring the account to what the journal says: `wanted` is there exactly once, `gone` is not.
+
+        Returns the places that could not be filled.
+        """
+        self.prepare()
+        missing: list[Filling] = []
         with self.locked() as index:
-            row = index.by_base(base)
-        if row is not None:
-            path = os.path.join(self.maildir, row.sub, row.name)
-            if self._disk.exists(path):
-                return path, True
-        return maildir.find(self._disk, self.maildir, base), row is not None
+            elsewhere: dict[str, str] | None = None
+            for want in wanted:
+                row = index.by_base(want.filling.base)
+                path = self._seen(row)
+                if path is None:
+                    if elsewhere is None:
+                        elsewhere = self._everything()
+                    path = elsewhere.get(want.filling.base)
+                if path is None:
+                    # A row without its file: another program removed the message, unless a power cut did.
+                    if row is None or want.crc is not None:
+                        missing.append(want.filling)
+                elif want.crc is not None and not self._whole(path, want):
+                    want.filling.source.replace(path)
+            for base in gone:
+                row = index.by_base(base)
+                path = self._seen(row)
+                if path is None:
+                    if elsewhere is None:
+                        elsewhere = self._everything()
+                    path = elsewhere.get(base)
+                if path is not None:
+                    self._unlink(path)
+                index.forget(base)
+        return self.fill(missing) if missing else []
+
+    def _seen(self, row: Row | None) -> str | None:
+        """Where the index says the file is, if it is there."""
+        if row is None:
+            return None
+        path = os.path.join(self.maildir, row.sub, row.name)
+        return path if self._disk.exists(path) else None
+
+    def _everything(self) -> dict[str, str]:
+        """base → path of every message in every folder."""
+        return {
+            base: os.path.join(folder, sub, name)
+            for folder in maildir.folders(self._disk, self.maildir)
+            for base, (sub, name) in maildir.listing(self._disk, folder).items()
+        }
+
+    def _whole(self, path: str, want: Wanted) -> bool:
+        size = want.filling.source.size
+        return (
+            self._disk.stat(path).st_size == size and zlib.crc32(self._read(path, size)) == want.crc
+        )
 
     # -- reading
 
@@ -311,6 +371,7 @@ class AccountStore:
 
     def _folder(self, index: Index, folder: str) -> tuple[str, FolderState, FolderRow]:
         """Where a folder is, its numbers, its row; a folder that is no more is answered with the inbox."""
+        # RFC 3501 section 5.1: mail always has an inbox to go to ("" is the inbox, too).
         known = self._states.get(folder) or self._states[self.inbox]
         path, state = known
         row = index.folder(state.folder)
@@ -322,7 +383,9 @@ class AccountStore:
             return path, state, row
         # A new or lost index, or one that an unclean stop may have taken back: what is on the disk decides,
         # and UIDs go on above all that were ever given.
-        state = self._raise(path, state, (maildir.read_state(self._disk, path) or state).uid_ceiling)
+        state = self._raise(
+            path, state, (maildir.read_state(self._disk, path) or state).uid_ceiling
+        )
         start = state.uid_ceiling - maildir.RESERVE - 1
         return path, state, index.put_folder(state.folder, state.validity, start, self._generation)
 
@@ -409,7 +472,9 @@ class AccountStore:
     def _named(self, path: str, row: Row, validity: int) -> Row:
         """A stranger's file under a name that keeps its UID, so that an index made anew gives it again."""
         _, colon, info = row.name.partition(":")
-        name = f"{FileName(row.base, row.size, row.wire, row.ascii, validity, row.uid)}{colon}{info}"
+        name = (
+            f"{FileName(row.base, row.size, row.wire, row.ascii, validity, row.uid)}{colon}{info}"
+        )
         folder = os.path.join(path, row.sub)
         try:
             self._disk.rename(os.path.join(folder, row.name), os.path.join(folder, name))
@@ -445,7 +510,9 @@ def ascii_size(content: bytes, wire: int) -> int | None:
 
 
 def _agree(found: dict[str, tuple[str, str]], rows: list[Row]) -> bool:
-    return len(found) == len(rows) and all(found.get(row.base) == (row.sub, row.name) for row in rows)
+    return len(found) == len(rows) and all(
+        found.get(row.base) == (row.sub, row.name) for row in rows
+    )
 
 
 def _arrival(stranger: tuple[str, str, str]) -> tuple[int, str]:

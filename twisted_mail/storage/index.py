@@ -149,11 +149,14 @@ class Index:
         self._db.execute("UPDATE folder SET uidnext = ? WHERE key = ?", (uidnext, key))
 
     def set_marks(self, key: int, new: int, cur: int) -> None:
-        self._db.execute("UPDATE folder SET new_mark = ?, cur_mark = ? WHERE key = ?", (new, cur, key))
+        self._db.execute(
+            "UPDATE folder SET new_mark = ?, cur_mark = ? WHERE key = ?", (new, cur, key)
+        )
 
     def insert(self, key: int, rows: Iterable[Row]) -> None:
         self._db.executemany(
-            "INSERT INTO message (folder, uid, base, sub, name, size, wire, ascii)"
+            # A place that is filled again (its file was lost in a power cut) has a row already.
+            "INSERT OR REPLACE INTO message (folder, uid, base, sub, name, size, wire, ascii)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(key, *row) for row in rows],
         )
@@ -168,6 +171,12 @@ class Index:
     def delete(self, key: int, bases: Iterable[str]) -> None:
         self._db.executemany(
             "DELETE FROM message WHERE folder = ? AND base = ?", [(key, base) for base in bases]
+        )
+
+    def forget(self, base: str) -> None:
+        """Delete a message's row, in whichever folder."""
+        self._db.execute(
+            "DELETE FROM message WHERE folder IN (SELECT key FROM folder) AND base = ?", (base,)
         )
 
     def rows(self, key: int) -> list[Row]:
@@ -200,4 +209,3 @@ def set_aside(disk: Disk, path: str) -> None:
             disk.unlink(path + suffix)
     if disk.exists(path):
         disk.rename(path, f"{path}.broken")
-

@@ -4,8 +4,8 @@ A message's file is never changed. Its name is ``<base>,S=<size>,W=<wire size>[,
 ``cur`` followed by ``:2,<flags>``:
 
 - the *base* is what stands before the first ``,`` or ``:``; it never changes and is unique for ever;
-- ``S`` is the file's size, ``W`` the size with CRLF line ends (both as Courier and Dovecot write them), ``A`` the size of
-  the downgraded form of a message whose header is not ASCII (RFC 6858);
+- ``S`` is the file's size, ``W`` the size with CRLF line ends (both as Courier and Dovecot write them), ``A`` the size
+  of the downgraded form of a message whose header is not ASCII (RFC 6858);
 - ``T`` is ours: the folder's UIDVALIDITY and the UID, so that an index can be made anew with the same UIDs.
 
 `FolderState` is the file ``twisted-mail.state`` in each folder: UIDVALIDITY, the folder's id, and the ceiling under

@@ -16,10 +16,23 @@ from dataclasses import dataclass
 from ..disk import Disk
 from . import record
 
-__all__ = ["SEGMENT_SIZE", "Segment", "create", "is_sealed", "load", "numbers", "open_current", "path_of", "seal"]
+__all__ = [
+    "SEGMENT_SIZE",
+    "Segment",
+    "create",
+    "is_sealed",
+    "load",
+    "load_file",
+    "numbers",
+    "open_current",
+    "path_of",
+    "seal",
+]
 
 SEGMENT_SIZE = 64 * 1024 * 1024
 """A checkpoint is due when a segment has grown to this. It bounds what a start has to replay."""
+EMPTY = 512
+"""A segment up to this size holds nothing but its own first record."""
 VERSION = 1
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
@@ -107,7 +120,12 @@ def seal(disk: Disk, fd: int) -> None:
 
 def load(disk: Disk, directory: str, number: int) -> Loaded:
     """All whole records of a segment. Raises OSError when it cannot be read."""
-    fd = disk.open(path_of(directory, number), os.O_RDONLY)
+    return load_file(disk, path_of(directory, number), number)
+
+
+def load_file(disk: Disk, path: str, number: int = 0) -> Loaded:
+    """The same of any file that is made like a segment."""
+    fd = disk.open(path, os.O_RDONLY)
     try:
         data = b"".join(_blocks(disk, fd))
     finally:

@@ -1,0 +1,467 @@
+"""The journal: one instant of commitment for the whole site.
+
+What waits is taken together: checked, written with one ``writev``, made durable by one ``fdatasync``, then the places
+are filled without syncing, then everybody is answered with one call back to the reactor. A batch runs under a shared
+lock of its segment; a checkpoint takes that lock alone, lets batches go on in the next segment, syncs the file system,
+and only then drops the old one. Every process of a site appends to the same segment (O_APPEND): the order in it is
+the order of all events.
+
+Locks, always taken in this order: ``gate`` (so that a checkpoint is not starved by batches) → the segment. Beside
+them: ``site.lock``, held shared by every process that is up and alone by one that replays; ``checkpoint.lock``;
+``pins``, held shared by a process with places neither filled nor parked, which keeps every segment; and one file a
+process in ``writers/``, locked while it lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ..disk import Disk, make_directories
+from ..world import World
+from . import record, segments
+from .errors import refusal
+from .record import Kind, Place
+from .segments import Segment, is_sealed
+
+__all__ = ["Entry", "Journal", "Steps"]
+
+_log = Logger()
+MAX_BATCH = 256
+"""Records in one batch."""
+MAX_BUFFERS = 1000
+"""Buffers in one ``writev`` (IOV_MAX is 1024)."""
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Entry:
+    """Something to commit. `error` is set when it was not; `done` fires on the reactor thread either way."""
+
+    kind: Kind
+    meta: dict[str, Any]
+    places: Sequence[Place] = ()
+    content: Sequence[bytes] = ()
+    size: int = 0
+    source: Any = None
+    error: Exception | None = None
+    sequence: int = 0
+    done: Deferred[None] = field(default_factory=Deferred)
+
+
+class Steps:
+    """What a batch does around its record; the store gives its own."""
+
+    def check(self, entries: Sequence[Entry]) -> None:
+        """Before the commit: set `Entry.error` on what must be refused."""
+
+    def fill(self, entries: Sequence[Entry]) -> None:
+        """After the commit, and never raising: do what the entries say. The answer is yes already."""
+
+    def recover(self, loaded: Sequence[segments.Loaded]) -> None:
+        """Alone on the site: bring the disk to what the records say. Raises when that could not be finished."""
+
+    def settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int]) -> None:
+        """The same for the records of these `writers`, who died while we are up."""
+
+
+class Journal:
+    """The journal in `directory`, as one process sees it. `start` and `checkpoint` block: call them in a thread."""
+
+    def __init__(
+        self,
+        world: World,
+        directory: str,
+        steps: Steps,
+        *,
+        boot: str,
+        segment_size: int = segments.SEGMENT_SIZE,
+        due: Callable[[], None],
+    ) -> None:
+        self._world = world
+        self._disk: Disk = world.disk
+        self._directory = directory
+        self._steps = steps
+        self._boot = boot
+        self._size = segment_size
+        self._due = due
+        self.spill = os.path.join(directory, "spill")
+        self.scratch = os.path.join(directory, "scratch")
+        self._writers = os.path.join(directory, "writers")
+        self._writer = int.from_bytes(world.entropy(8), "little") or 1
+        self._sequence = 0
+        self._voids: list[int] = []
+        self._segment: Segment | None = None
+        self._guard = threading.Lock()
+        self._checkpointing = threading.Lock()
+        self._waiting: list[Entry] = []
+        self._running = False
+        self._open = False
+        self._pinned = False
+        self._lane = world.threads.lane("journal")
+        self._locks: dict[str, int] = {}
+
+    # -- committing
+
+    def commit(self, entry: Entry) -> Deferred[None]:
+        """Fires when the entry is durable and done, or fails with a `MailError`. Reactor thread only."""
+        with self._guard:
+            if not self._open:
+                entry.error = refusal(RuntimeError("the journal is not open"))
+            else:
+                self._waiting.append(entry)
+                if not self._running:
+                    self._running = True
+                    self._lane.submit(self._work)
+        if entry.error is not None:
+            self._answer([entry])
+        return entry.done
+
+    def _work(self) -> None:
+        """On the lane: batch after batch until nothing waits."""
+        while True:
+            with self._guard:
+                batch = self._take()
+                if not batch:
+                    self._running = False
+                    return
+            self._run(batch)
+            self._world.threads.back(self._answer, batch)
+
+    def _take(self) -> list[Entry]:
+        size = buffers = count = 0
+        for entry in self._waiting[:MAX_BATCH]:
+            size += entry.size
+            buffers += len(entry.content) + 2
+            if count and (size > MAX_BATCH_BYTES or buffers > MAX_BUFFERS - 2):
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
+
+    def _run(self, batch: Sequence[Entry]) -> None:
+        ready: list[Entry] = []
+        try:
+            self._steps.check(batch)
+            ready = [entry for entry in batch if entry.error is None]
+            if ready:
+                with self._lock_current() as segment:
+                    self._append(segment, ready)
+                    self._steps.fill(ready)
+                    if self._disk.fstat(segment.fd).st_size >= self._size:
+                        self._due()
+        except Exception as error:
+            because = refusal(error)
+            _log.error(
+                "a batch of {count} was not committed: {error}", count=len(batch), error=str(error)
+            )
+            for entry in batch:
+                if entry.error is None:
+                    entry.error = because
+
+    def _append(self, segment: Segment, ready: Sequence[Entry]) -> None:
+        first = self._sequence
+        buffers = self._void_record(segment)
+        for entry in ready:
+            self._sequence += 1
+            entry.sequence = self._sequence
+            content = (
+                entry.content
+                if len(entry.content) < MAX_BUFFERS // 2
+                else [b"".join(entry.content)]
+            )
+            buffers += record.encode(
+                entry.kind,
+                entry.meta,
+                content,
+                epoch=segment.epoch,
+                writer=self._writer,
+                sequence=entry.sequence,
+            )
+        try:
+            expected = sum(map(len, buffers))
+            written = self._disk.writev(segment.fd, buffers)
+            if written != expected:
+                raise OSError(28, f"only {written} of {expected} bytes were written")
+        except OSError:
+            # Whole records may stand before the tear. What we answer with 451 must not come back at a replay.
+            self._voids += range(first + 1, self._sequence + 1)
+            raise
+        try:
+            self._disk.fdatasync(segment.fd)
+        except OSError:
+            # The kernel may have dropped what it could not write: this segment is never synced again.
+            self._voids += range(first + 1, self._sequence + 1)
+            self._abandon(segment)
+            raise
+        self._voids.clear()
+
+    def _void_record(self, segment: Segment) -> list[bytes]:
+        if not self._voids:
+            return []
+        self._sequence += 1
+        meta = {"writer": self._writer, "sequences": self._voids}
+        return record.encode(
+            Kind.VOID, meta, epoch=segment.epoch, writer=self._writer, sequence=self._sequence
+        )
+
+    def _abandon(self, segment: Segment) -> None:
+        """Go on in a new segment, which begins by voiding what failed in the old one."""
+        try:
+            self._next(segment.number)
+            segments.seal(self._disk, segment.fd)
+            fresh = segments.open_current(self._disk, self._directory)
+            if fresh is None:
+                return
+            try:
+                self._disk.writev(fresh.fd, self._void_record(fresh))
+                self._disk.fdatasync(fresh.fd)
+                self._voids.clear()
+            finally:
+                self._disk.close(fresh.fd)
+        except OSError as error:
+            _log.error("no new segment after a failed sync: {error}", error=str(error))
+
+    def _answer(self, batch: Sequence[Entry]) -> None:
+        for entry in batch:
+            if entry.error is None:
+                entry.done.callback(None)
+            else:
+                entry.done.errback(entry.error)
+
+    # -- segments and locks
+
+    def _lock_current(self) -> _Held:
+        """The current segment under a shared lock. Raises OSError when there is none and none can be made."""
+        while True:
+            segment = self._segment
+            if segment is None:
+                segment = segments.open_current(self._disk, self._directory)
+                if segment is None:
+                    self._next((segments.numbers(self._disk, self._directory) or [0])[-1])
+                    continue
+                self._segment = segment
+            gate = self._locks["gate"]
+            self._disk.flock(gate, fcntl.LOCK_SH)
+            try:
+                self._disk.flock(segment.fd, fcntl.LOCK_SH)
+            finally:
+                self._disk.flock(gate, fcntl.LOCK_UN)
+            if not is_sealed(self._disk, segment.fd):
+                return _Held(self._disk, segment)
+            self._segment = None
+            self._disk.close(segment.fd)
+
+    def _next(self, number: int) -> None:
+        """Make the segment after `number` unless it is there."""
+        if not self._disk.exists(segments.path_of(self._directory, number + 1)):
+            segments.create(
+                self._disk,
+                self._directory,
+                number + 1,
+                boot=self._boot,
+                epoch=int.from_bytes(self._world.entropy(8), "little"),
+                size=self._size,
+            )
+
+    def pin(self, held: bool) -> None:
+        """Keep every segment (True) while this process has places that are neither filled nor parked."""
+        self._pinned = held
+        self._disk.flock(self._locks["pins"], fcntl.LOCK_SH if held else fcntl.LOCK_UN)
+
+    # -- start, checkpoint, stop
+
+    def start(self) -> bool:
+        """Open the journal; recover first when no other process is up. True when it did.
+
+        Raises OSError, or what `Steps.recover` raises.
+        """
+        for path in (self._directory, self.spill, self.scratch, self._writers):
+            make_directories(self._disk, path)
+        for name in ("site.lock", "gate", "pins", "checkpoint.lock"):
+            self._locks[name] = self._disk.open(
+                os.path.join(self._directory, name), os.O_RDWR | os.O_CREAT
+            )
+        site = self._locks["site.lock"]
+        recovered = False
+        try:
+            self._disk.flock(site, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.debug("another process is up: no replay")
+        else:
+            self._recover()
+            recovered = True
+        # A conversion lets go for a moment; whoever replays in between finds nothing left to do.
+        self._disk.flock(site, fcntl.LOCK_SH)
+        own = self._disk.open(
+            os.path.join(self._writers, f"{self._writer:016x}"), os.O_RDWR | os.O_CREAT
+        )
+        self._disk.flock(own, fcntl.LOCK_EX)
+        self._locks["writer"] = own
+        with self._guard:
+            self._open = True
+        return recovered
+
+    def _recover(self) -> None:
+        """Settle everything that the segments say, then begin anew."""
+        old = segments.numbers(self._disk, self._directory)
+        loaded = [segments.load(self._disk, self._directory, number) for number in old]
+        self._steps.recover(loaded)
+        if old:
+            self._disk.syncfs(self._directory)
+        self._next((old or [0])[-1])
+        for number in old:
+            self._disk.unlink(segments.path_of(self._directory, number))
+        for directory in (self.spill, self.scratch, self._writers):
+            for name in self._disk.names(directory):
+                self._disk.unlink(os.path.join(directory, name))
+        self._disk.sync_directory(self._directory)
+
+    def checkpoint(self) -> None:
+        """Seal the current segment, sync the file system, drop what is sealed. Blocks; at most one at a time."""
+        if not self._checkpointing.acquire(blocking=False):
+            return
+        try:
+            lock = self._locks["checkpoint.lock"]
+            try:
+                self._disk.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            try:
+                self._checkpoint()
+            finally:
+                self._disk.flock(lock, fcntl.LOCK_UN)
+        except Exception as error:
+            _log.error("checkpoint failed, the journal is kept: {error}", error=str(error))
+        finally:
+            self._checkpointing.release()
+
+    def _checkpoint(self) -> None:
+        disk = self._disk
+        current = segments.open_current(disk, self._directory)
+        if current is not None and disk.fstat(current.fd).st_size <= segments.EMPTY:
+            disk.close(current.fd)
+            return
+        if current is not None:
+            try:
+                self._next(current.number)
+                gate = disk.open(os.path.join(self._directory, "gate"), os.O_RDWR)
+                try:
+                    disk.flock(gate, fcntl.LOCK_EX)
+                    disk.flock(current.fd, fcntl.LOCK_EX)
+                    segments.seal(disk, current.fd)
+                finally:
+                    disk.close(gate)
+            finally:
+                disk.close(current.fd)
+        last = current.number if current is not None else 1 << 62
+        sealed = [n for n in segments.numbers(disk, self._directory) if n <= last]
+        self._settle_dead(sealed)
+        # Held by a process with places neither filled nor parked: then everything is kept.
+        pins = disk.open(os.path.join(self._directory, "pins"), os.O_RDWR)
+        try:
+            disk.flock(pins, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            disk.syncfs(self._directory)
+            for number in sealed:
+                self._drop(number)
+        except BlockingIOError:
+            _log.warn("the journal is kept: places of a process are not filled yet")
+        finally:
+            disk.close(pins)
+
+    def _drop(self, number: int) -> None:
+        spilled: list[str] = []
+        if self._disk.names(self.spill):
+            spilled = [
+                os.path.join(self.spill, found.meta["spill"])
+                for found in segments.load(self._disk, self._directory, number).records
+                if found.kind is Kind.ACCEPT and found.meta["spill"]
+            ]
+        self._disk.unlink(segments.path_of(self._directory, number))
+        for path in spilled:
+            if self._disk.exists(path):
+                self._disk.unlink(path)
+
+    def _settle_dead(self, sealed: Sequence[int]) -> None:
+        """What a process left unfilled when it died, while others went on."""
+        dead: dict[int, int] = {}
+        try:
+            for name in self._disk.names(self._writers):
+                if int(name, 16) == self._writer:
+                    continue
+                fd = self._disk.open(os.path.join(self._writers, name), os.O_RDWR)
+                try:
+                    self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._disk.close(fd)
+                    continue
+                dead[int(name, 16)] = fd
+            if dead:
+                loaded = [segments.load(self._disk, self._directory, number) for number in sealed]
+                self._steps.settle(loaded, frozenset(dead))
+                for writer in dead:
+                    self._disk.unlink(os.path.join(self._writers, f"{writer:016x}"))
+        finally:
+            for fd in dead.values():
+                self._disk.close(fd)
+
+    def refuse(self) -> None:
+        """Commit nothing more; what waits is still committed."""
+        with self._guard:
+            self._open = False
+
+    def stop(self, before_sync: Callable[[], None]) -> None:
+        """Finish what waits, and when this is the last process leave no segment behind: a clean stop. Blocks."""
+        self.refuse()
+        self._lane.stop()
+        before_sync()
+        if "writer" in self._locks:
+            self._finish()
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            self._disk.close(segment.fd)
+        while self._locks:
+            self._disk.close(self._locks.popitem()[1])
+
+    def _finish(self) -> None:
+        own = os.path.join(self._writers, f"{self._writer:016x}")
+        if self._pinned:
+            # The next start, or the others' checkpoint, finds a dead writer and settles what it left.
+            return
+        try:
+            self._disk.flock(self._locks["site.lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._disk.unlink(own)
+            return
+        others = [n for n in self._disk.names(self._writers) if int(n, 16) != self._writer]
+        if others:
+            return
+        try:
+            self._disk.syncfs(self._directory)
+            for number in segments.numbers(self._disk, self._directory):
+                self._drop(number)
+            self._disk.unlink(own)
+            self._disk.sync_directory(self._directory)
+        except OSError as error:
+            _log.error("the journal is kept for the next start: {error}", error=str(error))
+
+
+class _Held:
+    """A segment under a shared lock."""
+
+    def __init__(self, disk: Disk, segment: Segment) -> None:
+        self._disk = disk
+        self._segment = segment
+
+    def __enter__(self) -> Segment:
+        return self._segment
+
+    def __exit__(self, *_: object) -> None:
+        self._disk.flock(self._segment.fd, fcntl.LOCK_UN)

@@ -1,0 +1,131 @@
+"""An inbox as one POP3 session sees it: frozen when it was opened, `interfaces.IMailbox`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+
+from zope.interface import implementer
+
+from ..content import BytesContent
+from ..interfaces import Content, IMailbox, MessageInfo
+from ..world import World
+from . import maildir
+from .account import AccountStore
+from .errors import message_gone
+from .index import Row
+
+__all__ = ["Inbox", "uidl_of"]
+
+AHEAD_BYTES = 256 * 1024
+"""Small messages that follow the one asked for are read with it, up to this much in all."""
+BLOCK = 256 * 1024
+
+
+def uidl_of(base: str) -> str:
+    """RFC 1939 section 7: the base name, or a digest of one that is too long or holds other characters."""
+    if 0 < len(base) <= 70 and all("!" <= c <= "~" for c in base):
+        return base
+    return hashlib.sha256(base.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+@implementer(IMailbox)
+class Inbox:
+    """`lock` is the descriptor that holds the mailbox for this session."""
+
+    def __init__(
+        self,
+        world: World,
+        account: AccountStore,
+        rows: Sequence[Row],
+        lock: int,
+        remove: Callable[[Sequence[str]], Awaitable[None]],
+    ) -> None:
+        self._world = world
+        self._account = account
+        self._rows = rows
+        self._lock = lock
+        self._remove = remove
+        self._ahead: dict[int, bytes] = {}
+        self.messages: Sequence[MessageInfo] = [
+            MessageInfo(uidl_of(base), wire, ascii_size)
+            for _, base, _, _, _, wire, ascii_size in rows
+        ]
+
+    async def fetch(self, index: int) -> Content:
+        known = self._ahead.pop(index, None)
+        if known is not None:
+            return BytesContent(known)
+        self._ahead.clear()
+        if self._rows[index].size > AHEAD_BYTES:
+            fd = await self._world.threads.call(self._open, self._rows[index])
+            return _FileContent(self._world, fd)
+        read = await self._world.threads.call(self._read_from, index)
+        own = read.pop(index)
+        self._ahead = read
+        return BytesContent(own)
+
+    async def remove(self, indexes: Sequence[int]) -> None:
+        await self._remove([self._rows[index].base for index in indexes])
+
+    async def close(self) -> None:
+        self._ahead.clear()
+        if self._lock >= 0:
+            lock, self._lock = self._lock, -1
+            self._world.disk.close(lock)
+
+    def _open(self, row: Row) -> int:
+        disk = self._world.disk
+        path: str | None = os.path.join(self._account.maildir, row.sub, row.name)
+        for _ in range(2):
+            try:
+                return disk.open(str(path), os.O_RDONLY)
+            except FileNotFoundError:
+                # Another program moved it (to cur, or to another folder), or deleted it.
+                path = maildir.find(disk, self._account.maildir, row.base)
+                if path is None:
+                    break
+        raise message_gone()
+
+    def _read_from(self, index: int) -> dict[int, bytes]:
+        """The message at `index`, and those behind it that fit: clients ask for one after the other."""
+        disk = self._world.disk
+        read: dict[int, bytes] = {}
+        room = AHEAD_BYTES
+        for at in range(index, len(self._rows)):
+            row = self._rows[at]
+            room -= row.size
+            if room < 0 and at > index:
+                break
+            if at > index and not disk.exists(
+                os.path.join(self._account.maildir, row.sub, row.name)
+            ):
+                break
+            fd = self._open(row)
+            try:
+                read[at] = disk.pread(fd, row.size + BLOCK, 0)
+            finally:
+                disk.close(fd)
+        return read
+
+
+class _FileContent:
+    """A large message: read from the page cache at once, and by a thread when the disk must be waited for."""
+
+    def __init__(self, world: World, fd: int) -> None:
+        self._world = world
+        self._fd = fd
+        self._at = 0
+
+    async def read(self, size: int) -> bytes:
+        block = self._world.disk.read_cached(self._fd, size, self._at)
+        if block is None:
+            block = await self._world.threads.call(self._world.disk.pread, self._fd, size, self._at)
+        self._at += len(block)
+        return block
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            self._world.disk.close(fd)

@@ -1,0 +1,327 @@
+"""The mail store of one site: what the rest of the house sees of storage.
+
+    data/journal/      segments, spill files, locks         (storage.journal)
+    data/parked/       places that could not be filled      (storage.places)
+    data/mail/<key>/   one account each                     (storage.account)
+    data/removed/      the mail of removed accounts
+    data/site.json     the version of what is stored, and the number of unclean stops
+
+Any number of processes may have one store open. `MailStore.start` recovers what an unclean stop left before it
+returns. Nothing here blocks the reactor thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from ..disk import make_directories
+from ..interfaces import IMailbox
+from ..status import MailError
+from ..world import World
+from . import segments
+from .account import AccountStore
+from .draft import Draft
+from .errors import no_space, refusal
+from .journal import Entry, Journal
+from .mailbox import Inbox
+from .places import MARGIN_BYTES, Accounts, Places
+from .record import Kind, Place
+from .source import InlineSource, SpilledSource
+
+__all__ = ["MailStore"]
+
+_log = Logger()
+VERSION = 1
+CHECKPOINT_EVERY = 600.0
+"""Seconds after which a journal that is not full is checkpointed all the same."""
+RETRY_EVERY = 30.0
+
+
+class MailStore:
+    """The store in the directory `data`; `host` is the last part of the names of its files.
+
+    `boot` is the system's boot id: files written under another one may have been lost by a power cut.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        data: str,
+        *,
+        host: str,
+        boot: str,
+        segment_size: int = segments.SEGMENT_SIZE,
+    ) -> None:
+        self._world = world
+        self._disk = world.disk
+        self._data = os.path.abspath(data)
+        self._mail = os.path.join(self._data, "mail")
+        self._generation = 0
+        self._sequence = 0
+        self._process = world.entropy(6).hex()
+        # Maildir's convention: no "/" and no ":" in the host's part; and POP3 wants a base of at most 70.
+        self._host = "".join(c for c in host if c.isalnum() or c in ".-")[:30] or "localhost"
+        self._accounts = Accounts(self._make_account)
+        self._journal_path = os.path.join(self._data, "journal")
+        self._places = Places(
+            self._disk,
+            self._data,
+            self._accounts,
+            boot=boot,
+            entropy=world.entropy,
+            unclean=self._count_unclean_stop,
+            pin=lambda held: self._journal.pin(held),
+        )
+        self._journal = Journal(
+            world,
+            self._journal_path,
+            self._places,
+            boot=boot,
+            segment_size=segment_size,
+            due=lambda: world.threads.back(self._due),
+        )
+        self._timers: list[Any] = []
+        self._checkpoint: Deferred[None] | None = None
+        self._space: tuple[float, int] = (float("-inf"), 0)
+
+    # -- start and stop
+
+    async def start(self) -> None:
+        """Open the store, recovering first what an unclean stop left. Raises OSError, MailError, ValueError."""
+        await self._world.threads.call(self._start)
+        self._timer(CHECKPOINT_EVERY, self._due)
+        self._timer(RETRY_EVERY, self._retry)
+
+    async def stop(self) -> None:
+        """Finish what was begun and close. After it the next start has nothing to recover."""
+        timers, self._timers = self._timers, []
+        for timer in timers:
+            if timer.active():
+                timer.cancel()
+        self._journal.refuse()
+        if self._checkpoint is not None:
+            await self._checkpoint
+        await self._world.threads.call(self._stop)
+
+    def _start(self) -> None:
+        make_directories(self._disk, self._data)
+        make_directories(self._disk, self._mail)
+        device = self._disk.stat(self._data).st_dev
+        for path in (self._mail, self._journal_path):
+            if self._disk.exists(path) and self._disk.stat(path).st_dev != device:
+                raise ValueError(
+                    f"{path} lies on another file system than {self._data}: messages are linked, not copied"
+                )
+        self._generation = self._read_site()
+        self._journal.start()
+        self._generation = self._read_site()
+
+    def _stop(self) -> None:
+        # The index files are closed first: a clean stop leaves them whole on the disk.
+        self._journal.stop(before_sync=self._accounts.close)
+
+    def _timer(self, seconds: float, work: Any) -> None:
+        def run() -> None:
+            self._timers.remove(timer)
+            self._timer(seconds, work)
+            work()
+
+        timer = self._world.reactor.callLater(seconds, run)
+        self._timers.append(timer)
+
+    def _due(self) -> None:
+        """A checkpoint, unless one is under way."""
+        if self._checkpoint is not None or not self._timers:
+            return
+        self._checkpoint = self._world.threads.call(self._journal.checkpoint)
+        self._checkpoint.addBoth(self._checkpointed)
+
+    def _checkpointed(self, _: object) -> None:
+        self._checkpoint = None
+
+    def _retry(self) -> None:
+        self._world.threads.call(self._places.retry).addErrback(
+            lambda failure: _log.error("parked mail: {error}", error=str(failure.value))
+        )
+
+    # -- the site file
+
+    def _read_site(self) -> int:
+        """The number of unclean stops. Raises ValueError for what a newer version stored."""
+        path = os.path.join(self._data, "site.json")
+        if not self._disk.exists(path):
+            self._write_site(1)
+            return 1
+        fd = self._disk.open(path, os.O_RDONLY)
+        try:
+            values = json.loads(self._disk.pread(fd, 4096, 0))
+        finally:
+            self._disk.close(fd)
+        if values["version"] != VERSION:
+            raise ValueError(
+                f"{path}: stored by version {values['version']} of the format, this program knows"
+                f" {VERSION}; use the newer program"
+            )
+        return int(values["generation"])
+
+    def _write_site(self, generation: int) -> None:
+        path = os.path.join(self._data, "site.json")
+        fd = self._disk.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self._disk.write(
+                fd, json.dumps({"version": VERSION, "generation": generation}).encode() + b"\n"
+            )
+            self._disk.fdatasync(fd)
+        finally:
+            self._disk.close(fd)
+        self._disk.rename(f"{path}.new", path)
+        self._disk.sync_directory(self._data)
+
+    def _count_unclean_stop(self) -> None:
+        self._generation += 1
+        self._write_site(self._generation)
+
+    def _make_account(self, key: str) -> AccountStore:
+        return AccountStore(
+            self._disk,
+            os.path.join(self._mail, key),
+            generation=self._generation,
+            now=self._world.now,
+            entropy=self._world.entropy,
+        )
+
+    # -- mail in
+
+    def draft(self) -> Draft:
+        """A new message's content, to be written."""
+        return Draft(self._world, self._journal.spill)
+
+    def check_space(self, size: int) -> None:
+        """Raise MailError 452 4.3.1 when there is no room for `size` bytes more. Asked at MAIL; up to a second old."""
+        now = self._world.now()
+        if not 0 <= now - self._space[0] < 1.0:
+            space = self._disk.statvfs(self._data)
+            free = space.f_bavail * space.f_frsize
+            if space.f_files and space.f_favail <= 0:
+                free = 0
+            self._space = (now, free)
+        if self._space[1] < size + MARGIN_BYTES:
+            raise no_space("the file system of the data directory is full")
+
+    async def accept(
+        self,
+        draft: Draft,
+        accounts: Sequence[str],
+        *,
+        ascii_size: int | None,
+        envelope: dict[str, Any],
+    ) -> None:
+        """Commit a message to the inboxes of `accounts` (keys), all or none; durable and readable afterwards.
+
+        The draft is the store's from now on, whatever happens. `envelope` is kept in the record for people.
+        Raises MailError.
+        """
+        try:
+            await draft.finish()
+            places = [Place(key, "", self._unique()) for key in dict.fromkeys(accounts)]
+            await self._commit_draft(draft, places, ascii_size, envelope)
+        except BaseException:
+            draft.discard()
+            raise
+        draft.forget()
+
+    def _commit_draft(
+        self, draft: Draft, places: list[Place], ascii_size: int | None, envelope: dict[str, Any]
+    ) -> Deferred[None]:
+        sizes: dict[str, Any] = {
+            "size": draft.size,
+            "wire": draft.size + draft.lines,
+            "ascii_size": ascii_size,
+        }
+        meta: dict[str, Any] = {
+            "places": [[place.account, place.folder, place.base] for place in places],
+            "size": draft.size,
+            "wire": draft.size + draft.lines,
+            "ascii": ascii_size,
+            "crc": draft.crc,
+            "spill": draft.spill,
+            "envelope": envelope,
+        }
+        source: InlineSource | SpilledSource
+        if draft.spill is None:
+            source = InlineSource(self._disk, self._journal.scratch, draft.blocks, **sizes)
+        else:
+            source = SpilledSource(
+                self._disk, os.path.join(self._journal.spill, draft.spill), **sizes
+            )
+        return self._journal.commit(
+            Entry(
+                Kind.ACCEPT,
+                meta,
+                places,
+                draft.blocks if draft.spill is None else (),
+                draft.size,
+                source,
+            )
+        )
+
+    def _unique(self) -> str:
+        """A base name: Maildir's time, unique, host."""
+        self._sequence += 1
+        return f"{int(self._world.now())}.{self._process}Q{self._sequence}.{self._host}"
+
+    # -- mail out
+
+    async def open_inbox(self, key: str) -> IMailbox:
+        """The inbox of an account, frozen, held for this caller until it is closed.
+
+        Raises MailError; with ``pop3="IN-USE"`` when another session holds it.
+        """
+        account = self._accounts.get(key)
+        try:
+            rows, gone, lock = await self._world.threads.call(self._open_inbox, account)
+        except MailError:
+            raise
+        except Exception as error:
+            _log.error("mailbox {account} cannot be opened: {error}", account=key, error=str(error))
+            raise refusal(error) from error
+
+        async def remove(bases: Sequence[str]) -> None:
+            if bases:
+                await self._remove(key, account.inbox, bases)
+
+        if gone:
+            # Taken away by another program: said in the journal, so that no replay brings it back.
+            ensureDeferred(remove(gone)).addErrback(
+                lambda failure: _log.error("removals not noted: {error}", error=str(failure.value))
+            )
+        return Inbox(self._world, account, rows, lock, remove)
+
+    def _open_inbox(self, account: AccountStore) -> tuple[Any, list[str], int]:
+        account.prepare()
+        lock = account.hold_inbox()
+        try:
+            rows, gone = account.refresh()
+        except BaseException:
+            self._disk.close(lock)
+            raise
+        return rows, gone, lock
+
+    async def _remove(self, key: str, folder: str, bases: Sequence[str]) -> None:
+        meta = {"account": key, "folder": folder, "bases": list(bases)}
+        await self._journal.commit(Entry(Kind.REMOVE, meta, size=64 * len(bases)))
+
+    async def remove_account(self, key: str) -> str:
+        """Take an account's mail out of the site. Returns where it was moved to, relative to the data directory."""
+        unique = f"{int(self._world.now())}-{self._world.entropy(4).hex()}"
+        target = os.path.join("removed", f"{key.replace('/', '_')}-{unique}")
+        await self._journal.commit(
+            Entry(Kind.ACCOUNT_REMOVED, {"account": key, "target": target}, size=256)
+        )
+        return target
