@@ -144,12 +144,15 @@ def small(
     """RETR of at most `most` messages, pipelined: the seconds it took, and how many they were."""
     with Client(port, tls) as client:
         client.login(user, password)
-        count = min(most, int(client.command("STAT").split()[1]))
+        client.command("STAT")
+        sizes = [int(line.split()[1]) for line in client.listing("LIST").splitlines()[1:-1]][:most]
         began = time.perf_counter()
-        client.retrieve(count)
+        octets = client.retrieve(len(sizes))
         taken = time.perf_counter() - began
         client.command("QUIT")
-    return taken, count
+    if octets < sum(sizes):
+        raise RuntimeError(f"LIST says {sum(sizes)} octets, RETR gave {octets}")
+    return taken, len(sizes)
 
 
 def main(arguments: list[str]) -> int:
