@@ -1,0 +1,166 @@
+"""The log: one line an event, for people or for machines.
+
+`make_observer` gives an observer for `twisted.logger`. Both forms promise one line an event whatever
+a client has sent: control characters and line separators come out escaped, and a line has a bound.
+Text has the time, the connection's and the message's id, what happened, and the remaining fields::
+
+    2026-11-21T02:40:00Z connection=mzxw6ytb connected protocol=smtp client=192.0.2.1
+
+JSON has `time`, `level`, `namespace`, `text` and every field of the event. What must not be in a log
+(a password, a message) must not be in an event: nothing is taken out here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["make_observer"]
+
+MAX_LINE = 8192
+"""Characters of a line of text, or of one value of JSON; the rest is left out."""
+
+# C0, DEL, C1, what Unicode takes for a line end, what turns the direction of writing, and surrogates
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_PLAIN = re.compile(r"[!#-<>-~]+")
+_IDS = ("connection", "message")
+# What twisted.python.log adds for observers of its own.
+_LEGACY = {"time", "system", "isError", "format", "printed", "why", "failure"}
+
+
+class File(Protocol):
+    """Where lines go: any text file, or a `twisted.python.logfile.LogFile`."""
+
+    def write(self, line: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+def make_observer(
+    format: Literal["text", "json"], file: File, *, level: Any = LogLevel.info
+) -> ILogObserver:
+    """An observer that writes events of `level` and above to `file`."""
+    return _Observer(_json_line if format == "json" else _text_line, file, level)
+
+
+@implementer(ILogObserver)
+class _Observer:
+    def __init__(self, form: Any, file: File, level: Any) -> None:
+        self._form = form
+        self._file = file
+        self._level = level
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) < self._level:
+            return
+        self._file.write(self._form(event) + "\n")
+        self._file.flush()
+
+
+def _text_line(event: LogEvent) -> str:
+    parts = [_time(event, "seconds")]
+    level = event.get("log_level", LogLevel.info)
+    if level is not LogLevel.info:
+        parts.append(level.name)
+    fields = _fields(event)
+    parts += [f"{name}={_word(fields.pop(name))}" for name in _IDS if name in fields]
+    parts.append(formatEvent(event))
+    wanted = event.get("log_format") or ""
+    parts += [
+        f"{name}={_word(value)}"
+        for name, value in fields.items()
+        if value is not None and "{" + name not in wanted
+    ]
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        parts.append(f"{_said(failure)}; {_traceback(failure)}")
+    return _one_line(" ".join(parts))
+
+
+def _json_line(event: LogEvent) -> str:
+    level = event.get("log_level", LogLevel.info)
+    record: dict[str, object] = {
+        "time": _time(event, "milliseconds"),
+        "level": level.name,
+        "namespace": event.get("log_namespace"),
+        "text": _cut(formatEvent(event)),
+    }
+    for name, value in _fields(event).items():
+        record.setdefault(name, _plain(value))
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        record["error"] = _cut(_said(failure))
+        record["traceback"] = _traceback(failure)
+    return json.dumps(record)  # of ASCII only: every control character is escaped
+
+
+def _fields(event: LogEvent) -> dict[str, Any]:
+    """What the caller said about the event, besides its format."""
+    fields = {
+        name: value
+        for name, value in event.items()
+        if not name.startswith("log_") and name not in _LEGACY
+    }
+    if not isinstance(fields.get("message", ""), str):
+        del fields["message"]  # a tuple: twisted.python.log's own text, formatted already
+    return fields
+
+
+def _time(event: LogEvent, precision: str) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _word(value: object) -> str:
+    """A value that cannot be taken for two: bare when it is plain, else in quotes."""
+    text = _text(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _plain(value: object) -> object:
+    """`value` as JSON can have it; as text when it can not, or would be too long."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if not isinstance(value, str | bytes):
+        try:
+            encoded = json.dumps(value, default=_text, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            pass
+        else:
+            return json.loads(encoded) if len(encoded) <= MAX_LINE else _cut(encoded)
+    return _cut(_text(value))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("ascii", "backslashreplace")
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
+def _said(failure: Failure) -> str:
+    return f"{type(failure.value).__name__}: {_text(failure.value)}"
+
+
+def _traceback(failure: Failure) -> str:
+    """The innermost calls, which are the last."""
+    return failure.getTraceback()[-MAX_LINE // 2 :]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"
+
+
+def _one_line(text: str) -> str:
+    return _CONTROL.sub(_escape, _cut(text))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
