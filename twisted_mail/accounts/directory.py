@@ -260,7 +260,7 @@ class Directory:
                 raise DirectoryError(f"{error}; change that alias first") from None
 
     def _new_mailbox(self, address: Address) -> str:
-        base = f"{address.domain}/{_file_name(address.key.rpartition('@')[0])}"
+        base = f"{address.domain}/{mailbox_name(address.key.rpartition('@')[0])}"
         for number in count(1):
             mailbox = base if number == 1 else f"{base}~{number}"
             inserted = self._db.execute(
@@ -287,8 +287,8 @@ _COUNTS_IN_DOMAIN: Final = (
     ("users", "SELECT count(*) FROM users WHERE domain = ?"),
     ("aliases", "SELECT count(*) FROM aliases WHERE domain = ?"),
 )
-_FILE_NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_+=.")
-_MAX_FILE_NAME: Final = 180
+_SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_+=.")
+_MAX_NAME: Final = 180
 
 
 def _domain(name: str) -> str:
@@ -307,17 +307,17 @@ def _alias_address(name: str) -> Address:
         raise DirectoryError(f"{name!r} is not an address: {error}") from None
 
 
-def _file_name(local: str) -> str:
+def mailbox_name(local: str) -> str:
     """A local part as a file name: UTF-8, percent-escaped, no leading dot, at most 200 bytes with
     the number that `Directory._new_mailbox` may add behind a ``~``, which no local part gives.
     """
     name = "".join(
         character
-        if character in _FILE_NAME and (n or character != ".")
+        if character in _SAFE and (n or character != ".")
         else "".join(f"%{octet:02X}" for octet in character.encode())
         for n, character in enumerate(local)
     )
-    if len(name) > _MAX_FILE_NAME:
+    if len(name) > _MAX_NAME:
         digest = blake2b(name.encode(), digest_size=16).hexdigest()
-        name = f"{name[: _MAX_FILE_NAME - 40]}~{digest}"
+        name = f"{name[: _MAX_NAME - 40]}~{digest}"
     return name
