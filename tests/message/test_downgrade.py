@@ -195,31 +195,20 @@ def test_any_cut_gives_the_same_surrogate(cuts: list[int]) -> None:
     assert surrogate(cut(MULTIPART, cuts)) == surrogate([MULTIPART])
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                b"\n",
-                b"--",
-                b"--b",
-                b"--b--",
-                b"\n--b\n",
-                b"Content-Type: multipart/mixed; boundary=b",
-                b" ",
-                b"\r\n",
-                b"\r",
-                b"\xc3\xbc",
-                b"X: ",
-                b"x" * 300,
-                b"\nContent-Type: ",
-                b"multipart/a; boundary=-",
-                b"y" * MAX_FIELD,
-            ]
+PIECES = st.sampled_from(
+    [
+        *(b"\n", b"\r\n", b"\r", b" ", b"X: ", b"\xc3\xbc", b"x" * 300, b"--", b"--b", b"--b--"),
+        *(
+            b"\n--b\n",
+            b"\nContent-Type: ",
+            b"multipart/mixed; boundary=b",
+            b"multipart/a; boundary=-",
         ),
-        max_size=20,
-    ).map(b"".join),
-    CUTS,
+    ]
 )
+
+
+@given(st.lists(PIECES, max_size=20).map(b"".join), CUTS)
 def test_any_cut_of_anything_gives_the_same(content: bytes, cuts: list[int]) -> None:
     whole = surrogate([content])
     assert surrogate(cut(content, cuts)) == whole
@@ -229,3 +218,18 @@ def test_any_cut_of_anything_gives_the_same(content: bytes, cuts: list[int]) -> 
     header = plain[:at] if at or plain.startswith(b"\n") else plain
     size = wire_size(plain) - wire_size(header) + wire_size(downgrade_header(header))
     assert wire_size(whole) == size
+
+
+@pytest.mark.parametrize(
+    "content", [b"X: %s\nY: 1\n\nb\n", MULTIPART.replace(b"x=y", b"x=%s;\n %s")]
+)
+def test_a_field_without_end_is_not_kept(content: bytes) -> None:
+    long = content.replace(b"%s", "ü".encode() * MAX_FIELD)
+    whole = surrogate([long])
+    assert surrogate(cut(long, [*range(0, len(long), 10_000), len(long) - 8])) == whole
+    held = Surrogate()
+    for start in range(0, len(long), 10_000):
+        held.feed(long[start : start + 10_000])
+        assert len(held._held) <= MAX_FIELD
+    header, rest = long[: long.index(b"\n\n") + 1], long[long.index(b"\n\n") + 1 :]
+    assert wire_size(whole) == wire_size(downgrade_header(header)) + wire_size(rest)
