@@ -1,4 +1,4 @@
-"""A development CA and server certificate, and what a certificate file says of itself.
+"""Certificate files: reading them, and making a development CA with a server certificate.
 
 For trying things out: a client that trusts `ca.pem` gets a valid TLS connection to this machine.
 The files, all in one directory:
@@ -27,11 +27,18 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["Certificate", "Development", "inspect_certificate", "make_development_certificates"]
+__all__ = [
+    "Certificate",
+    "Development",
+    "ServerKey",
+    "inspect_certificate",
+    "load_pair",
+    "make_development_certificates",
+    "names_of",
+]
 
 _CA_VALID: Final = timedelta(days=3650)
 _LEAF_VALID: Final = timedelta(days=397)  # what browsers and Apple's clients take
@@ -40,7 +47,15 @@ _SKEW: Final = timedelta(hours=1)  # for clients whose clock is behind
 _LOCAL_NAMES: Final = ("localhost",)
 _LOCAL_ADDRESSES: Final = ("127.0.0.1", "::1")
 _OURS: Final = "twisted-mail development CA"
+_MAX_BYTES: Final = 1_048_576
 _MAX_COMMON_NAME: Final = 64  # RFC 5280 appendix A.1
+
+ServerKey = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+)
 
 _Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
@@ -94,19 +109,42 @@ def inspect_certificate(certificate: Path, key: Path | None = None) -> Certifica
 
     Raises OSError when a file can not be read, ValueError when it is not what it should be.
     """
-    chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+    chain = _load_chain(certificate)
     leaf = chain[0]
     matches = None
     if key is not None:
         matches = _load_key(key).public_key() == leaf.public_key()
     return Certificate(
-        _names(leaf),
+        names_of(leaf),
         leaf.issuer.rfc4514_string(),
         leaf.not_valid_before_utc.timestamp(),
         leaf.not_valid_after_utc.timestamp(),
         len(chain),
         matches,
     )
+
+
+def load_pair(certificate: Path, key: Path) -> tuple[list[x509.Certificate], ServerKey]:
+    """The chain, the server's own certificate first, and its key.
+
+    Raises OSError when a file can not be read, ValueError when it is not what it should be or the
+    two do not belong together; both name the file.
+    """
+    chain = _load_chain(certificate)
+    private = _load_key(key)
+    if private.public_key() != chain[0].public_key():
+        raise ValueError(f"{key} is not the key of {certificate}")
+    return chain, private
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The DNS names and addresses that it is for (RFC 9525 section 2: the subject names none)."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
 
 
 def _make(directory: Path, hostname: str, moment: datetime) -> Development:
@@ -131,12 +169,9 @@ def _load(certificate: Path, key: Path, moment: datetime) -> _Pair | None:
     there and was not made here: nobody's own certificate is overwritten.
     """
     try:
-        found = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-        private = _load_key(key)
+        found, private = _load_chain(certificate)[0], _load_key(key)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise ValueError(f"{certificate} or its key can not be read: {error}") from None
     if _OURS not in _organizations(found.issuer):
         raise ValueError(f"{certificate} was not made here: name it in [tls], or move it away")
     lasts = found.not_valid_before_utc <= moment < found.not_valid_after_utc - _RENEW
@@ -149,26 +184,32 @@ def _load(certificate: Path, key: Path, moment: datetime) -> _Pair | None:
     return found, private
 
 
-def _load_key(path: Path) -> PrivateKeyTypes:
+def _load_chain(path: Path) -> list[x509.Certificate]:
     try:
-        return serialization.load_pem_private_key(path.read_bytes(), None)
+        return x509.load_pem_x509_certificates(_read(path))
+    except ValueError:
+        raise ValueError(f"{path} is not PEM with a certificate") from None
+
+
+def _load_key(path: Path) -> ServerKey:
+    try:
+        key = serialization.load_pem_private_key(_read(path), None)
     except TypeError:
         raise ValueError(f"{path} has a passphrase") from None
-    except UnsupportedAlgorithm:
-        raise ValueError(f"{path} is no key of a known kind") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{path} is not PEM with a private key") from None
+    if not isinstance(key, ServerKey):
+        raise ValueError(f"{path} is a key that TLS has no use for")
+    return key
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
-    return (*names.get_values_for_type(x509.DNSName), *addresses)
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES)
 
 
 def _is_for(certificate: x509.Certificate, hostname: str) -> bool:
-    return {hostname, *_LOCAL_NAMES, *_LOCAL_ADDRESSES} <= set(_names(certificate))
+    return {hostname, *_LOCAL_NAMES, *_LOCAL_ADDRESSES} <= set(names_of(certificate))
 
 
 def _is_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -1,0 +1,142 @@
+"""The server's side of TLS: contexts made of certificate files, chosen by name, read again in time.
+
+`ServerTls` is what `TLSMemoryBIOFactory` wants of a server. Promises: TLS 1.2 and newer, forward
+secrecy always, no compression, no renegotiation; sessions are resumed by tickets, without a cache;
+the whole chain is sent. Files that changed are noticed at a new handshake, a few seconds later at
+most, and open connections keep what they have. When the new files are broken, the old certificates
+go on and one line in the log says why.
+
+It asks no client for a certificate, and does not look at dates: an old certificate is better for
+mail than none, and `mailctl check` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from ..certs import load_pair, names_of
+
+__all__ = ["Pair", "ServerTls"]
+
+Pair = tuple[Path, Path]
+"""The files of a certificate chain and of its key."""
+
+LOOK_SECONDS: Final = 5.0
+"""The least time between two looks at the files."""
+
+# TLS 1.3 suites are OpenSSL's own. CBC with SHA-2 is last: Exchange 2013 on Windows Server 2012 R2
+# has nothing better for RSA, and would deliver in clear instead.
+_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!aNULL"
+
+_Stamp = tuple[tuple[int, int, int, int] | None, ...]
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTls:
+    """Makes the TLS connections of a server.
+
+    `pairs` are the certificates, the first one for clients that name no host or one nobody knows;
+    `clock` gives seconds. Raises OSError and ValueError, which name the file, when they can not be
+    used.
+    """
+
+    _log = Logger()
+
+    def __init__(self, pairs: Sequence[Pair], clock: Callable[[], float]) -> None:
+        self._pairs = tuple(pairs)
+        self._clock = clock
+        self._looked = clock()
+        self._stamp = self._stamps()
+        self._context = _context_of(self._pairs)
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """A connection that waits for a ClientHello. Looks at the files when it is time."""
+        now = self._clock()
+        # A clock that was set back must not end the looking.
+        if not 0 <= now - self._looked < LOOK_SECONDS:
+            self._looked = now
+            if self._stamps() != self._stamp:
+                self.reload()
+        return SSL.Connection(self._context, None)
+
+    def reload(self) -> bool:
+        """Read all files now (SIGHUP). False, with a line in the log, when the old ones stay."""
+        # Taken before reading: what changes in between is read again at the next look. It is kept
+        # for files that are broken too, so that one state of them is one line in the log.
+        self._stamp = self._stamps()
+        try:
+            self._context = _context_of(self._pairs)
+        except (OSError, ValueError) as error:
+            self._log.error("new certificates not used, the old ones stay: {error}", error=error)
+            return False
+        self._log.info("certificates read: {names}", names=[str(pair[0]) for pair in self._pairs])
+        return True
+
+    def _stamps(self) -> _Stamp:
+        """What changes whenever a file does: a few system calls, no reading."""
+        stamps: list[tuple[int, int, int, int] | None] = []
+        for path in (path for pair in self._pairs for path in pair):
+            try:
+                # Through symbolic links: certbot changes those only.
+                found = path.stat()
+            except OSError:
+                stamps.append(None)
+            else:
+                stamps.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+        return tuple(stamps)
+
+
+def _context_of(pairs: Sequence[Pair]) -> SSL.Context:
+    """The context of the first pair, which hands over to the others by the name asked for."""
+    contexts: dict[bytes, SSL.Context] = {}
+    first: SSL.Context | None = None
+    for certificate, key in pairs:
+        context, names = _single(certificate, key)
+        first = first or context
+        for name in names:
+            contexts.setdefault(name, context)
+
+    def choose(connection: SSL.Connection) -> None:
+        # RFC 6066 section 3: without case, without a dot at the end
+        name = (connection.get_servername() or b"").lower().rstrip(b".")
+        # RFC 9525 section 6.3: a wildcard is the whole first label
+        wildcard = b"*." + name.partition(b".")[2]
+        context = contexts.get(name) or contexts.get(wildcard)
+        if context is not None and context is not connection.get_context():
+            connection.set_context(context)
+
+    if first is None:
+        raise ValueError("no certificate")
+    first.set_tlsext_servername_callback(choose)
+    return first
+
+
+def _single(certificate: Path, key: Path) -> tuple[SSL.Context, list[bytes]]:
+    chain, private = load_pair(certificate, key)
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8996
+    context.set_options(
+        SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+    )
+    context.set_cipher_list(_CIPHERS)
+    # Idle connections give their 34 KiB of buffers back.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need none
+    # The same in all: a ticket is made in the context of a name, and comes back to the first one.
+    context.set_session_id(b"twisted-mail")
+    try:
+        context.use_certificate(chain[0])
+        context.use_privatekey(private)
+        for intermediate in chain[1:]:
+            context.add_extra_chain_cert(intermediate)
+    except SSL.Error as error:  # such as a key too short for OpenSSL's security level
+        raise ValueError(f"{certificate} can not be used: {error}") from None
+    return context, [name.lower().encode() for name in names_of(chain[0])]
