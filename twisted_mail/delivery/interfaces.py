@@ -17,8 +17,8 @@ class Client:
     """Who is at the other end, for trace headers, logs and decisions.
 
     `ip` without brackets; `helo` as given ("" before it); `protocol` is the "with" keyword of RFC 3848 (SMTP, ESMTP,
-    ESMTPS, ESMTPA, ESMTPSA, UTF8SMTPSA … of RFC 6531 section 4.3); `tls` is such as ``TLSv1.3 TLS_AES_256_GCM_SHA384`` or None; `account` is
-    who logged in, or None; `connection` is the log's id of the connection.
+    ESMTPSA …; UTF8SMTPSA … of RFC 6531 section 4.3); `tls` is such as ``TLSv1.3 TLS_AES_256_GCM_SHA384`` or None;
+    `account` is who logged in, or None; `connection` is the log's id of the connection.
     """
 
     ip: str
@@ -54,7 +54,10 @@ class Incoming(Protocol):
         """
 
     async def commit(self) -> None:
-        """Return when the message is durable and readable for every recipient. Raises MailError, and then nothing of it is left."""
+        """Return when the message is durable and readable for every recipient.
+
+        Raises MailError, and then nothing of it is left.
+        """
 
     def abort(self) -> None:
         """Forget everything written (connection lost, RSET in the middle of BDAT)."""
@@ -64,7 +67,7 @@ class Intake(Protocol):
     """Accepts mail."""
 
     async def check_sender(self, client: Client, envelope: Envelope) -> None:
-        """At MAIL: raises MailError 452 4.3.1 (no space), 552 5.3.4 (SIZE over the limit), 553 5.7.1 (may not send as)."""
+        """At MAIL: raises MailError 452 4.3.1 (no space), 553 5.7.1 (may not send as)."""
 
     async def route(self, client: Client, envelope: Envelope, recipient: Address) -> None:
         """At RCPT: returns when `recipient` can be taken. MailError 550 5.1.1, 550 5.7.1, 451 4.3.0, 452 4.2.2 …"""

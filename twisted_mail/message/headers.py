@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-__all__ = ["fields", "header_end", "is_8bit", "names", "without"]
+__all__ = ["fields", "header_end", "is_8bit", "names", "split", "without"]
 
 # RFC 5322 section 3.6.8: ftext; section 4.5: obsolete space before the colon
 _FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
+# Possessive: each byte is looked at once, whatever they are.
+_BLOCK = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+)*+")
 
 
 def header_end(content: bytes) -> int:
@@ -22,8 +24,18 @@ def header_end(content: bytes) -> int:
     return at + 1 if at >= 0 else -1
 
 
+def split(content: bytes) -> tuple[bytes, bytes]:
+    """(header block, what follows it). The block ends before the first line that is neither field nor folded.
+
+    What follows begins with the empty line, unless the message does without: then its text follows at once.
+    """
+    match = _BLOCK.match(content)
+    end = match.end() if match is not None else 0
+    return content[:end], content[end:]
+
+
 def fields(block: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(lower-case name, start, end) of each field, folded lines included; what is no field belongs to the one before."""
+    """(lower-case name, start, end) of each field, folded lines included; other text belongs to the one before."""
     name, start = b"", 0
     for match in _FIELD.finditer(block):
         if name or match.start() > start:

@@ -19,6 +19,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..disk import make_directories
 from ..interfaces import IMailbox
@@ -229,16 +230,29 @@ class MailStore:
         """
         try:
             await draft.finish()
-            places = [Place(key, "", self._unique()) for key in dict.fromkeys(accounts)]
-            await self._commit_draft(draft, places, ascii_size, envelope)
         except BaseException:
             draft.discard()
             raise
+        places = [Place(key, "", self._unique()) for key in dict.fromkeys(accounts)]
+        entry = self._entry(draft, places, ascii_size, envelope)
+        spill = draft.spill
         draft.forget()
+        # The caller may be cancelled (its connection is lost) while the commit goes on.
+        outcome: Deferred[None] = Deferred()
+        self._journal.commit(entry).addBoth(self._accepted, spill, outcome)
+        await outcome
 
-    def _commit_draft(
+    def _accepted(self, result: Any, spill: str | None, outcome: Deferred[None]) -> None:
+        if isinstance(result, Failure) and spill is not None:
+            path = os.path.join(self._journal.spill, spill)
+            self._world.threads.call(self._disk.unlink, path).addErrback(
+                lambda failure: _log.error("{path} stays: {error}", path=path, error=failure.value)
+            )
+        outcome.callback(result)
+
+    def _entry(
         self, draft: Draft, places: list[Place], ascii_size: int | None, envelope: dict[str, Any]
-    ) -> Deferred[None]:
+    ) -> Entry:
         sizes: dict[str, Any] = {
             "size": draft.size,
             "wire": draft.size + draft.lines,
@@ -260,16 +274,8 @@ class MailStore:
             source = SpilledSource(
                 self._disk, os.path.join(self._journal.spill, draft.spill), **sizes
             )
-        return self._journal.commit(
-            Entry(
-                Kind.ACCEPT,
-                meta,
-                places,
-                draft.blocks if draft.spill is None else (),
-                draft.size,
-                source,
-            )
-        )
+        content = draft.blocks if draft.spill is None else ()
+        return Entry(Kind.ACCEPT, meta, places, content, draft.size, source)
 
     def _unique(self) -> str:
         """A base name: Maildir's time, unique, host."""

@@ -1,0 +1,98 @@
+"""What an accepting server does to a message's header, while the message streams by.
+
+On every port: Return-Path, Delivered-To (one recipient) and Received on top, an old Return-Path goes, and a message
+that has been through too many servers is refused. On submission besides: Date and Message-ID when they are missing,
+and Bcc goes. Bodies are nobody's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..message.downgrade import downgrade_header, needs_downgrade
+from ..message.headers import header_end, names, split, without
+from ..message.wire import wire_size
+from ..status import MailError
+
+__all__ = ["HeaderEditor", "HeaderRules"]
+
+MAX_HEADER = 256 * 1024
+"""Octets of a header block, at most: it is held in memory until it is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRules:
+    """What to do. `trace` goes on top; `date` and `message_id` are whole fields, put in when there are none."""
+
+    trace: bytes
+    max_received: int
+    submission: bool = False
+    date: bytes = b""
+    message_id: bytes = b""
+
+
+class HeaderEditor:
+    """Takes content with LF line ends and gives it back with its header edited.
+
+    `ascii_saving` is known once `done`: by how many octets on the wire the downgraded form (RFC 6858) is shorter
+    (negative: longer), None when the header is ASCII.
+    """
+
+    __slots__ = ("_held", "_looked", "_rules", "ascii_saving", "done")
+
+    def __init__(self, rules: HeaderRules) -> None:
+        self._rules = rules
+        self._held = bytearray()
+        self._looked = 0
+        self.done = False
+        self.ascii_saving: int | None = None
+
+    def feed(self, text: bytes) -> bytes:
+        """More content in, edited content out. Raises MailError when the message is to be refused."""
+        if self.done:
+            return text
+        held = self._held
+        held += text
+        if held.startswith(b"\n") or held.find(b"\n\n", max(0, self._looked - 1)) >= 0:
+            return self._edit()
+        if len(held) > MAX_HEADER:
+            raise MailError(552, "5.3.4", "Message header too big")
+        self._looked = len(held)
+        return b""
+
+    def finish(self) -> bytes:
+        """What is left of a message without a body."""
+        return b"" if self.done else self._edit()
+
+    def _edit(self) -> bytes:
+        content, self._held, self.done = bytes(self._held), bytearray(), True
+        if header_end(content) > MAX_HEADER:
+            raise MailError(552, "5.3.4", "Message header too big")
+        header, rest = split(content)
+        if rest and not rest.startswith(b"\n"):
+            # RFC 5322 section 2.1: text that follows the fields at once is body; our trace must not be read as such.
+            rest = b"\n" + rest
+        found = names(header)
+        # RFC 5321 section 6.3
+        if found.count(b"received") >= self._rules.max_received:
+            raise MailError(554, "5.4.6", "Too many hops: this message is in a loop")
+        header = self._rules.trace + self._edited(header, found)
+        if needs_downgrade(header):
+            self.ascii_saving = wire_size(header) - wire_size(downgrade_header(header))
+        return header + rest
+
+    def _edited(self, header: bytes, found: list[bytes]) -> bytes:
+        rules = self._rules
+        # RFC 5321 section 4.4: the one made at final delivery is the only one
+        unwanted = {b"return-path"}
+        added = b""
+        if rules.submission:
+            # RFC 6409 section 8
+            unwanted.add(b"bcc")
+            if b"date" not in found:
+                added += rules.date
+            if b"message-id" not in found:
+                added += rules.message_id
+        if not unwanted.isdisjoint(found):
+            header = without(header, unwanted)
+        return header + added
