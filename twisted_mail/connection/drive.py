@@ -8,14 +8,18 @@ starts where that Deferred fires.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["Cancelled", "Waiting"]
+__all__ = ["Cancelled", "Waiting", "to_the_end"]
+
+T = TypeVar("T")
+
+_log = Logger()
 
 
 class Cancelled(BaseException):
@@ -30,8 +34,6 @@ class Waiting:
 
     `done` is called with its result, or `failed` with its exception; neither after `cancel`.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -85,10 +87,44 @@ class Waiting:
             if self._failed is not None:
                 self._failed(error)
             else:
-                self._log.failure("failure while a cancelled session cleaned up")
+                _log.failure("failure while a cancelled session cleaned up")
             return
         else:
             self._wait_for(awaited)
             return
         if self._done is not None:
             self._done(result)
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """Await `work`, which is not stopped half-way when who waits for it is cancelled.
+
+    For what must not be left undone, such as a commit: `Cancelled` is raised when it is over.
+    """
+    over = Deferred.fromCoroutine(_awaited(work))
+    bell: Deferred[None] = Deferred()
+
+    def ring(result: T | Failure) -> T | Failure:
+        bell.callback(None)
+        return result
+
+    over.addBoth(ring)
+    cancelled: BaseException | None = None
+    while not over.called:
+        try:
+            await bell
+        except (Cancelled, CancelledError) as error:
+            cancelled = error
+            bell = Deferred()
+    if cancelled is not None:
+        over.addErrback(_logged)
+        raise cancelled
+    return await over
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _logged(failure: Failure) -> None:
+    _log.failure("failure in what nobody waits for any more", failure)

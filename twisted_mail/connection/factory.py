@@ -64,7 +64,7 @@ class MailFactory(ServerFactory[Any]):
     """What a client over the limits is told."""
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
-        ip = addr.host if isinstance(addr, IPv4Address | IPv6Address) else ""
+        ip = _ip(addr)
         if self._draining or not self._limits.take(ip):
             self._log.info("refused: too many connections", protocol=self.name, client=ip)
             # Words under TLS would cost a handshake, which is what the limit is to save.
@@ -116,6 +116,15 @@ class MailFactory(ServerFactory[Any]):
             drained, self._drained = self._drained, []
             for done in drained:
                 done.callback(None)
+
+
+def _ip(address: IAddress | None) -> str:
+    """The client's IP address as text; "" when it has none, as on a UNIX socket."""
+    if not isinstance(address, IPv4Address | IPv6Address):
+        return ""
+    # RFC 4291 section 2.5.5.2: what an IPv4 client looks like on a socket for both
+    mapped = address.host.removeprefix("::ffff:")
+    return mapped if "." in mapped else address.host
 
 
 class _Refusal(Protocol):
