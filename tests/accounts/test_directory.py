@@ -88,6 +88,30 @@ def test_another_file_is_refused(tmp_path: Path, open_directory: OpenDirectory) 
         open_directory()
 
 
+def test_an_empty_file_is_refused(tmp_path: Path, open_directory: OpenDirectory) -> None:
+    (tmp_path / "accounts.sqlite3").touch()
+    with refused("accounts.sqlite3 is not an accounts file of twisted_mail"):
+        open_directory()
+
+
+def test_two_may_make_the_file_at_once(tmp_path: Path, world: World) -> None:
+    path = str(tmp_path / "accounts.sqlite3")
+    other: list[bytes] = []
+
+    def slow_entropy(size: int) -> bytes:
+        if not other:
+            other.append(b"")
+            tables = Tables(path, world.entropy)
+            other[0] = tables.secret
+            tables.db.close()
+        return world.entropy(size)
+
+    tables = Tables(path, slow_entropy)
+    assert tables.secret == other[0]
+    tables.db.close()
+    assert os.listdir(tmp_path) == ["accounts.sqlite3"]
+
+
 def test_a_file_that_cannot_be_made_is_explained(tmp_path: Path, world: World) -> None:
     with refused("No such file or directory"):
         Directory(str(tmp_path / "missing" / "accounts.sqlite3"), now=world.now)

@@ -106,14 +106,9 @@ class Tables:
 
     def __init__(self, path: str, entropy: Callable[[int], bytes]) -> None:
         try:
-            self.db = _connect(path)
+            self.db, self.secret = _open(path, entropy)
         except (OSError, sqlite3.Error) as error:
             raise DirectoryError(f"{path}: {error}") from error
-        try:
-            self.secret = _prepare(self.db, path, entropy)
-        except BaseException:
-            self.db.close()
-            raise
 
     def version(self) -> int:
         """A number that changes when another connection, here or elsewhere, has committed."""
@@ -166,46 +161,60 @@ class Tables:
 _SELECT_USER: Final = "SELECT id, local, domain, mailbox, enabled, created FROM users"
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    # The mode is given before SQLite writes: its own files take the mode of the first. Only a new
-    # file may be opened here: closing a descriptor drops the locks this process has on the file.
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        pass
+def _open(path: str, entropy: Callable[[int], bytes]) -> tuple[sqlite3.Connection, bytes]:
+    """The open file, made when it is not there, and the site's secret."""
+    if not os.path.lexists(path):
+        _create(path, entropy)
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
-        ((mode,),) = db.execute("PRAGMA journal_mode")
-        if mode != "wal":
-            db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, path: str, entropy: Callable[[int], bytes]) -> bytes:
-    """Make the tables when the file is new; the site's secret."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
         ((version,),) = db.execute("PRAGMA user_version")
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute("INSERT INTO site VALUES (?)", (entropy(32),))
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise DirectoryError(
                 f"{path} was written by a newer version of twisted_mail"
                 f" (schema {version}; this one knows {SCHEMA_VERSION})"
             )
+        if version != SCHEMA_VERSION:
+            raise DirectoryError(f"{path} is not an accounts file of twisted_mail")
         ((secret,),) = db.execute("SELECT secret FROM site")
-        db.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise DirectoryError(f"{path}: {error}") from error
-    return bytes(secret)
+    except BaseException:
+        db.close()
+        raise
+    return db, bytes(secret)
+
+
+def _create(path: str, entropy: Callable[[int], bytes]) -> None:
+    """Make the file under another name first: nobody ever sees half of it, and of two processes
+    that make it at once one wins.
+    """
+    draft = f"{path}.new-{entropy(8).hex()}"
+    # SQLite's own files take the mode of the database.
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        db = sqlite3.connect(draft, isolation_level=None)
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("BEGIN")
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO site VALUES (?)", (entropy(32),))
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute("COMMIT")
+        finally:
+            db.close()
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+    finally:
+        os.unlink(draft)
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _user(row: tuple[int, str, str, str, int, float]) -> User:
