@@ -27,6 +27,7 @@ from ..connection.interfaces import NEED_DATA, PAUSED, Signal
 
 __all__ = [
     "DATA",
+    "MORE",
     "RESPONSE",
     "Block",
     "Chunk",
@@ -55,11 +56,14 @@ class Expect(enum.Enum):
     """What `SmtpEngine.resume` takes besides None (a command) and a `Chunk`."""
 
     DATA = "DATA"
+    MORE = "MORE"
     RESPONSE = "RESPONSE"
 
 
 DATA: Final = Expect.DATA
 """The content of a message, to CR LF . CR LF."""
+MORE: Final = Expect.MORE
+"""In the midst of content: the rest of it. (Any other value means the same there.)"""
 RESPONSE: Final = Expect.RESPONSE
 """One line of a SASL exchange."""
 

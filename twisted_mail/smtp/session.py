@@ -1,0 +1,388 @@
+"""The SMTP server's session: what is answered to each command (RFC 5321; RFC 6409 for submission).
+
+Promises: one reply a command, in order; a command out of its order changes nothing; what a client
+wrote never comes back in a reply; after STARTTLS nothing of before is remembered; a login is logged
+out at the end.
+
+It has no transport and no clock: `connection.protocol` drives it, `transaction` answers what is
+about one message, the authenticator decides on logins. A `MailError` raised by any of them becomes
+its reply; any other failure is logged with its traceback and answered 451 (454 to AUTH).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.logger import Logger
+
+from ..address import normalize_domain
+from ..connection.interfaces import Answer
+from ..delivery.interfaces import Client, Intake
+from ..status import MailError
+from . import replies
+from .authentication import Authenticator, Exchange, Login, challenge, initial_response, response
+from .engine import Block, Command, EndOfChunk, EndOfData, Event, LineTooLong, Response
+from .transaction import Transactions
+
+__all__ = ["Profile", "SmtpSession", "SmtpSettings"]
+
+
+class Profile(enum.Enum):
+    """Which service a listener gives."""
+
+    SMTP = "smtp"
+    """Mail from anywhere for our domains; no AUTH."""
+    SUBMISSION = "submission"
+    """Mail from users: STARTTLS, then AUTH, then MAIL."""
+    SUBMISSIONS = "submissions"
+    """The same under TLS from the first octet (RFC 8314 section 3.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpSettings:
+    """What the configuration says to all sessions; sizes in octets as sent, without dot-stuffing."""
+
+    hostname: str
+    max_message_bytes: int = 52_428_800
+    max_recipients: int = 1000
+    max_errors: int = 10
+    max_login_failures: int = 3
+    strict: bool = False
+
+
+class SmtpSession:
+    """`connection.interfaces.Session` of SMTP.
+
+    `starttls` says that there is a certificate to offer STARTTLS with. `client_ip` and `connection`
+    are those of `delivery.interfaces.Client`. On `Profile.SMTP` the authenticator is not used.
+    """
+
+    _log = Logger()
+
+    starttls_refused: bytes = replies.BYTES_BEHIND_STARTTLS.data
+    """The parting words when something was sent in clear behind STARTTLS."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        settings: SmtpSettings,
+        intake: Intake,
+        authenticator: Authenticator | None,
+        *,
+        client_ip: str,
+        connection: str,
+        starttls: bool,
+    ) -> None:
+        self._settings = settings
+        self._needs_login = profile is not Profile.SMTP
+        self._authenticator = authenticator if self._needs_login else None
+        self._client_ip = client_ip
+        self._connection = connection
+        self._starttls = starttls
+        self._secure = profile is Profile.SUBMISSIONS
+        self._tls: str | None = None
+        self._helo: str | None = None
+        self._extended = False
+        self._login: Login | None = None
+        self._exchange: Exchange | None = None
+        self._errors = 0
+        self._login_failures = 0
+        self._transactions = Transactions(
+            intake,
+            self._client,
+            max_bytes=settings.max_message_bytes,
+            max_recipients=settings.max_recipients,
+            strict=settings.strict,
+            auth=self._needs_login,
+        )
+
+    # What the driver calls
+
+    def greeting(self) -> bytes:
+        return b"220 %s ESMTP ready\r\n" % self._settings.hostname.encode("ascii")
+
+    async def handle(self, event: Event) -> Answer:
+        try:
+            if type(event) is Command:
+                answer = await _VERBS.get(event.verb, SmtpSession._unknown)(self, event.argument)
+            else:
+                answer = await _EVENTS[type(event)](self, event)
+        except MailError as error:
+            answer = self._refused(event, error)
+        except Exception:
+            self._log.failure("failure in an SMTP session", connection=self._connection)
+            answer = replies.LOCAL_ERROR
+        if answer.data[:1] == b"5":
+            self._errors += 1
+        return answer
+
+    def tls_started(self, description: str) -> None:
+        # RFC 3207 section 4.2
+        self._transactions.reset()
+        self._log_out()
+        self._exchange = None
+        self._helo = None
+        self._extended = False
+        self._secure = True
+        self._tls = description
+
+    def too_many_errors(self) -> bytes | None:
+        if self._errors >= self._settings.max_errors:
+            return self._parting("4.7.0", "Too many errors")
+        if self._login_failures >= self._settings.max_login_failures:
+            return self._parting("4.7.0", "Too many failed logins")
+        return None
+
+    def timed_out(self) -> bytes:
+        return self._parting("4.4.2", "Timeout exceeded")
+
+    def closing_down(self) -> bytes:
+        return self._parting("4.3.2", "Service is shutting down")
+
+    def lost(self) -> None:
+        self._transactions.reset()
+        self._log_out()
+
+    # Who is there
+
+    async def _helo_verb(self, argument: bytes) -> Answer:
+        return self._hello(argument, extended=False)
+
+    async def _ehlo_verb(self, argument: bytes) -> Answer:
+        return self._hello(argument, extended=True)
+
+    def _hello(self, argument: bytes, *, extended: bool) -> Answer:
+        if self._settings.strict and not _is_host(argument):
+            return replies.HELLO_SYNTAX
+        self._transactions.reset()  # RFC 5321 section 4.1.4
+        self._helo = _printable(argument)
+        self._extended = extended
+        if not extended:
+            return replies.reply(250, None, self._settings.hostname)
+        return replies.reply(250, None, self._settings.hostname, *self._extensions())
+
+    def _extensions(self) -> list[str]:
+        keywords = [
+            "PIPELINING",  # RFC 2920
+            f"SIZE {self._settings.max_message_bytes}",  # RFC 1870
+            "8BITMIME",  # RFC 6152
+            "SMTPUTF8",  # RFC 6531
+            "ENHANCEDSTATUSCODES",  # RFC 2034
+            "CHUNKING",  # RFC 3030
+            "HELP",
+        ]
+        if self._starttls and not self._secure:
+            keywords.append("STARTTLS")  # RFC 3207
+        elif self._authenticator is not None and self._secure and self._login is None:
+            mechanisms = self._authenticator.mechanisms()
+            if mechanisms:
+                keywords.append(f"AUTH {' '.join(mechanisms)}")  # RFC 4954
+        return keywords
+
+    async def _start_tls(self, argument: bytes) -> Answer:
+        if argument:
+            return replies.NO_ARGUMENT  # RFC 3207 section 4
+        if self._secure:
+            return replies.TLS_ALREADY
+        if not self._starttls:
+            return replies.NOT_IMPLEMENTED
+        return replies.START_TLS
+
+    async def _auth(self, argument: bytes) -> Answer:
+        if self._authenticator is None:
+            return replies.NOT_IMPLEMENTED
+        if not self._secure:
+            return replies.LOGIN_NEEDS_TLS
+        if self._helo is None:
+            return replies.NO_HELLO
+        # RFC 4954 section 4: once in a session, and not within a transaction
+        if self._login is not None:
+            return replies.LOGIN_ALREADY
+        if self._transactions.open:
+            return replies.IN_TRANSACTION
+        words = argument.split()
+        if not words:
+            return replies.AUTH_SYNTAX
+        mechanism = words[0].upper().decode("latin-1")
+        if mechanism not in self._authenticator.mechanisms():
+            return replies.NO_MECHANISM
+        initial = initial_response(words[1:])
+        exchange = self._authenticator.exchange(mechanism, self._client_ip)
+        return await self._step(exchange, initial)
+
+    async def _response(self, event: Response) -> Answer:
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None, "a response is expected in an exchange only"
+        if event.line == b"*":
+            return replies.LOGIN_CANCELLED  # RFC 4954 section 4
+        return await self._step(exchange, response(event.line))
+
+    async def _step(self, exchange: Exchange, message: bytes | None) -> Answer:
+        try:
+            result = await exchange.step(message)
+        except MailError as error:
+            self._login_failures += error.code == 535
+            self._log.warn(
+                "login failed: {error}",
+                connection=self._connection,
+                client=self._client_ip,
+                error=str(error),
+            )
+            return replies.refusal(error)
+        except Exception:
+            self._log.failure("failure in a login", connection=self._connection)
+            return replies.LOGIN_ERROR
+        if isinstance(result, bytes):
+            self._exchange = exchange
+            return challenge(result)
+        self._login = result
+        self._log.info(
+            "{account} logged in", connection=self._connection, account=result.account.name
+        )
+        return replies.LOGGED_IN
+
+    def _log_out(self) -> None:
+        login, self._login = self._login, None
+        if login is not None:
+            login.logout()
+
+    def _client(self, smtputf8: bool) -> Client:
+        """Who sends, with the "with" keyword of RFC 3848 and RFC 6531 section 4.3."""
+        protocol = "UTF8SMTP" if smtputf8 else "ESMTP" if self._extended else "SMTP"
+        if protocol != "SMTP":
+            protocol += "S" if self._secure else ""
+            protocol += "A" if self._login is not None else ""
+        return Client(
+            self._client_ip,
+            self._helo or "",
+            protocol,
+            self._tls,
+            self._login.account if self._login is not None else None,
+            self._connection,
+        )
+
+    # One message
+
+    async def _mail(self, argument: bytes) -> Answer:
+        if self._helo is None:
+            return replies.NO_HELLO  # RFC 5321 section 4.1.4
+        if self._needs_login and self._login is None:
+            return replies.LOGIN_FIRST if self._secure else replies.TLS_FIRST
+        return await self._transactions.mail(argument)
+
+    def _rcpt(self, argument: bytes) -> Awaitable[Answer]:
+        return self._transactions.rcpt(argument)
+
+    def _data(self, argument: bytes) -> Awaitable[Answer]:
+        return self._transactions.data(argument)
+
+    def _bdat(self, argument: bytes) -> Awaitable[Answer]:
+        return self._transactions.bdat(argument)
+
+    def _block(self, event: Block) -> Awaitable[Answer]:
+        return self._transactions.block(event.data)
+
+    def _end_of_data(self, event: EndOfData) -> Awaitable[Answer]:
+        return self._transactions.end_of_data()
+
+    def _end_of_chunk(self, event: EndOfChunk) -> Awaitable[Answer]:
+        return self._transactions.end_of_chunk()
+
+    async def _rset(self, argument: bytes) -> Answer:
+        if argument:
+            return replies.NO_ARGUMENT  # RFC 5321 section 4.1.1.5
+        self._transactions.reset()
+        return replies.OK
+
+    # The rest
+
+    async def _noop(self, argument: bytes) -> Answer:
+        return replies.OK  # RFC 5321 section 4.1.1.9: an argument is ignored
+
+    async def _vrfy(self, argument: bytes) -> Answer:
+        return replies.CANNOT_VERIFY if argument else replies.VRFY_SYNTAX
+
+    async def _help(self, argument: bytes) -> Answer:
+        return replies.HELP
+
+    async def _quit(self, argument: bytes) -> Answer:
+        return replies.GOODBYE
+
+    async def _not_implemented(self, argument: bytes) -> Answer:
+        return replies.NOT_IMPLEMENTED  # RFC 5321 section 4.2.4
+
+    async def _http(self, argument: bytes) -> Answer:
+        """A browser was told to talk to us: the commands come behind its headers."""
+        return replies.NOT_SMTP
+
+    async def _unknown(self, argument: bytes) -> Answer:
+        return replies.UNKNOWN_COMMAND
+
+    async def _line_too_long(self, event: LineTooLong) -> Answer:
+        if not event.ended:
+            return replies.ENDLESS_LINE
+        exchange, self._exchange = self._exchange, None
+        return replies.LINE_TOO_LONG if exchange is None else replies.RESPONSE_TOO_LONG
+
+    def _refused(self, event: Event, error: MailError) -> Answer:
+        if type(event) is Command:
+            what = event.verb
+        else:
+            what = "AUTH" if type(event) is Response else "message"
+        self._log.info(
+            "{what} refused: {error}",
+            connection=self._connection,
+            client=self._client_ip,
+            what=what,
+            error=str(error),
+        )
+        return replies.refusal(error, self._transactions.utf8)
+
+    def _parting(self, enhanced: str, text: str) -> bytes:
+        # RFC 5321 section 4.2.2: 421 <domain>
+        return replies.reply(421, enhanced, f"{self._settings.hostname} {text}").data
+
+
+def _is_host(argument: bytes) -> bool:
+    """RFC 5321 section 4.1.1.1: a domain or an address literal, in ASCII (RFC 6531 section 3.7.1)."""
+    try:
+        normalize_domain(argument.decode("ascii"))
+    except ValueError:
+        return False
+    return True
+
+
+def _printable(argument: bytes) -> str:
+    """What the client calls itself: its first word, harmless in headers and logs."""
+    word = argument[:255].split(b" ", 1)[0].decode("ascii", "replace")
+    return "".join(c if "!" <= c <= "~" and c not in '()<>\\"' else "?" for c in word)
+
+
+_VERBS: Final[dict[str, Callable[[SmtpSession, bytes], Awaitable[Answer]]]] = {
+    "HELO": SmtpSession._helo_verb,
+    "EHLO": SmtpSession._ehlo_verb,
+    "MAIL": SmtpSession._mail,
+    "RCPT": SmtpSession._rcpt,
+    "DATA": SmtpSession._data,
+    "BDAT": SmtpSession._bdat,
+    "RSET": SmtpSession._rset,
+    "NOOP": SmtpSession._noop,
+    "QUIT": SmtpSession._quit,
+    "VRFY": SmtpSession._vrfy,
+    "HELP": SmtpSession._help,
+    "STARTTLS": SmtpSession._start_tls,
+    "AUTH": SmtpSession._auth,
+    **dict.fromkeys(("EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML"), SmtpSession._not_implemented),
+    **dict.fromkeys(("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"), SmtpSession._http),
+}
+
+_EVENTS: Final[dict[type, Callable[[SmtpSession, Any], Awaitable[Answer]]]] = {
+    Block: SmtpSession._block,
+    EndOfData: SmtpSession._end_of_data,
+    EndOfChunk: SmtpSession._end_of_chunk,
+    Response: SmtpSession._response,
+    LineTooLong: SmtpSession._line_too_long,
+}

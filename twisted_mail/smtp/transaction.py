@@ -1,0 +1,247 @@
+"""Mail transactions: MAIL, RCPT, DATA, BDAT and RSET, from the envelope to the commitment.
+
+`Transactions` answers these commands, once the session has let the client come so far. It keeps
+their order (RFC 5321 section 4.1.4, RFC 3030 section 2), counts recipients and octets, and
+remembers the first refusal while content is still to be read: content that is not wanted any more
+is dropped, since the client reads a reply only at its end. A refusal that the intake has a say in
+is raised as MailError.
+
+Promises: after the reply to the end of a message, good or bad, and after `reset`, no transaction is
+open and nothing is left of a message that was not answered 250.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from ..address import forward_path, reverse_path
+from ..connection.interfaces import Answer
+from ..delivery.interfaces import Client, Envelope, Incoming, Intake
+from ..status import MailError
+from . import replies
+from .engine import Chunk
+from .parameters import chunk_arguments, mail_parameters
+
+__all__ = ["Transactions"]
+
+
+class _Transaction:
+    """One of them. `begun` once content was asked for; `refusal` is why it will not be taken."""
+
+    __slots__ = ("_incoming", "_max_bytes", "begun", "client", "envelope", "refusal", "size")
+
+    def __init__(self, client: Client, envelope: Envelope, max_bytes: int) -> None:
+        self.client = client
+        self.envelope = envelope
+        self.begun = False
+        self.refusal: Exception | None = None
+        self.size = 0
+        self._max_bytes = max_bytes
+        self._incoming: Incoming | None = None
+
+    def begin(self, intake: Intake) -> None:
+        self._incoming = intake.begin(self.client, self.envelope)
+        self.begun = True
+
+    async def write(self, block: bytes) -> None:
+        incoming = self._incoming
+        if incoming is None:
+            return
+        self.size += len(block)
+        if self.size > self._max_bytes:
+            # RFC 1870 section 6.3
+            self.refuse(MailError(552, "5.3.4", "Message too big"))
+            return
+        try:
+            await incoming.write(block)
+        except Exception as error:
+            self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        self.refusal = error
+        self.abort()
+
+    async def commit(self) -> str:
+        """The message's id, once it is durable."""
+        if self.refusal is not None:
+            raise self.refusal
+        incoming, self._incoming = self._incoming, None
+        assert incoming is not None, "begun, and neither refused nor committed"
+        await incoming.commit()
+        return incoming.message_id
+
+    def abort(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.abort()
+
+
+class Transactions:
+    """One after the other, in one session.
+
+    `client` tells who sends, given whether SMTPUTF8 was asked for. `auth` says whether MAIL knows
+    AUTH=.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        intake: Intake,
+        client: Callable[[bool], Client],
+        *,
+        max_bytes: int,
+        max_recipients: int,
+        strict: bool,
+        auth: bool,
+    ) -> None:
+        self._intake = intake
+        self._client = client
+        self._max_bytes = max_bytes
+        self._max_recipients = max_recipients
+        self._strict = strict
+        self._auth = auth
+        self._current: _Transaction | None = None
+        # Of the chunk that is being read.
+        self._chunk_size = 0
+        self._chunk_is_last = False
+        self._chunk_refusal: Answer | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether MAIL was taken and its transaction is not over."""
+        return self._current is not None
+
+    @property
+    def utf8(self) -> bool:
+        """Whether the client of the open transaction reads UTF-8 in replies."""
+        return self._current is not None and self._current.envelope.smtputf8
+
+    def reset(self) -> None:
+        """Forget the open transaction, if any."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.abort()
+
+    async def mail(self, argument: bytes) -> Answer:
+        if self._current is not None:
+            return replies.NESTED_MAIL  # RFC 5321 section 4.1.4
+        if argument[:5].upper() != b"FROM:":
+            return replies.MAIL_SYNTAX
+        try:
+            address, rest, utf8 = reverse_path(argument[5:], strict=self._strict)
+        except ValueError as error:
+            raise MailError(501, "5.1.7", f"Bad sender address: {error}") from None
+        parameters = mail_parameters(rest, auth=self._auth)
+        if utf8 and not parameters.smtputf8:
+            return replies.SENDER_NEEDS_UTF8
+        if parameters.size is not None and parameters.size > self._max_bytes:
+            return replies.TOO_BIG  # RFC 1870 section 6.1
+        client = self._client(parameters.smtputf8)
+        envelope = Envelope(address, parameters.size, parameters.body, parameters.smtputf8)
+        await self._intake.check_sender(client, envelope)
+        self._current = _Transaction(client, envelope, self._max_bytes)
+        return replies.SENDER_OK
+
+    async def rcpt(self, argument: bytes) -> Answer:
+        current = self._current
+        if current is None:
+            return replies.NO_MAIL
+        if current.begun:
+            return replies.CHUNKS_BEGUN
+        if argument[:3].upper() != b"TO:":
+            return replies.RCPT_SYNTAX
+        try:
+            address, rest, utf8 = forward_path(argument[3:], strict=self._strict)
+        except ValueError as error:
+            raise MailError(501, "5.1.3", f"Bad recipient address: {error}") from None
+        assert address is not None, "no forward-path is <>"
+        if rest:
+            return replies.RCPT_PARAMETER  # RFC 5321 section 4.1.1.11
+        envelope = current.envelope
+        if utf8 and not envelope.smtputf8:
+            return replies.RECIPIENT_NEEDS_UTF8
+        if len(envelope.recipients) >= self._max_recipients:
+            return replies.TOO_MANY_RECIPIENTS  # RFC 5321 section 4.5.3.1.10
+        await self._intake.route(current.client, envelope, address)
+        envelope.recipients.append(address)
+        return replies.RECIPIENT_OK
+
+    async def data(self, argument: bytes) -> Answer:
+        if argument:
+            return replies.NO_ARGUMENT
+        current = self._current
+        if current is None:
+            return replies.NO_MAIL
+        if current.begun:
+            return replies.CHUNKS_BEGUN  # RFC 3030 section 2
+        if not current.envelope.recipients:
+            return replies.NO_RECIPIENT  # RFC 5321 section 3.3
+        current.begin(self._intake)
+        return replies.SEND_CONTENT
+
+    async def end_of_data(self) -> Answer:
+        return await self._commit()
+
+    async def bdat(self, argument: bytes) -> Answer:
+        """Ask for the chunk, wanted or not: the reply comes at its end (RFC 3030 section 2)."""
+        if not argument:
+            # Nothing was announced, so there is nothing to drop.
+            return replies.BDAT_SYNTAX
+        chunk = chunk_arguments(argument)
+        if chunk is None:
+            return replies.IMPOSSIBLE_CHUNK
+        self._chunk_size, self._chunk_is_last, complete = chunk
+        self._chunk_refusal = None
+        current = self._current
+        if not complete:
+            self._chunk_refusal = replies.BDAT_SYNTAX
+        elif current is None:
+            self._chunk_refusal = replies.NO_MAIL
+        elif not current.envelope.recipients:
+            self._chunk_refusal = replies.NO_RECIPIENT
+        elif not current.begun:
+            try:
+                current.begin(self._intake)
+            except Exception as error:
+                current.refuse(error)
+        if self._chunk_refusal is not None:
+            # RFC 3030 section 2: a chunk that fails fails the transaction
+            self.reset()
+        return Answer(expect=Chunk(self._chunk_size))
+
+    async def end_of_chunk(self) -> Answer:
+        if self._chunk_refusal is not None:
+            return self._chunk_refusal
+        if self._chunk_is_last:
+            return await self._commit()
+        current = self._current
+        assert current is not None, "else there is a refusal"
+        if current.refusal is not None:
+            self._current = None
+            raise current.refusal
+        return Answer(b"250 2.0.0 %d octets received\r\n" % self._chunk_size)
+
+    async def block(self, data: bytes) -> Answer:
+        """Content of DATA or BDAT."""
+        if self._current is not None:
+            await self._current.write(data)
+        return replies.READ_ON
+
+    async def _commit(self) -> Answer:
+        # Whatever comes of it, the next MAIL is welcome; and nobody aborts what is being committed.
+        current, self._current = self._current, None
+        assert current is not None, "content is read in a transaction only"
+        message_id = await current.commit()
+        envelope = current.envelope
+        self._log.info(
+            "message {message} accepted from <{sender}>",
+            connection=current.client.connection,
+            message=message_id,
+            sender=str(envelope.reverse_path or ""),
+            recipients=len(envelope.recipients),
+            size=current.size,
+        )
+        return Answer(b"250 2.0.0 Ok: queued as %s\r\n" % message_id.encode("ascii"))
