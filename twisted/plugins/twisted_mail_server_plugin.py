@@ -1,4 +1,4 @@
-"""``twistd mailserver``: the name twistd looks up; everything else is in `twisted_mail.tap`, imported when it is asked for.
+"""``twistd mailserver``: the name twistd looks up. All else is in `twisted_mail.tap`, imported when asked for.
 
 No ``__init__.py`` here nor in ``twisted/``: the one would hide the plugin, the other would hide Twisted itself.
 """

@@ -1,0 +1,53 @@
+"""``mailctl``: domains, users and aliases of a site, its health, and its development certificate.
+
+Works on the files, beside a server that runs or without one; what it changes counts there at once.
+Exit codes: 0 done, 1 the site said no (one line on standard error), 2 wrong usage.
+
+This module knows only names: a command imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from .site import SiteFiles
+
+__all__ = ["mailctl", "main"]
+
+_COMMANDS: Final = ("alias", "certs", "check", "domain", "user")
+
+
+class _Commands(click.Group):
+    """The commands, each in a module of its own name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "-c",
+    metavar="FILE",
+    help="The configuration. Default: $TWISTED_MAIL_CONFIG, else mail.toml in this directory, else "
+    "the start without configuration in this directory.",
+)
+@click.version_option(package_name="twisted-mail-server")
+@click.pass_context
+def mailctl(ctx: click.Context, config: str | None) -> None:
+    """Look after a mail server: its domains, users, aliases and certificates."""
+    ctx.obj = SiteFiles(config)
+
+
+def main() -> None:
+    """The console script."""
+    mailctl(prog_name="mailctl")

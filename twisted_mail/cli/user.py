@@ -1,0 +1,104 @@
+"""``mailctl user``: who may log in and has a mailbox."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from .output import json_option, show
+from .site import Refusal, SiteFiles, parse_address, pass_site
+
+if TYPE_CHECKING:
+    from ..accounts.passwords import PasswordRecord
+
+__all__ = ["user"]
+
+_MAX_PASSWORD: Final = 1024
+
+_password_option: Any = click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Take the password from one line of standard input, without a prompt.",
+)
+
+
+@click.group()
+def user() -> None:
+    """Who may log in and has a mailbox."""
+
+
+@user.command()
+@click.argument("address")
+@_password_option
+@pass_site
+def add(site: SiteFiles, address: str, password_stdin: bool) -> None:
+    """Add the user ADDRESS. The password comes from a prompt, or from standard input."""
+    parsed = parse_address(address)
+    with site.directory() as directory:
+        if not directory.is_local_domain(parsed.domain):
+            raise Refusal(
+                f"the domain {parsed.domain} is not here; "
+                f"add it first: mailctl domain add {parsed.domain}"
+            )
+        if directory.user(parsed) is not None:
+            raise Refusal(f"the user {parsed} exists already")
+        made = directory.add_user(parsed, _record(password_stdin))
+    click.echo(f"added {made.address}")
+
+
+@user.command(name="list")
+@json_option
+@pass_site
+def list_(site: SiteFiles, as_json: bool) -> None:
+    """Show the users, the first one first."""
+    with site.directory() as directory:
+        rows = [
+            {
+                "user": str(one.address),
+                "enabled": one.enabled,
+                "created": datetime.fromtimestamp(int(one.created), UTC).isoformat(),
+                "mailbox": one.mailbox,
+            }
+            for one in directory.users()
+        ]
+    show(rows, as_json)
+
+
+@user.command()
+@click.argument("address")
+@_password_option
+@pass_site
+def passwd(site: SiteFiles, address: str, password_stdin: bool) -> None:
+    """Give the user ADDRESS a new password; it counts at once."""
+    parsed = parse_address(address)
+    with site.directory() as directory:
+        if directory.user(parsed) is None:
+            raise Refusal(f"there is no user {parsed}")
+        directory.set_password(parsed, _record(password_stdin))
+    click.echo(f"changed the password of {parsed}")
+
+
+def _record(password_stdin: bool) -> PasswordRecord:
+    """Ask for a password and hash it. Raises Refusal for one that cannot be used."""
+    from ..accounts.passwords import hash_password
+
+    if password_stdin:
+        line = click.get_binary_stream("stdin").readline(_MAX_PASSWORD + 2)
+        try:
+            password = line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError:
+            raise Refusal("the password is not UTF-8") from None
+    else:
+        # An empty default, so that no password is refused here and not asked for again and again.
+        password = click.prompt(
+            "Password", hide_input=True, confirmation_prompt=True, default="", show_default=False
+        )
+    if len(password) > _MAX_PASSWORD:
+        raise Refusal(f"the password is longer than {_MAX_PASSWORD} characters")
+    try:
+        return hash_password(password, os.urandom)
+    except ValueError as error:
+        raise Refusal(str(error)) from None

@@ -1,0 +1,84 @@
+"""Where a server process speaks: the terminal it was started from, and its log file.
+
+twistd sends a daemon's standard streams to /dev/null and everybody's ``print`` to the log, both before
+anything listens; what the person at the terminal shall read goes through `Console`. A `LogFile` is opened
+again when it has been moved away, and never cut.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+__all__ = ["Console", "LogFile"]
+
+
+class Console:
+    """Copies of standard output and standard error, taken when it is made."""
+
+    def __init__(self) -> None:
+        self._out = _copy(sys.__stdout__)
+        self._err = _copy(sys.__stderr__)
+
+    def say(self, lines: Sequence[str]) -> None:
+        """Lines on standard output, at once."""
+        _write(self._out, "".join(f"{line}\n" for line in lines))
+
+    def complain(self, text: str) -> None:
+        """Text on standard error, at once."""
+        _write(self._err, f"{text}\n")
+
+    def close(self) -> None:
+        """Let go of the terminal."""
+        for descriptor in (self._out, self._err):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._out = self._err = None
+
+
+class LogFile:
+    """A text file that only grows. Raises OSError when it cannot be opened."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = self._open()
+
+    def write(self, text: str) -> None:
+        self._file.write(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def reopen(self) -> None:
+        """Go on in a file of the same name. Raises OSError, and then goes on in the old one."""
+        fresh = self._open()
+        self._file.close()
+        self._file = fresh
+
+    def _open(self) -> TextIO:
+        # Not for others: the log tells who writes to whom.
+        descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
+        )
+        return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _copy(stream: TextIO | None) -> int | None:
+    """A descriptor of our own; None where there is none (closed, or not a file)."""
+    try:
+        return None if stream is None else os.dup(stream.fileno())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(descriptor: int | None, text: str) -> None:
+    if descriptor is None:
+        return
+    data = text.encode(errors="backslashreplace")
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        pass  # nobody is there to read it

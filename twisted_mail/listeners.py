@@ -1,0 +1,113 @@
+"""The sockets of a server: opened early, while it may use low ports; answered when there is somebody to answer.
+
+Until `Listeners.open` gives the factories, clients that come wait in the kernel's queue: nobody is turned
+away while the journal is replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
+
+__all__ = ["ListenError", "Listeners"]
+
+
+class ListenError(Exception):
+    """A socket cannot be had; the text names the listener, its endpoint and the reason."""
+
+
+class _Door(ServerFactory[Any]):
+    """What a port knows of a factory that comes later."""
+
+    noisy = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inner: IProtocolFactory | None = None
+
+    def logPrefix(self) -> str:
+        return self.name
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
+        # A port that could not be made to wait, as an endpoint of somebody's plugin may be: closed at once.
+        # (The interface says that there is an address; TLS layers and tests have none.)
+        return None if self.inner is None else self.inner.buildProtocol(cast(IAddress, addr))
+
+
+@dataclass(slots=True)
+class _Listener:
+    door: _Door
+    port: IListeningPort
+
+
+class Listeners:
+    """All sockets of one server."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._open: list[_Listener] = []
+
+    @property
+    def addresses(self) -> list[tuple[str, str]]:
+        """Name and address of each, such as ``("smtp", "127.0.0.1:2525")``."""
+        return [(one.door.name, _address(one.port.getHost())) for one in self._open]
+
+    def bind(self, name: str, endpoint: str) -> None:
+        """Listen, without answering yet. Raises ListenError; what was opened before stays open."""
+        door = _Door(name)
+        found: list[IListeningPort | Failure] = []
+        try:
+            serverFromString(self._reactor, endpoint).listen(door).addBoth(found.append)
+        except Exception as error:  # parsers are plugins and raise what they like
+            raise ListenError(f"{name}: cannot listen on {endpoint}: {error}") from error
+        if not found:
+            raise ListenError(f"{name}: cannot listen on {endpoint}: it does not open at once")
+        port = found[0]
+        if isinstance(port, Failure):
+            raise ListenError(f"{name}: cannot listen on {endpoint}: {_reason(port.value)}")
+        _ask(port, "stopReading")
+        self._open.append(_Listener(door, port))
+
+    def open(self, factories: Mapping[str, IProtocolFactory]) -> None:
+        """Answer, each socket with the factory of its name."""
+        for one in self._open:
+            one.door.inner = factories[one.door.name]
+            _ask(one.port, "startReading")
+
+    async def close(self) -> None:
+        """Listen no more; connections stay. Returns when the sockets are gone."""
+        ports, self._open = [one.port for one in self._open], []
+        closing = [maybeDeferred(port.stopListening) for port in ports]
+        await DeferredList(closing, consumeErrors=True)
+
+
+def _ask(port: Any, name: str) -> None:
+    """Stop or start a port's reading, if it is of a kind that can: IListeningPort does not say."""
+    method = getattr(port, name, None)
+    if method is not None:
+        method()
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, CannotListenError):
+        cause = error.socketError
+        return getattr(cause, "strerror", None) or str(cause)
+    return str(error)
+
+
+def _address(address: Any) -> str:
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    name = getattr(address, "name", None)
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name or address)

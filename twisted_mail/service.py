@@ -1,0 +1,296 @@
+"""One mail server: the only place where the rooms are joined.
+
+`MailService` is an `IService`: in twistd (`tap`), in somebody's program, in a test on a simulated world. Its
+life:
+
+- ``privilegedStartService`` opens the sockets and reads the keys, while that is still allowed;
+- ``startService`` opens accounts and store. Whatever an unclean stop left is recovered first; clients that
+  come meanwhile wait in the sockets' queues. `when_serving` tells when it is done, or failed;
+- ``stopService`` lets nobody in, gives running transactions ``limits.drain_seconds`` to come to their end,
+  cuts what is left, and closes the store, so that the next start has nothing to recover.
+
+It installs no signal handlers, writes on no terminal and never ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.application.service import Service
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .accounts.authenticate import Authenticator
+from .accounts.checkers import DirectoryChecker, make_checkers
+from .accounts.directory import Directory
+from .accounts.passwords import Hasher, Remembered
+from .accounts.realm import Realm, load_realm
+from .config import LISTENERS, Config
+from .connection.factory import MailFactory
+from .connection.limits import ConnectionLimits
+from .connection.protocol import Bounds
+from .connection.tls import ServerTls
+from .delivery.intake import IntakeSettings, MailIntake
+from .interfaces import ILocalDelivery
+from .listeners import ListenError, Listeners
+from .policy.limits import FailureDelays, client_network
+from .pop3.protocol import Pop3Factory, Pop3Settings
+from .site import Owner, make_certificates, make_data, make_store, open_directory
+from .smtp.protocol import SmtpFactory
+from .smtp.session import Profile, SmtpSettings
+from .status import MailError
+from .storage.store import MailStore
+from .world import World
+
+__all__ = ["MailService", "StartError"]
+
+
+class StartError(Exception):
+    """The server cannot start; the text is for the operator."""
+
+
+class MailService(Service):
+    """The server that `config` describes, in `world`.
+
+    `owner`: who the process becomes between ``privilegedStartService`` and ``startService``, when that is
+    somebody else. `prepare` is called with the accounts before anybody is served.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        *,
+        owner: Owner | None = None,
+        prepare: Callable[[Directory], Awaitable[None]] | None = None,
+    ) -> None:
+        self.config = config
+        self._world = world
+        self._owner = owner
+        self._prepare = prepare
+        self._bound = False
+        self._listeners = Listeners(world.reactor)
+        self._tls: ServerTls | None = None
+        self._factories: dict[str, MailFactory] = {}
+        self._directory: Directory | None = None
+        self._store: MailStore | None = None
+        self._starting: Deferred[None] | None = None
+        self._outcome: Failure | None = None
+        self._waiting: list[Deferred[None]] | None = []
+
+    @property
+    def listeners(self) -> list[tuple[str, str]]:
+        """Name and address of each socket, such as ``("smtp", "127.0.0.1:2525")``."""
+        return self._listeners.addresses
+
+    def when_serving(self) -> Deferred[None]:
+        """Fires when clients are answered; fails with StartError when they will not be."""
+        result: Deferred[None] = Deferred()
+        if self._waiting is not None:
+            self._waiting.append(result)
+        elif self._outcome is not None:
+            result.errback(self._outcome)
+        else:
+            result.callback(None)
+        return result
+
+    def reload(self) -> None:
+        """Read the certificates again; connections stay. What is wrong with them is logged."""
+        if self._tls is not None:
+            self._tls.reload()
+
+    # IService
+
+    def privilegedStartService(self) -> None:
+        """Make directories, read keys, open sockets. Raises StartError, and then nothing is open."""
+        self._bind()
+
+    def startService(self) -> None:
+        """Begin to serve. Raises StartError when that is known at once; see `when_serving` for the rest."""
+        self.running = True
+        self._bind()
+        self._starting = Deferred.fromCoroutine(self._start())
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the last connection is gone and the store is closed."""
+        self.running = False
+        return Deferred.fromCoroutine(self._stop())
+
+    # Start
+
+    def _bind(self) -> None:
+        if self._bound:
+            return
+        try:
+            make_data(self.config, self._world.disk, self._owner)
+            pairs = make_certificates(self.config, self._world.now(), self._owner)
+            self._tls = ServerTls(
+                [(pair.certificate, pair.key) for pair in pairs], self._world.reactor.seconds
+            )
+            for name in LISTENERS:
+                for endpoint in getattr(self.config.listen, name):
+                    self._listeners.bind(name, endpoint)
+        except (OSError, ValueError, ListenError) as error:
+            Deferred.fromCoroutine(self._listeners.close())
+            raise StartError(str(error)) from error
+        self._bound = True
+
+    async def _start(self) -> None:
+        try:
+            await self._open()
+        except Exception as error:
+            expected = isinstance(error, (OSError, ValueError, MailError))
+            if not expected:
+                self._log.failure("failure while starting")
+            await self._close()
+            self._settle(Failure(StartError(str(error) if expected else f"failure: {error!r}")))
+        else:
+            for name, address in self.listeners:
+                self._log.info("listening", protocol=name, address=address)
+            self._settle(None)
+
+    async def _open(self) -> None:
+        config, world, tls = self.config, self._world, self._tls
+        assert tls is not None
+        self._directory = directory = open_directory(config, now=world.now, entropy=world.entropy)
+        if self._prepare is not None:
+            await self._prepare(directory)
+        self._store = store = make_store(config, world)
+        await store.start()
+        self._factories = make_factories(config, world, directory, store, tls)
+        self._listeners.open(self._factories)
+
+    def _settle(self, outcome: Failure | None) -> None:
+        self._outcome = outcome
+        waiting, self._waiting = self._waiting or [], None
+        for result in waiting:
+            result.callback(None) if outcome is None else result.errback(outcome)
+
+    # Stop
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            # What is being recovered is recovered: stopping in the middle would not be sooner done.
+            await self._starting
+        self._log.info("stopping")
+        await self._listeners.close()
+        await self._drain()
+        await self._close()
+        self._log.info("stopped")
+
+    async def _drain(self) -> None:
+        factories = list(self._factories.values())
+        drained = DeferredList([factory.drain() for factory in factories])
+        timer = self._world.reactor.callLater(
+            self.config.limits.drain_seconds, _abort_all, factories
+        )
+        await drained
+        if timer.active():
+            timer.cancel()
+
+    async def _close(self) -> None:
+        await self._listeners.close()
+        store, self._store = self._store, None
+        if store is not None:
+            try:
+                await store.stop()
+            except Exception:
+                self._log.failure("the store did not close well; the next start recovers it")
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            directory.close()
+        self._factories = {}
+
+
+def _abort_all(factories: list[MailFactory]) -> None:
+    for factory in factories:
+        factory.abort_all()
+
+
+def make_factories(
+    config: Config, world: World, directory: Directory, store: MailStore, tls: ServerTls
+) -> dict[str, MailFactory]:
+    """One factory for each name in ``[listen]`` that is served. Raises CheckerError and RealmError."""
+    limits = config.limits
+    realm = (
+        load_realm(config.auth.realm) if config.auth.realm else Realm(directory, store.open_inbox)
+    )
+    authenticator = _make_authenticator(config, world, directory, realm)
+    intake = MailIntake(
+        world,
+        IntakeSettings(
+            hostname=config.hostname,
+            reject_bare_newlines=config.smtp.bare_newline == "reject",
+            max_received=limits.received_hops,
+        ),
+        store,
+        directory,
+        ILocalDelivery(realm, None),
+    )
+    smtp_settings = SmtpSettings(
+        hostname=config.hostname,
+        max_message_bytes=config.smtp.max_message_bytes,
+        max_recipients=config.smtp.max_recipients,
+        max_errors=limits.errors,
+        max_login_failures=limits.login_failures,
+        strict=config.smtp.strict,
+    )
+    pop3_settings = Pop3Settings(
+        hostname=config.hostname,
+        allow_plaintext_loopback=config.pop3.allow_plaintext_loopback,
+        max_errors=limits.errors,
+    )
+    shared = ConnectionLimits(limits.connections, limits.connections_per_address)
+
+    def bounds(idle_seconds: float) -> Bounds:
+        return Bounds(
+            idle_seconds=idle_seconds,
+            message_seconds=limits.message_seconds,
+            read_ahead_bytes=limits.read_ahead_bytes,
+        )
+
+    factories: dict[str, MailFactory] = {
+        profile.value: SmtpFactory(
+            world,
+            profile,
+            smtp_settings,
+            intake,
+            authenticator,
+            limits=shared,
+            tls=tls,
+            bounds=bounds(limits.smtp_idle_seconds),
+            max_command_bytes=limits.command_bytes,
+        )
+        for profile in Profile
+    }
+    for name in ("pop3", "pop3s"):
+        factories[name] = Pop3Factory(
+            world,
+            pop3_settings,
+            authenticator,
+            limits=shared,
+            tls=tls,
+            implicit_tls=name == "pop3s",
+            bounds=bounds(limits.pop3_idle_seconds),
+        )
+    return factories
+
+
+def _make_authenticator(
+    config: Config, world: World, directory: Directory, realm: IRealm
+) -> Authenticator:
+    def our_checker() -> DirectoryChecker:
+        remembered = Remembered(world, keep=config.auth.remember_seconds)
+        return DirectoryChecker(directory, Hasher(world), world, remembered)
+
+    delays = FailureDelays(
+        world.reactor.seconds,
+        base=config.limits.login_delay_seconds,
+        cap=config.limits.login_max_delay_seconds,
+    )
+    checkers = make_checkers(config.auth.checkers, our_checker)
+    return Authenticator(Portal(realm, checkers), world, delays, client_network)

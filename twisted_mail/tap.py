@@ -1,0 +1,215 @@
+"""What twistd runs: ``twistd mailserver`` and ``mail.tac``.
+
+Here are the things that a server has and a library has not: a command line, a console, signals, a log
+file, privileges to drop, an exit status. Serving itself is `service.MailService`.
+
+twistd calls in this order: `makeService`; logging begins; the fork of a daemon; ``privilegedStartService``;
+``--uid`` and ``--gid``; ``startService``; the reactor runs. So nothing is opened and no thread started in
+`makeService`; ports and keys are opened in ``privilegedStartService``; and what is written later belongs to
+the user that stays.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
+
+from twisted.application.service import Application, IServiceCollection, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+from .config import Config, ConfigError
+from .console import Console, LogFile
+from .first_start import FirstStart
+from .log import make_observer
+from .service import MailService, StartError
+from .site import Owner, configuration_path, read_configuration
+from .world import World, real_world
+
+__all__ = ["MailServer", "Options", "makeService", "make_application"]
+
+
+class Options(usage.Options):
+    """``twistd mailserver``'s own options."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A mail server. Without a configuration it serves localhost on loopback ports, with its data in "
+        "./mail-data, and prints how to try it."
+    )
+    optParameters: ClassVar[list[list[str | None]]] = [
+        [
+            "config",
+            "c",
+            None,
+            "The configuration file. Default: $TWISTED_MAIL_CONFIG, else mail.toml in this directory when "
+            "there is one.",
+        ]
+    ]
+
+
+def makeService(options: usage.Options) -> MailServer:
+    """The service of ``twistd mailserver``. Ends the program when the configuration cannot be used."""
+    return _make_server(options["config"], Path.cwd(), getattr(options, "parent", None) or {})
+
+
+def make_application(tac: str) -> Componentized:
+    """The application of ``mail.tac``, which gives its own path: configured by ``mail.toml`` beside it, or by
+    what the environment names.
+    """
+    application: Componentized = Application("mailserver")
+    _make_server(None, Path(tac).absolute().parent, _twistd_options()).setServiceParent(application)
+    return application
+
+
+def _make_server(given: str | None, directory: Path, twistd: Mapping[str, Any]) -> MailServer:
+    from twisted.internet import reactor  # noqa: TID251  # this is where the World is made
+
+    path = configuration_path(given, os.environ, directory)
+    try:
+        config = read_configuration(path, directory)
+    except ConfigError as error:
+        # twistd would show an exception as a traceback. Nothing is begun yet.
+        raise SystemExit(f"the configuration cannot be used\n{error}") from None
+    return MailServer(config, real_world(reactor), twistd, Console())
+
+
+def _twistd_options() -> Mapping[str, Any]:
+    """twistd's options, read again from its command line: a .tac file is not given them."""
+    from twisted.scripts.twistd import ServerOptions
+
+    class Again(ServerOptions):  # type: ignore[misc]
+        # What has been done when an option was first read is not done twice.
+        def opt_reactor(self, name: str) -> None:
+            """Installed already."""
+
+        def opt_spew(self) -> None:
+            """On already."""
+
+    options = Again()
+    try:
+        options.parseOptions()
+    except usage.UsageError:
+        return {}  # loaded by another program than twistd
+    return options
+
+
+class MailServer(Service):
+    """`MailService` as a process of its own. `twistd` holds twistd's options."""
+
+    _log = Logger()
+
+    def __init__(
+        self, config: Config, world: World, twistd: Mapping[str, Any], console: Console
+    ) -> None:
+        self.config = config
+        self._world = world
+        self._twistd = twistd
+        self._console = console
+        self._directory = Path.cwd()
+        self._first_start = FirstStart(world) if config.file is None else None
+        self._log_file: LogFile | None = None
+        self._previous_hangup: Any = None
+        self._failed = False
+        self.mail = MailService(
+            config,
+            world,
+            owner=_owner(twistd),
+            prepare=self._first_start.prepare if self._first_start else None,
+        )
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """Give the application the log that the configuration wants, before twistd looks for one."""
+        super().setServiceParent(parent)
+        if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
+            level = LogLevel.lookupByName(self.config.log.level)
+            observer = make_observer(self.config.log.format, self._open_log(), level=level)
+            parent.setComponent(ILogObserver, observer)
+
+    def privilegedStartService(self) -> None:
+        """Open ports and keys. Raises StartError, which has been shown then."""
+        # twistd's exit status has no say of a service's; and what runs at exit runs backwards.
+        atexit.register(self._exit)
+        try:
+            self.mail.privilegedStartService()
+        except StartError as error:
+            self._refuse(error)
+            raise
+
+    def startService(self) -> None:
+        self.running = True
+        self._previous_hangup = signal.signal(signal.SIGHUP, self._hangup)
+        self.mail.startService()
+        self.mail.when_serving().addCallbacks(self._serving, self._not_serving)
+
+    def stopService(self) -> Deferred[None]:
+        self.running = False
+        signal.signal(signal.SIGHUP, self._previous_hangup or signal.SIG_DFL)
+        return self.mail.stopService()
+
+    def _serving(self, _: object) -> None:
+        if self._first_start is not None:
+            ca = self.config.certificates / "ca.pem"
+            self._console.say(self._first_start.lines(ca, self.mail.listeners, self._directory))
+        self._console.close()
+
+    def _not_serving(self, failure: Failure) -> None:
+        self._log.critical("cannot start: {error}", error=str(failure.value))
+        self._console.complain(str(failure.value))
+        self._failed = True
+        self._world.reactor.stop()
+
+    def _refuse(self, error: StartError) -> None:
+        """Show `error` as the line it is, not as the traceback of what leaves twistd."""
+        self._log.critical("cannot start: {error}", error=str(error))
+        self._console.complain(str(error))
+        previous = sys.excepthook
+
+        def hook(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
+            if value is not error:
+                previous(kind, value, traceback)
+
+        sys.excepthook = hook
+
+    def _exit(self) -> None:
+        if self._failed:
+            os._exit(1)
+
+    def _open_log(self) -> Any:
+        """Where twistd would write its log: standard output, or the file, which a SIGHUP opens again."""
+        name = self._twistd.get("logfile")
+        if name == "-" or (not name and self._twistd.get("nodaemon", True)):
+            return sys.stdout
+        self._log_file = LogFile(os.path.abspath(name or "twistd.log"))
+        return self._log_file
+
+    def _hangup(self, number: int, frame: FrameType | None) -> None:
+        self._world.reactor.callFromThread(self._reload)
+        if callable(self._previous_hangup):
+            self._previous_hangup(number, frame)
+
+    def _reload(self) -> None:
+        if self._log_file is not None:
+            try:
+                self._log_file.reopen()
+            except OSError as error:
+                self._log.error("the log goes on in the old file: {error}", error=str(error))
+        self.mail.reload()
+
+
+def _owner(twistd: Mapping[str, Any]) -> Owner | None:
+    """Who the process will be once twistd has dropped its privileges; None when it stays who it is."""
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    if uid is None:
+        return None if gid is None else Owner(os.geteuid(), gid)
+    return Owner(uid, pwd.getpwuid(uid).pw_gid if gid is None else gid)
