@@ -307,4 +307,4 @@ def test_under_twisteds_own_layer(site: Site) -> None:
     layer = factory.buildProtocol(None)
     layer.makeConnection(FakeTransport(layer, True))
     assert isinstance(layer.getHandle(), SSL.Connection)
-    layer.transport.abortConnection()
+    layer.abortConnection()

@@ -55,13 +55,16 @@ def load(path: Path) -> Config:
     except RecursionError:
         raise ConfigError([Mistake(path, None, "", None, "nested too deep")]) from None
     context = {"directory": path.absolute().parent, "file": path}
-    found: list[tuple[KeyPath, str]] = []
-    config = None
-    try:
-        config = Config.model_validate(data, context=context)
-    except ValidationError as error:
-        found += from_validation(error)
-    found += _outside(data, context)
+    config, found = _validate(data, context)
+    if found:
+        # What is sound is looked at once more without the rest: some mistakes lie between keys, or
+        # outside the file, and are found only where each key by itself is good.
+        data_left = _without(data, found)
+        known = {key[:2] for key, _ in found}
+        found += [one for one in _validate(data_left, context)[1] if one[0][:2] not in known]
+        found += _outside(data_left, context)
+    else:
+        found += _outside(data, context)
     if found or config is None:
         raise ConfigError(
             [
@@ -72,15 +75,35 @@ def load(path: Path) -> Config:
     return config
 
 
+def _validate(
+    data: dict[str, Any], context: dict[str, Any]
+) -> tuple[Config | None, list[tuple[KeyPath, str]]]:
+    try:
+        return Config.model_validate(data, context=context), []
+    except ValidationError as error:
+        return None, list(from_validation(error))
+
+
+def _without(data: dict[str, Any], found: list[tuple[KeyPath, str]]) -> dict[str, Any]:
+    """`data` without the keys, in tables or at the top, where something was found."""
+    left = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    for (first, *rest), _ in found:
+        table = left.get(str(first))
+        if rest and isinstance(table, dict):
+            table.pop(rest[0], None)
+        else:
+            left.pop(str(first), None)
+    return left
+
+
 def _outside(data: dict[str, Any], context: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     for name, (section, check) in SECTIONS.items():
-        if name in data:
-            try:
-                value = section.model_validate(data[name], context=context)
-            except ValidationError:
-                continue  # its mistakes are known already
-            for key, allowed in check(value):
-                yield (name, *key), allowed
+        try:
+            value = section.model_validate(data.get(name, {}), context=context)
+        except ValidationError:
+            continue  # its mistakes are known already
+        for key, allowed in check(value):
+            yield (name, *key), allowed
 
 
 def _read(path: Path) -> str:

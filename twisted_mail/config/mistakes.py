@@ -31,7 +31,6 @@ _ALLOWED: Final = {
     "less_than_equal": "must be at most {le}",
     "greater_than": "must be more than {gt}",
     "finite_number": "must be a number",
-    "literal_error": "must be {expected}",
     "missing": "must be there",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
@@ -79,12 +78,15 @@ def from_validation(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
     """Each mistake of `error`: where it is, and what is allowed there."""
     for one in error.errors(include_url=False, include_input=False):
         where: KeyPath = one["loc"]
-        context: Mapping[str, Any] = one.get("ctx", {})
+        context = {key: _plain(value) for key, value in one.get("ctx", {}).items()}
         if one["type"] == "mistakes":
             for below, allowed in context["mistakes"]:
                 yield (*where, *below), allowed
         elif one["type"] == "extra_forbidden":
             yield where, _unknown(where)
+        elif one["type"] == "literal_error":
+            expected = str(context["expected"]).replace("'", '"')
+            yield where, f"must be {expected}"
         else:
             # What has no words of ours is said in pydantic's own.
             yield where, _ALLOWED.get(one["type"], one["msg"]).format_map(context)
@@ -113,8 +115,17 @@ def shown_value(data: Mapping[str, Any], path: KeyPath) -> str | None:
         return None
     if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("secret"):
         return "…"
+    if isinstance(value, float):
+        return repr(value)
     text = json.dumps(value, ensure_ascii=not str(value).isprintable(), default=str)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _plain(value: Any) -> Any:
+    """A bound as one would write it."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _unknown(path: KeyPath) -> str:

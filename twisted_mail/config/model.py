@@ -118,7 +118,7 @@ class Listen(Section):
             for index, text in enumerate(getattr(self, name)):
                 for other, taken in seen:
                     if endpoints.clash(taken, text):
-                        why = f"must be an address of its own: listen.{other} has {taken!r}"
+                        why = f"must be an address of its own: listen.{other} has it"
                         found.append(((name, index), why))
                         break
                 seen.append((name, text))
