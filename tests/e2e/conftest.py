@@ -1,0 +1,85 @@
+"""Fixtures of the end-to-end suite: a site of its own, a site for many tests, the clients this machine has."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mailsite import ALICE, BOB, Site, program
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with its users that runs for the whole session; a test that uses it leaves alice's mail as it likes."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    site.add_users(ALICE, BOB)
+    site.start()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def running(prepared: Site) -> Site:
+    """The session's site, with alice's and bob's mailboxes empty."""
+    for user in (ALICE, BOB):
+        with prepared.pop(user) as session:
+            for number in range(1, session.stat()[0] + 1):
+                session.dele(number)
+    return prepared
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Makes sites of the test's own, not started; ends what runs of them."""
+    made: list[Site] = []
+
+    def make(name: str = "site", *, extra: str = "", users: tuple[str, ...] = (ALICE, BOB)) -> Site:
+        site = Site(tmp_path / name, extra)
+        made.append(site)
+        site.add_users(*users)
+        return site
+
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """A running site of the test's own, with alice and bob."""
+    site = make_site()
+    site.start()
+    return site
+
+
+def missing(what: str) -> None:
+    """Skip, visibly; fail where everything has to be there (CI)."""
+    if os.environ.get("TWISTED_MAIL_E2E_REQUIRE"):
+        pytest.fail(f"{what}, and TWISTED_MAIL_E2E_REQUIRE is set")
+    pytest.skip(what)
+
+
+@pytest.fixture(autouse=True)
+def wanted_programs(request: pytest.FixtureRequest) -> None:
+    """``@pytest.mark.needs("curl")``: what the test runs has to be on this machine."""
+    for marker in request.node.iter_markers("needs"):
+        for name in marker.args:
+            if program(name) is None:
+                missing(f"the program {name} is not installed")
+
+
+@pytest.fixture
+def default_ports() -> dict[str, int]:
+    """The ports of the start without configuration, which have to be free."""
+    ports = {"smtp": 2525, "submission": 2587, "submissions": 2465, "pop3": 2110, "pop3s": 2995}
+    for name, port in ports.items():
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError as error:
+                missing(f"port {port} ({name}) is not free: {error}")
+    return ports
