@@ -75,6 +75,8 @@ class Index:
             for suffix in ("-wal", "-shm"):
                 if disk.exists(path + suffix):
                     disk.unlink(path + suffix)
+            # SQLite would make it, and the -wal beside it, as readable as the umask says.
+            disk.close(disk.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._disk = disk
         self._path = path
         # The statement cache is kept small: a process keeps many of these open.
@@ -95,7 +97,6 @@ class Index:
         run("PRAGMA cache_size=-512")
         version = run("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            os.chmod(self._path, 0o600)
             self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"index version {version}, not {VERSION}")

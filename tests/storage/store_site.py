@@ -1,0 +1,123 @@
+"""A store in a simulated world, as the tests of storage use it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.python.failure import Failure
+
+from twisted_mail.disk import Disk, OsDisk
+from twisted_mail.message.wire import wire_size
+from twisted_mail.storage.store import MailStore
+from twisted_mail.testing.world import simulated_world
+
+
+class Site:
+    """One process with the store open. `boot` changes with a power cut."""
+
+    def __init__(
+        self,
+        data: str,
+        *,
+        disk: Disk | None = None,
+        seed: int = 1,
+        boot: str = "boot-1",
+        segment_size: int = 1 << 20,
+    ) -> None:
+        self.data = data
+        self.disk = disk or OsDisk()
+        self.world = simulated_world(seed=seed, disk=self.disk)
+        self.store = MailStore(
+            self.world, data, host="test", boot=boot, segment_size=segment_size
+        )
+
+    def run(self, coroutine: Any) -> Any:
+        """Drive the simulated world until the coroutine is done; its result, or its exception."""
+        results: list[Any] = []
+        ensureDeferred(coroutine).addBoth(results.append)
+        for _ in range(100_000):
+            if results:
+                break
+            self.world.reactor.advance(0)
+        assert results, "nothing more happens"
+        if isinstance(results[0], Failure):
+            raise results[0].value
+        return results[0]
+
+    def start(self) -> Site:
+        self.run(self.store.start())
+        return self
+
+    def stop(self) -> None:
+        self.run(self.store.stop())
+
+    def begin(self, content: bytes, *accounts: str) -> list[Any]:
+        """Start a delivery; the list gets its result."""
+        results: list[Any] = []
+        ensureDeferred(self.accept(content, accounts)).addBoth(results.append)
+        return results
+
+    async def accept(self, content: bytes, accounts: Sequence[str]) -> None:
+        draft = self.store.draft()
+        for at in range(0, len(content), 65536):
+            waiting = draft.write(content[at : at + 65536])
+            if waiting is not None:
+                await waiting
+        await self.store.accept(draft, accounts, ascii_size=None, envelope={})
+
+    def deliver(self, content: bytes, *accounts: str) -> None:
+        self.run(self.accept(content, accounts))
+
+    def turn(self, times: int = 50) -> None:
+        for _ in range(times):
+            self.world.reactor.advance(0)
+
+    async def _read(self, account: str) -> list[tuple[str, bytes]]:
+        inbox = await self.store.open_inbox(account)
+        found = []
+        for index, info in enumerate(inbox.messages):
+            content = await inbox.fetch(index)
+            blocks = []
+            while block := await content.read(65536):
+                blocks.append(block)
+            content.close()
+            data = b"".join(blocks)
+            assert info.size == wire_size(data)
+            found.append((info.uidl, data))
+        await inbox.close()
+        return found
+
+    def read(self, account: str) -> list[tuple[str, bytes]]:
+        """(UIDL, content) of every message, in order."""
+        return self.run(self._read(account))
+
+    def contents(self, account: str) -> list[bytes]:
+        return sorted(content for _, content in self.read(account))
+
+    async def _delete(self, account: str, indexes: Sequence[int]) -> None:
+        inbox = await self.store.open_inbox(account)
+        try:
+            await inbox.remove(indexes)
+        finally:
+            await inbox.close()
+
+    def delete(self, account: str, *indexes: int) -> None:
+        self.run(self._delete(account, indexes))
+
+    def kill(self) -> None:
+        """The process is gone: nothing more of it runs, and its locks are free."""
+        journal: Any = self.store._journal
+        for fd in list(journal._locks.values()):
+            os.close(fd)
+        journal._locks.clear()
+        if journal._segment is not None:
+            os.close(journal._segment.fd)
+            journal._segment = None
+        self.store._accounts.close()
+        self.world.reactor.calls.clear()
+
+    def maildir(self, account: str) -> str:
+        return os.path.join(self.data, "mail", account, "Maildir")
