@@ -198,11 +198,9 @@ class SmtpSession:
             return replies.LOGIN_NEEDS_TLS
         if self._helo is None:
             return replies.NO_HELLO
-        # RFC 4954 section 4: once in a session, and not within a transaction
+        # RFC 4954 section 4: once in a session; so not within a transaction, which needs a login.
         if self._login is not None:
             return replies.LOGIN_ALREADY
-        if self._transactions.open:
-            return replies.IN_TRANSACTION
         words = argument.split()
         if not words:
             return replies.AUTH_SYNTAX
@@ -328,15 +326,11 @@ class SmtpSession:
         return replies.LINE_TOO_LONG if exchange is None else replies.RESPONSE_TOO_LONG
 
     def _refused(self, event: Event, error: MailError) -> Answer:
-        if type(event) is Command:
-            what = event.verb
-        else:
-            what = "AUTH" if type(event) is Response else "message"
         self._log.info(
             "{what} refused: {error}",
             connection=self._connection,
             client=self._client_ip,
-            what=what,
+            what=event.verb if type(event) is Command else type(event).__name__,
             error=str(error),
         )
         return replies.refusal(error, self._transactions.utf8)

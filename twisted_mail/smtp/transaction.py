@@ -110,11 +110,6 @@ class Transactions:
         self._chunk_refusal: Answer | None = None
 
     @property
-    def open(self) -> bool:
-        """Whether MAIL was taken and its transaction is not over."""
-        return self._current is not None
-
-    @property
     def utf8(self) -> bool:
         """Whether the client of the open transaction reads UTF-8 in replies."""
         return self._current is not None and self._current.envelope.smtputf8

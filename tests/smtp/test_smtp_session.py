@@ -1,0 +1,798 @@
+"""SMTP sessions as transcripts: order, extensions, limits, refusals; what reaches the intake."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from smtp_conversation import Conversation
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs
+
+from twisted_mail.smtp.engine import EndOfData
+from twisted_mail.smtp.session import Profile
+from twisted_mail.status import MailError
+
+DIALOGUES = {
+    "textbook-helo": """
+        S 220
+        C HELO crepes.fr
+        S 250
+        C MAIL FROM: <alice@crepes.fr>
+        S 250
+        C RCPT TO: <bob@hamburger.edu>
+        S 250
+        C DATA
+        S 354
+        C Do you like ketchup?
+        C How about pickles?
+        C .
+        S 250
+        C QUIT
+        S 221
+        X""",
+    "bare-addresses": """
+        S 220
+        C HELO
+        S 250
+        C MAIL FROM: sender@example.com
+        S 250
+        C RCPT TO: bob@hamburger.edu
+        S 250
+        C DATA
+        S 354
+        C Subject: Test email
+        C
+        C This is the body of the email message.
+        C
+        C .
+        S 250
+        C QUIT
+        S 221
+        X""",
+    "no-relay": """
+        S 220
+        C EHLO client.example.net
+        S 250
+        C MAIL FROM:<alice@crepes.fr>
+        S 250
+        C RCPT TO:<someone@elsewhere.example>
+        S 550
+        C QUIT
+        S 221
+        X""",
+    "unknown-recipient-then-another-mail": """
+        S 220
+        C EHLO client.example.net
+        S 250
+        C MAIL FROM:<alice@crepes.fr>
+        S 250
+        C RCPT TO:<nobody@hamburger.edu>
+        S 550
+        C RCPT TO:<bob@hamburger.edu>
+        S 250
+        C RCPT TO:<carol@hamburger.edu>
+        S 250
+        C DATA
+        S 354
+        C Subject: one
+        C
+        C ..a line that begins with a dot
+        C .
+        S 250
+        C MAIL FROM:<>
+        S 250
+        C RCPT TO:<bob@hamburger.edu>
+        S 250
+        C DATA
+        S 354
+        C Subject: two
+        C
+        C second mail, same connection
+        C .
+        S 250
+        C DATA
+        S 503
+        C QUIT
+        S 221
+        X""",
+}
+
+SHARED_DIALOGUES = {
+    path.stem: path.read_text("utf-8")
+    for path in Path(__file__).parents[3].glob("shared/dialogues/*.txt")
+    if path.read_text("utf-8").startswith("# port smtp\n")
+}
+
+
+@pytest.mark.parametrize("name", sorted({**DIALOGUES, **SHARED_DIALOGUES}))
+def test_dialogues(name: str) -> None:
+    for text in (DIALOGUES.get(name), SHARED_DIALOGUES.get(name)):
+        if text is None:
+            continue
+        conversation = Conversation()
+        heard = [conversation.session.greeting().decode()]
+        for line in (line.lstrip() for line in text.strip().split("\n")):
+            if line[:1] == "C":
+                heard += re.split(
+                    r"(?<=\r\n)(?!$)", conversation.send(f"{line[2:]}\r\n".encode()).decode()
+                )
+            elif line[:1] == "S":
+                while heard[0] == "" or heard[0][3] == "-":
+                    del heard[0]
+                assert heard.pop(0).startswith(f"{line[2:]} ")
+            elif line[:1] == "X":
+                assert conversation.closed
+        assert not any(heard)
+
+
+def begun(
+    conversation: Conversation | None = None, sender: str = "MAIL FROM:<a@b.example>"
+) -> Conversation:
+    """A conversation up to its first recipient."""
+    conversation = conversation or Conversation()
+    return conversation.play(
+        f"""
+        C HELO client.example
+        S 250 mail.hamburger.edu
+        C {sender}
+        S 250 2.1.0 Ok
+        C RCPT TO:<bob@hamburger.edu>
+        S 250 2.1.5 Ok
+        """
+    )
+
+
+# The envelope and the message
+
+
+def test_a_message_reaches_the_intake() -> None:
+    conversation = Conversation().play(
+        """
+        C EHLO client.example
+        S 250-mail.hamburger.edu
+        S 250-PIPELINING
+        S 250-SIZE 52428800
+        S 250-8BITMIME
+        S 250-SMTPUTF8
+        S 250-ENHANCEDSTATUSCODES
+        S 250-CHUNKING
+        S 250-HELP
+        S 250 STARTTLS
+        C MAIL FROM:<a@b.example> SIZE=30 BODY=8BITMIME
+        S 250 2.1.0 Ok
+        C RCPT TO:<bob@hamburger.edu>
+        S 250 2.1.5 Ok
+        C RCPT TO:<Postmaster>
+        S 250 2.1.5 Ok
+        C DATA
+        S 354 End data with <CR><LF>.<CR><LF>
+        C Subject: x
+        C
+        C ..
+        C .
+        S 250 2.0.0 Ok: queued as M1
+        """
+    )
+    (message,) = conversation.intake.messages
+    assert message.content == b"Subject: x\r\n\r\n.\r\n"
+    envelope, client = message.envelope, message.client
+    assert str(envelope.reverse_path) == "a@b.example"
+    assert (envelope.size, envelope.body, envelope.smtputf8) == (30, "8BITMIME", False)
+    assert [str(r) for r in envelope.recipients] == ["bob@hamburger.edu", "Postmaster"]
+    assert (client.ip, client.helo, client.connection) == ("192.0.2.7", "client.example", "C1")
+    assert (client.protocol, client.tls, client.account) == ("ESMTP", None, None)
+
+
+def test_pipelined_replies_keep_their_order() -> None:
+    begun().play(
+        """
+        C RSET
+        C MAIL FROM:<>
+        C RCPT TO:<nobody@hamburger.edu>
+        C RCPT TO:<bob@hamburger.edu>
+        C DATA
+        C one
+        C .
+        C MAIL FROM:<>
+        C DATA
+        C QUIT
+        S 250 2.0.0 Ok
+        S 250 2.1.0 Ok
+        S 550 5.1.1 No mailbox nobody
+        S 250 2.1.5 Ok
+        S 354 End data with <CR><LF>.<CR><LF>
+        S 250 2.0.0 Ok: queued as M1
+        S 250 2.1.0 Ok
+        S 554 5.5.1 No valid recipients
+        S 221 2.0.0 Bye
+        """
+    )
+
+
+def test_an_empty_message() -> None:
+    conversation = begun()
+    conversation.play(
+        """
+        C DATA
+        C .
+        S 354 End data with <CR><LF>.<CR><LF>
+        S 250 2.0.0 Ok: queued as M1
+        """
+    )
+    assert conversation.intake.messages[0].content == b""
+
+
+@pytest.mark.parametrize(
+    ("profile", "hello", "parameters", "expected"),
+    [
+        (Profile.SMTP, "HELO", "", "SMTP"),
+        (Profile.SMTP, "EHLO", "", "ESMTP"),
+        (Profile.SMTP, "EHLO", " SMTPUTF8", "UTF8SMTP"),
+        (Profile.SUBMISSIONS, "EHLO", "", "ESMTPSA"),
+        (Profile.SUBMISSIONS, "EHLO", " SMTPUTF8", "UTF8SMTPSA"),
+    ],
+)
+def test_the_protocol_of_received(
+    profile: Profile, hello: str, parameters: str, expected: str
+) -> None:
+    conversation = Conversation(profile)
+    conversation.say(f"{hello} a.example", "AUTH PLAIN AGEAc2VjcmV0", f"MAIL FROM:<>{parameters}")
+    conversation.say("RCPT TO:<bob@hamburger.edu>", "DATA", ".")
+    (message,) = conversation.intake.messages
+    assert message.client.protocol == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "helo"),
+    [
+        (b"EHLO [192.0.2.1]", "[192.0.2.1]"),
+        (b"HELO", ""),
+        (b"HELO a(b)\x00\xff\r\x1b c", "a?b?????"),
+        (b"EHLO " + b"x" * 300, "x" * 255),
+    ],
+)
+def test_what_the_client_calls_itself_is_made_harmless(written: bytes, helo: str) -> None:
+    conversation = Conversation()
+    assert b"250" in conversation.send(written + b"\r\n")
+    conversation.say("MAIL FROM:<>", "RCPT TO:<bob@hamburger.edu>", "DATA", ".")
+    assert conversation.intake.messages[0].client.helo == helo
+
+
+# Order
+
+
+@pytest.mark.parametrize(
+    ("script"),
+    [
+        "C MAIL FROM:<>\nS 503 5.5.1 Send HELO or EHLO first",
+        "C RCPT TO:<bob@hamburger.edu>\nS 503 5.5.1 Send MAIL first",
+        "C DATA\nS 503 5.5.1 Send MAIL first",
+        "C BDAT 2\nC\nS 503 5.5.1 Send MAIL first",
+        "C HELO a\nC MAIL FROM:<>\nC MAIL FROM:<>\nS 250…\nS 250…\nS 503 5.5.1 Nested MAIL command",
+        "C HELO a\nC MAIL FROM:<>\nC DATA\nS 250…\nS 250…\nS 554 5.5.1 No valid recipients",
+        "C HELO a\nC MAIL FROM:<>\nC BDAT 0 LAST\nS 250…\nS 250…\nS 554 5.5.1 No valid recipients",
+    ],
+)
+def test_wrong_order(script: str) -> None:
+    Conversation().play(script)
+
+
+@pytest.mark.parametrize("command", ["RSET", "EHLO again.example", "HELO"])
+@pytest.mark.parametrize("before", ["RSET", "BDAT 3\r\nx"])
+def test_the_transaction_is_reset(command: str, before: str) -> None:
+    conversation = begun()
+    conversation.say("RSET", "MAIL FROM:<>", "RCPT TO:<bob@hamburger.edu>", before)
+    conversation.say(command)
+    conversation.play("C RCPT TO:<bob@hamburger.edu>\nS 503 5.5.1 Send MAIL first")
+    assert [incoming.aborted for incoming in conversation.intake.begun] == [1] * ("BDAT" in before)
+    conversation.play("C MAIL FROM:<>\nS 250 2.1.0 Ok")
+
+
+def test_data_without_recipients_may_be_mended() -> None:
+    Conversation().play(
+        """
+        C HELO a
+        C MAIL FROM:<>
+        C DATA
+        C RCPT TO:<bob@hamburger.edu>
+        C DATA
+        C .
+        S 250 mail.hamburger.edu
+        S 250 2.1.0 Ok
+        S 554 5.5.1 No valid recipients
+        S 250 2.1.5 Ok
+        S 354 End data with <CR><LF>.<CR><LF>
+        S 250 2.0.0 Ok: queued as M1
+        """
+    )
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        ("MAIL", "501 5.5.4 Syntax: MAIL FROM:<address> [parameters]"),
+        ("MAIL TO:<a@b.example>", "501 5.5.4 Syntax: MAIL FROM:<address> [parameters]"),
+        ("MAIL FROM:", "501 5.1.7 Bad sender address: an address is missing"),
+        ("MAIL FROM:<a@b..example>", "501 5.1.7 Bad sender address: malformed label in the domain"),
+        ("MAIL FROM:<ü@b.example>", "550 5.6.7 A non-ASCII address needs SMTPUTF8"),
+        ("MAIL FROM:<a@ü.example>", "550 5.6.7 A non-ASCII address needs SMTPUTF8"),
+        ("MAIL FROM:<ü@b.example> smtputf8", "250 2.1.0 Ok"),
+        ("MAIL FROM:<> SMTPUTF8=1", "501 5.5.4 Malformed parameter SMTPUTF8"),
+        ("MAIL FROM:<> SIZE=52428800", "250 2.1.0 Ok"),
+        ("MAIL FROM:<> SIZE=52428801", "552 5.3.4 Message too big"),
+        ("MAIL FROM:<> SIZE=99999999999999999999", "552 5.3.4 Message too big"),
+        ("MAIL FROM:<> SIZE", "501 5.5.4 Malformed parameter SIZE"),
+        ("MAIL FROM:<> SIZE=", "501 5.5.4 Malformed parameter SIZE"),
+        ("MAIL FROM:<> SIZE=-1", "501 5.5.4 Malformed parameter SIZE"),
+        ("MAIL FROM:<> SIZE=999999999999999999999", "501 5.5.4 Malformed parameter SIZE"),
+        ("MAIL FROM:<> SIZE=1 size=1", "501 5.5.4 Malformed parameter SIZE"),
+        ("MAIL FROM:<> body=7bit", "250 2.1.0 Ok"),
+        ("MAIL FROM:<> BODY=BINARYMIME", "501 5.5.4 Malformed parameter BODY"),
+        ("MAIL FROM:<> BODY", "501 5.5.4 Malformed parameter BODY"),
+        ("MAIL FROM:<> AUTH=<>", "555 5.5.4 MAIL parameter not recognised"),
+        ("MAIL FROM:<> RET=HDRS", "555 5.5.4 MAIL parameter not recognised"),
+        ("MAIL FROM:<> =", "555 5.5.4 MAIL parameter not recognised"),
+    ],
+)
+def test_mail(command: str, reply: str) -> None:
+    conversation = Conversation()
+    conversation.say("EHLO client.example")
+    assert conversation.say(command) == reply
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        ("RCPT", "501 5.5.4 Syntax: RCPT TO:<address>"),
+        ("RCPT FROM:<bob@hamburger.edu>", "501 5.5.4 Syntax: RCPT TO:<address>"),
+        ("RCPT TO:<>", "501 5.1.3 Bad recipient address: the address is empty"),
+        ("RCPT TO:<bob>", "501 5.1.3 Bad recipient address: the address has no domain"),
+        ("RCPT TO:<bob@hamburger.edu> NOTIFY=NEVER", "555 5.5.4 RCPT parameter not recognised"),
+        ("RCPT TO:<jürgen@hamburger.edu>", "553 5.6.7 A non-ASCII address needs SMTPUTF8"),
+        ("RCPT TO:<@relay.example:bob@hamburger.edu>", "250 2.1.5 Ok"),
+        ('RCPT TO:<"bob"@HAMBURGER.edu>', "250 2.1.5 Ok"),
+        ("rcpt to:<postmaster>", "250 2.1.5 Ok"),
+        ("RCPT TO:<bob@elsewhere.example>", "550 5.7.1 We do not relay"),
+    ],
+)
+def test_rcpt(command: str, reply: str) -> None:
+    assert begun().say(command) == reply
+
+
+def test_strict_refuses_what_is_common_and_wrong() -> None:
+    Conversation(strict=True).play(
+        """
+        C HELO
+        C EHLO a_b!c
+        C MAIL FROM:<>
+        C EHLO [192.0.2.1]
+        C HELO client.example
+        C MAIL FROM: <a@b.example>
+        C MAIL FROM:a@b.example
+        C MAIL FROM:<a@b.example>
+        S 501 Syntax: EHLO domain
+        S 501 Syntax: EHLO domain
+        S 503 5.5.1 Send HELO or EHLO first
+        S 250-mail.hamburger.edu
+        S 250-PIPELINING
+        S 250-SIZE 52428800
+        S 250-8BITMIME
+        S 250-SMTPUTF8
+        S 250-ENHANCEDSTATUSCODES
+        S 250-CHUNKING
+        S 250-HELP
+        S 250 STARTTLS
+        S 250 mail.hamburger.edu
+        S 501 5.1.7 Bad sender address: the address is not in angle brackets
+        S 501 5.1.7 Bad sender address: the address is not in angle brackets
+        S 250 2.1.0 Ok
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        ("NOOP anything", "250 2.0.0 Ok"),
+        ("VRFY bob", "252 2.0.0 Cannot verify, but will try to deliver"),
+        ("VRFY", "501 5.5.4 Syntax: VRFY address"),
+        ("EXPN list", "502 5.5.1 Command not implemented"),
+        ("TURN", "502 5.5.1 Command not implemented"),
+        ("AUTH PLAIN", "502 5.5.1 Command not implemented"),
+        ("RSET now", "501 5.5.4 This command has no argument"),
+        ("STARTTLS now", "501 5.5.4 This command has no argument"),
+        ("BDAT", "501 5.5.4 Syntax: BDAT size [LAST]"),
+        ("FROBNICATE", "500 5.5.2 Command not recognised"),
+        ("", "500 5.5.2 Command not recognised"),
+        ("\x00ü", "500 5.5.2 Command not recognised"),
+        ("x" * 3000, "500 5.5.2 Line too long"),
+        ("quit now", "221 2.0.0 Bye"),
+        ("GET / HTTP/1.1", "421 4.7.0 This is SMTP"),
+    ],
+)
+def test_other_commands(command: str, reply: str) -> None:
+    conversation = Conversation()
+    assert conversation.say(command) == reply
+    assert conversation.closed == (reply[:3] in ("221", "421"))
+
+
+def test_data_has_no_argument() -> None:
+    assert begun().say("DATA now") == "501 5.5.4 This command has no argument"
+
+
+def test_help() -> None:
+    Conversation().play("C HELP\nS 214-2.0.0…\nS 214 2.0.0…")
+
+
+# SMTPUTF8
+
+
+def test_smtputf8_end_to_end() -> None:
+    conversation = Conversation()
+    conversation.say("EHLO client.example")
+    conversation.play(
+        """
+        C MAIL FROM:<jürgen@bücher.example> SMTPUTF8
+        S 250 2.1.0 Ok
+        C RCPT TO:<jürgen@hamburger.edu>
+        S 250 2.1.5 Ok
+        C RCPT TO:<ютф@hamburger.edu>
+        S 550 5.1.1 No mailbox ютф
+        """
+    )
+
+
+def test_replies_are_ascii_without_smtputf8() -> None:
+    conversation = begun()
+    conversation.intake.route_error = MailError(550, "5.1.1", "Kein Briefkasten für\r\n250 Ök")
+    reply = conversation.send(b"RCPT TO:<bob@hamburger.edu>\r\n")
+    assert reply == b"550 5.1.1 Kein Briefkasten f?r??250 ?k\r\n"
+
+
+def test_replies_have_one_line_with_smtputf8_too() -> None:
+    conversation = begun(sender="MAIL FROM:<a@b.example> SMTPUTF8")
+    conversation.intake.route_error = MailError(550, "5.1.1", "für\r\n250" + "ü" * 1000)
+    reply = conversation.send(b"RCPT TO:<bob@hamburger.edu>\r\n")
+    assert reply.startswith("550 5.1.1 für??250üü".encode())
+    assert reply.count(b"\n") == 1
+
+
+# Limits
+
+
+def test_recipients_over_the_limit() -> None:
+    begun(Conversation(max_recipients=2)).play(
+        """
+        C RCPT TO:<carol@hamburger.edu>
+        C RCPT TO:<postmaster>
+        C DATA
+        C .
+        S 250 2.1.5 Ok
+        S 452 4.5.3 Too many recipients, send the rest later
+        S 354 End data with <CR><LF>.<CR><LF>
+        S 250 2.0.0 Ok: queued as M1
+        """
+    )
+
+
+def test_a_message_over_the_limit_is_read_to_its_end() -> None:
+    conversation = begun(Conversation(max_message_bytes=20))
+    assert conversation.say("DATA", "123456789") == "354 End data with <CR><LF>.<CR><LF>"
+    assert conversation.say("1234567890") == ""
+    assert conversation.intake.begun[0].aborted == 1
+    conversation.play(
+        """
+        C QUIT
+        C .
+        C MAIL FROM:<>
+        S 552 5.3.4 Message too big
+        S 250 2.1.0 Ok
+        """
+    )
+    assert conversation.intake.messages == []
+
+
+def test_a_message_at_the_limit() -> None:
+    conversation = begun(Conversation(max_message_bytes=20))
+    conversation.say("DATA")
+    assert conversation.say(*["..1234567", "12345678", "."]).startswith("250 2.0.0 Ok: queued")
+    assert len(conversation.intake.messages[0].content) == 20
+
+
+def test_too_many_errors_end_the_session() -> None:
+    conversation = Conversation(max_errors=3)
+    said = conversation.say("X", "NOOP", "MAIL", "RCPT", "NOOP").split("\n")
+    assert [line[:9] for line in said] == [
+        "500 5.5.2",
+        "250 2.0.0",
+        "503 5.5.1",
+        "503 5.5.1",
+        "421 4.7.0",
+    ]
+    assert said[-1] == "421 4.7.0 mail.hamburger.edu Too many errors"
+
+
+def test_a_line_without_end_ends_the_session() -> None:
+    conversation = Conversation()
+    said = b"".join(conversation.send(b"x" * 65_536) for _ in range(17))
+    assert said == b"421 4.7.0 Line without an end\r\n"
+    assert conversation.closed
+
+
+def test_parting_words() -> None:
+    session = Conversation().session
+    assert session.timed_out() == b"421 4.4.2 mail.hamburger.edu Timeout exceeded\r\n"
+    assert session.closing_down() == b"421 4.3.2 mail.hamburger.edu Service is shutting down\r\n"
+
+
+# BDAT
+
+
+def test_chunks() -> None:
+    conversation = begun()
+    assert conversation.send(b"BDAT 8\r\n.\r\none\r\n") == b"250 2.0.0 8 octets received\r\n"
+    assert conversation.send(b"BDAT 0\r\n") == b"250 2.0.0 0 octets received\r\n"
+    assert conversation.send(b"bdat  6  last\r\nQU") == b""
+    assert conversation.send(b"IT\r\nMAIL FROM:<>\r\n") == (
+        b"250 2.0.0 Ok: queued as M1\r\n250 2.1.0 Ok\r\n"
+    )
+    assert conversation.intake.messages[0].content == b".\r\none\r\nQUIT\r\n"
+
+
+def test_pipelined_chunks_of_one_octet() -> None:
+    conversation = begun()
+    stream = (
+        b"".join(b"BDAT 1\r\n%c" % octet for octet in b"a\r\n.\r\n") + b"BDAT 0 LAST\r\nNOOP\r\n"
+    )
+    assert conversation.send(stream) == (
+        b"250 2.0.0 1 octets received\r\n" * 6 + b"250 2.0.0 Ok: queued as M1\r\n250 2.0.0 Ok\r\n"
+    )
+    assert conversation.intake.messages[0].content == b"a\r\n.\r\n"
+
+
+@pytest.mark.parametrize("last", [b"", b" LAST"])
+@pytest.mark.parametrize(
+    ("before", "reply"),
+    [
+        (b"RSET\r\n", b"503 5.5.1 Send MAIL first"),
+        (b"RSET\r\nMAIL FROM:<>\r\n", b"554 5.5.1 No valid recipients"),
+        (
+            b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<x@hamburger.edu>\r\n",
+            b"554 5.5.1 No valid recipients",
+        ),
+    ],
+)
+def test_a_refused_chunk_is_dropped_to_the_octet(before: bytes, reply: bytes, last: bytes) -> None:
+    conversation = begun()
+    said = conversation.send(before + b"BDAT 6" + last + b"\r\nQUIT\r\nNOOP\r\nMAIL FROM:<>\r\n")
+    assert said.endswith(b"\r\n" + reply + b"\r\n250 2.0.0 Ok\r\n250 2.1.0 Ok\r\n")
+    assert conversation.intake.begun == []
+
+
+@pytest.mark.parametrize("argument", [b"6 FIRST", b"6 LAST LAST"])
+def test_a_malformed_chunk_of_known_size_is_dropped(argument: bytes) -> None:
+    said = begun().send(b"BDAT " + argument + b"\r\nQUIT\r\nNOOP\r\n")
+    assert said == b"501 5.5.4 Syntax: BDAT size [LAST]\r\n250 2.0.0 Ok\r\n"
+
+
+@pytest.mark.parametrize("size", [b"x", b"-1", b"1e3", b"2147483648", b"9" * 30, b"LAST"])
+def test_an_impossible_chunk_is_the_end(size: bytes) -> None:
+    conversation = begun()
+    assert (
+        conversation.send(b"BDAT " + size + b"\r\nNOOP\r\n") == b"421 4.5.4 No such chunk size\r\n"
+    )
+    assert conversation.closed
+
+
+@pytest.mark.parametrize("last", [b"", b" LAST"])
+def test_chunks_over_the_limit(last: bytes) -> None:
+    conversation = begun(Conversation(max_message_bytes=10))
+    said = conversation.send(b"BDAT 8\r\n12345678" + b"BDAT 6" + last + b"\r\nQUIT\r\n")
+    assert said == b"250 2.0.0 8 octets received\r\n552 5.3.4 Message too big\r\n"
+    # RFC 3030 section 2: what was pipelined behind the failure is dropped too
+    assert conversation.send(b"BDAT 6 LAST\r\nQUIT\r\n") == b"503 5.5.1 Send MAIL first\r\n"
+    assert conversation.say("MAIL FROM:<>") == "250 2.1.0 Ok"
+    assert conversation.intake.begun[0].aborted == 1
+
+
+def test_data_and_rcpt_are_out_of_order_after_bdat() -> None:
+    conversation = begun()
+    assert conversation.send(b"BDAT 1\r\nxDATA\r\nRCPT TO:<bob@hamburger.edu>\r\n") == (
+        b"250 2.0.0 1 octets received\r\n"
+        b"503 5.5.1 Only BDAT and RSET are possible after BDAT\r\n"
+        b"503 5.5.1 Only BDAT and RSET are possible after BDAT\r\n"
+    )
+    assert conversation.say("BDAT 0 LAST") == "250 2.0.0 Ok: queued as M1"
+
+
+@pytest.mark.parametrize("last", [b"", b" LAST"])
+def test_an_intake_that_refuses_chunks(last: bytes) -> None:
+    conversation = begun()
+    conversation.intake.begin_error = MailError(452, "4.3.1", "Disk full")
+    said = conversation.send(b"BDAT 6" + last + b"\r\nQUIT\r\nMAIL FROM:<>\r\n")
+    assert said == b"452 4.3.1 Disk full\r\n250 2.1.0 Ok\r\n"
+
+
+# Failures behind the session
+
+
+def test_the_sender_is_refused() -> None:
+    conversation = Conversation()
+    conversation.intake.sender_error = MailError(553, "5.7.1", "Not yours")
+    conversation.play(
+        """
+        C HELO a
+        C MAIL FROM:<a@b.example>
+        C RCPT TO:<bob@hamburger.edu>
+        S 250 mail.hamburger.edu
+        S 553 5.7.1 Not yours
+        S 503 5.5.1 Send MAIL first
+        """
+    )
+
+
+@pytest.mark.parametrize("where", ["write_error", "commit_error"])
+@pytest.mark.parametrize("content", [b"DATA\r\nx\r\n.\r\n", b"BDAT 1\r\nxBDAT 0 LAST\r\n"])
+def test_a_refusal_of_the_message_comes_at_its_end(where: str, content: bytes) -> None:
+    conversation = begun()
+    setattr(conversation.intake, where, MailError(550, "5.6.0", "Bare newline"))
+    said = conversation.send(content)
+    assert b"550 5.6.0 Bare newline\r\n" in said
+    assert b"queued" not in said
+    assert conversation.say("MAIL FROM:<>") == "250 2.1.0 Ok"
+
+
+@pytest.mark.parametrize("where", ["write_error", "commit_error"])
+def test_an_unknown_failure_is_temporary_and_logged(where: str) -> None:
+    conversation = begun()
+    setattr(conversation.intake, where, ZeroDivisionError("the cause"))
+    with capturedLogs() as events:
+        assert conversation.say("DATA", "a secret body", ".").split("\n")[1:] == [
+            "451 4.3.0 Local error in processing, try again later"
+        ]
+    (event,) = [event for event in events if "log_failure" in event]
+    assert event["connection"] == "C1"
+    assert "the cause" in event["log_failure"].getTraceback()
+    assert "secret" not in repr(events)
+
+
+def test_an_unknown_failure_at_rcpt_concerns_that_recipient_only() -> None:
+    conversation = begun()
+    conversation.intake.route_error = RuntimeError("directory")
+    with capturedLogs():
+        assert conversation.say("RCPT TO:<carol@hamburger.edu>")[:9] == "451 4.3.0"
+        conversation.intake.begin_error = RuntimeError("disk")
+        assert conversation.say("DATA")[:9] == "451 4.3.0"
+    conversation.intake.begin_error = None
+    assert conversation.say("DATA", ".").endswith("Ok: queued as M1")
+
+
+def test_421_from_behind_is_the_end() -> None:
+    conversation = begun()
+    conversation.intake.route_error = MailError(421, "4.3.2", "Not now")
+    assert conversation.say("RCPT TO:<bob@hamburger.edu>") == "421 4.3.2 Not now"
+    assert conversation.closed
+
+
+def test_a_lost_connection_leaves_nothing_of_a_message() -> None:
+    conversation = begun()
+    conversation.say("DATA", "x")
+    conversation.session.lost()
+    assert conversation.intake.begun[0].aborted == 1
+
+
+def test_what_is_being_committed_is_not_aborted() -> None:
+    conversation = begun()
+    conversation.say("DATA", "x")
+    conversation.intake.commit_waits = waits = Deferred()
+    answers: list[bytes] = []
+    Deferred.fromCoroutine(conversation.session.handle(EndOfData())).addCallback(
+        lambda answer: answers.append(answer.data)
+    )
+    conversation.session.lost()
+    assert answers == []
+    waits.callback(None)
+    assert answers == [b"250 2.0.0 Ok: queued as M1\r\n"]
+    assert len(conversation.intake.messages) == 1
+
+
+def test_one_line_is_logged_for_a_message() -> None:
+    conversation = begun()
+    with capturedLogs() as events:
+        conversation.say("DATA", "a secret body", ".")
+    (event,) = events
+    assert event["log_level"] is LogLevel.info
+    fields = {
+        name: event[name] for name in ("connection", "message", "sender", "recipients", "size")
+    }
+    assert fields == {
+        "connection": "C1",
+        "message": "M1",
+        "sender": "a@b.example",
+        "recipients": 1,
+        "size": 15,
+    }
+
+
+# STARTTLS
+
+
+def test_starttls_forgets_everything() -> None:
+    conversation = begun()
+    assert conversation.say("STARTTLS") == "220 2.0.0 Ready to start TLS"
+    conversation.play("C MAIL FROM:<>\nS 503 5.5.1 Send HELO or EHLO first")
+    conversation.play("C STARTTLS\nS 503 5.5.1 TLS is on already")
+    assert "STARTTLS" not in conversation.say("EHLO client.example")
+    conversation.play("C RCPT TO:<bob@hamburger.edu>\nS 503 5.5.1 Send MAIL first")
+    conversation.say("MAIL FROM:<>", "RCPT TO:<bob@hamburger.edu>", "DATA", ".")
+    client = conversation.intake.messages[0].client
+    assert (client.protocol, client.tls) == ("ESMTPS", "TLSv1.3 TLS_AES_256_GCM_SHA384")
+
+
+def test_nothing_sent_behind_starttls_is_run() -> None:
+    conversation = begun()
+    conversation.play("C STARTTLS\nC DATA\nS 554 5.5.1 Nothing may be sent behind STARTTLS")
+    assert conversation.closed
+
+
+def test_starttls_without_a_certificate() -> None:
+    conversation = Conversation(starttls=False)
+    assert "STARTTLS" not in conversation.say("EHLO client.example")
+    conversation.play("C STARTTLS\nS 502 5.5.1 Command not implemented")
+
+
+# Every line of every reply
+
+
+COMMANDS = [
+    "EHLO a",
+    "HELO a",
+    "MAIL FROM:<>",
+    "RCPT TO:<bob@hamburger.edu>",
+    "RCPT TO:<x@y>",
+    "DATA",
+    ".",
+    "BDAT 2 LAST",
+    "BDAT 0 LAST",
+    "BDAT 4",
+    "RSET",
+    "NOOP",
+    "VRFY",
+    "EXPN",
+    "HELP",
+    "AUTH PLAIN AGEAc2VjcmV0",
+    "AUTH LOGIN",
+    "*",
+    "x\x00y",
+    "STARTTLS",
+    "QUIT",
+]
+
+
+@given(st.lists(st.sampled_from(COMMANDS), max_size=12), st.sampled_from(list(Profile)))
+def test_enhanced_codes_are_where_they_belong(commands: list[str], profile: Profile) -> None:
+    conversation = Conversation(profile)
+    for command in commands:
+        hello = command[:4] in ("EHLO", "HELO")
+        for line in conversation.say(command).split("\n"):
+            if not line:
+                continue
+            assert re.fullmatch(r"[2-5][0-9][0-9][ -][ -~]*", line)
+            if line[0] != "3" and not hello:  # RFC 2034 section 4
+                assert re.match(r"([245])[0-9][0-9][ -]\1\.[0-9]\.[0-9]+ ", line)
+
+
+@given(st.binary(max_size=200), st.sampled_from(list(Profile)))
+def test_no_octets_break_a_session(stream: bytes, profile: Profile) -> None:
+    conversation = Conversation(profile)
+    with capturedLogs() as events:
+        said = conversation.send(b"EHLO a\r\nMAIL FROM:<" + stream + b"\r\n")
+    assert said.decode("ascii")
+    assert not any("log_failure" in event for event in events)
