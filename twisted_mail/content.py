@@ -1,23 +1,37 @@
-"""A message that is in memory, as `interfaces.Content`: what a mailbox of your own returns from `fetch`."""
+"""Messages that are bytes in memory, for mailboxes that are not files.
+
+`message_info` and `BytesContent` are all that a mailbox of one's own needs to describe a message and
+to hand it out. Our own store does neither: it streams from the disk.
+"""
 
 from __future__ import annotations
 
-__all__ = ["BytesContent"]
+from .interfaces import MessageInfo
+from .message.downgrade import downgrade_header, needs_downgrade
+from .message.wire import wire_size
+
+__all__ = ["BytesContent", "message_info"]
 
 
 class BytesContent:
-    """`data` with LF line ends, read once from its start."""
-
-    __slots__ = ("_at", "_data")
+    """A `twisted_mail.interfaces.Content` over bytes with LF line ends."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
+        self._rest = memoryview(data)
 
     async def read(self, size: int) -> bytes:
-        block = self._data[self._at : self._at + size]
-        self._at += len(block)
+        block, self._rest = bytes(self._rest[:size]), self._rest[size:]
         return block
 
     def close(self) -> None:
-        self._data = b""
+        self._rest = memoryview(b"")
+
+
+def message_info(uidl: str, message: bytes) -> MessageInfo:
+    """The `MessageInfo` of a message with LF line ends; its sizes as POP3 sends it."""
+    end = message.find(b"\n\n") + 1 or len(message)
+    header, body = message[:end], message[end:]
+    if not needs_downgrade(header):
+        return MessageInfo(uidl, wire_size(message))
+    # RFC 6858: what a client gets that did not ask for UTF-8
+    return MessageInfo(uidl, wire_size(message), wire_size(downgrade_header(header) + body))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
+from awaiting import Started, done
 from twisted.internet.defer import CancelledError, Deferred
 
 from twisted_mail.accounts.passwords import (
@@ -28,19 +29,11 @@ T = TypeVar("T")
 Record = Callable[[str], PasswordRecord]
 
 
-def start(work: Coroutine[Any, Any, T]) -> Deferred[T]:
-    return Deferred.fromCoroutine(work)
-
-
-def now(world: World, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives once the threads have done theirs."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-    start(work).addCallbacks(results.append, lambda failure: errors.append(failure.value))
+def now(world: World, awaitable: Awaitable[T]) -> T:
+    """What it gives once the threads have done theirs."""
+    started = Started(awaitable)
     world.reactor.settle()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return started.result()
 
 
 def test_a_record_round_trips(record: Record) -> None:
@@ -145,34 +138,33 @@ def held(world: World) -> tuple[World, HeldThreads]:
 def test_two_at_a_time_and_the_line_is_bounded(world: World, cost: Cost) -> None:
     world, threads = held(world)
     hasher = Hasher(world, cost)
-    answers: list[bool] = []
-    for _ in range(MAX_AT_ONCE + MAX_WAITING):
-        start(hasher.verify(hasher.dummy, "x")).addCallback(answers.append)
+    asked = [Started(hasher.verify(hasher.dummy, "x")) for _ in range(MAX_AT_ONCE + MAX_WAITING)]
     assert len(threads.work) == MAX_AT_ONCE
-    refused: list[MailError] = []
-    start(hasher.verify(hasher.dummy, "x")).addErrback(lambda f: refused.append(f.value))
-    assert (refused[0].code, refused[0].enhanced, refused[0].pop3) == (454, "4.7.0", "SYS/TEMP")
+    with pytest.raises(MailError) as caught:
+        done(hasher.verify(hasher.dummy, "x"))
+    refusal = caught.value
+    assert (refusal.code, refusal.enhanced, refusal.pop3) == (454, "4.7.0", "SYS/TEMP")
     while threads.work:
         assert len(threads.work) <= MAX_AT_ONCE
         threads.run_one()
-    assert answers == [False] * (MAX_AT_ONCE + MAX_WAITING)
+    assert not any(one.result() for one in asked)
 
 
 def test_who_goes_away_does_not_make_room_while_the_thread_works(world: World, cost: Cost) -> None:
     world, threads = held(world)
     hasher = Hasher(world, cost)
-    gone = [start(hasher.verify(hasher.dummy, "x")) for _ in range(MAX_AT_ONCE)]
-    answers: list[bool] = []
-    start(hasher.verify(hasher.dummy, "x")).addCallback(answers.append)
+    gone = [Started(hasher.verify(hasher.dummy, "x")) for _ in range(MAX_AT_ONCE)]
+    waiting = Started(hasher.verify(hasher.dummy, "x"))
     for one in gone:
-        one.addErrback(lambda failure: failure.trap(CancelledError))
-        one.cancel()
+        one.deferred.cancel()
+        with pytest.raises(CancelledError):
+            one.result()
     assert len(threads.work) == MAX_AT_ONCE
     threads.run_one()
     assert len(threads.work) == MAX_AT_ONCE
     while threads.work:
         threads.run_one()
-    assert answers == [False]
+    assert waiting.result() is False
 
 
 def test_a_failed_thread_gives_its_turn_back(world: World, cost: Cost) -> None:
