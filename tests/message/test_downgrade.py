@@ -190,6 +190,22 @@ def test_headers_of_parts_are_blanked_and_bodies_stay() -> None:
     )
 
 
+def test_a_delimiter_in_the_header_of_a_part_begins_the_next() -> None:
+    top = b"Subject: \xc3\xbc\nContent-Type: multipart/mixed; boundary=b\n\n"
+    parts = (
+        b"--b\nContent-Type: multipart/mixed; boundary=x\n--b\nX: \xc3\xbc\n\n--x\nX: \xc3\xbc\n"
+    )
+    made = surrogate([top + parts])
+    assert made.endswith(parts.replace(b"X: \xc3\xbc\n\n", b"X:   \n\n", 1))
+
+
+def test_a_line_too_long_for_a_delimiter_is_passed_on_at_once() -> None:
+    made = Surrogate()
+    made.feed(b"X: \xc3\xbc\nContent-Type: multipart/mixed; boundary=b\n\n")
+    assert made.feed(b"--" + b"b" * 300) == b"\n--" + b"b" * 300
+    assert made.feed(b"\n--b\nX: \xc3\xbc\n\n") == b"\n--b\nX:   \n"
+
+
 @given(CUTS)
 def test_any_cut_gives_the_same_surrogate(cuts: list[int]) -> None:
     assert surrogate(cut(MULTIPART, cuts)) == surrogate([MULTIPART])

@@ -83,7 +83,7 @@ def test_a_wrong_password() -> None:
         b"+OK\r\n-ERR [AUTH] Wrong name or password\r\n"
     )
     assert client.say("PASS open sésame") == b"-ERR USER comes first\r\n"
-    assert client.say("STAT") == b"-ERR Not now\r\n"
+    assert client.say("STAT") == b"-ERR Log in first\r\n"
     client.log_in()
 
 
@@ -104,7 +104,7 @@ def test_a_mailbox_in_use() -> None:
         b"+OK\r\n-ERR [IN-USE] Another session has the mailbox\r\n"
     )
     assert client.authenticator.logins[0].logouts == 1
-    assert client.say("STAT") == b"-ERR Not now\r\n"
+    assert client.say("STAT") == b"-ERR Log in first\r\n"
 
 
 def test_a_broken_store_is_temporary_and_logged() -> None:
@@ -167,7 +167,7 @@ def test_stls_then_login() -> None:
     assert client.say("STLS") == b"+OK Begin TLS\r\n"
     assert client.say("STLS") == b"-ERR TLS is on already\r\n"
     client.log_in()
-    assert client.say("STLS") == b"-ERR Not now\r\n"
+    assert client.say("STLS") == b"-ERR Not after login\r\n"
 
 
 def test_stls_where_there_is_none() -> None:
@@ -229,7 +229,7 @@ def test_capabilities_on_this_machine() -> None:
 def test_auth_with_an_initial_response() -> None:
     client = Dialogue(ONE)
     assert client.say(f"auth plain {PLAIN}") == b"+OK 1 messages (29 octets)\r\n"
-    assert client.say("AUTH PLAIN") == b"-ERR Not now\r\n"
+    assert client.say("AUTH PLAIN") == b"-ERR Not after login\r\n"
 
 
 def test_auth_without_one() -> None:
@@ -256,7 +256,7 @@ def test_auth_alone_lists_the_mechanisms() -> None:
 def test_auth_cancelled() -> None:
     client = Dialogue()
     assert client.say("AUTH LOGIN", "*", "NOOP") == (
-        b"+ VXNlciBOYW1lAA==\r\n-ERR Authentication cancelled\r\n-ERR Not now\r\n"
+        b"+ VXNlciBOYW1lAA==\r\n-ERR Authentication cancelled\r\n-ERR Log in first\r\n"
     )
 
 
@@ -290,7 +290,9 @@ def test_auth_with_a_wrong_password() -> None:
 def test_a_line_too_long_ends_the_exchange() -> None:
     client = Dialogue()
     answers = client.say("AUTH PLAIN", "x" * 13_000, "NOOP")
-    assert answers == (b"+ \r\n-ERR Line too long, 12288 octets are allowed\r\n-ERR Not now\r\n")
+    assert answers == (
+        b"+ \r\n-ERR Line too long, 12288 octets are allowed\r\n-ERR Log in first\r\n"
+    )
 
 
 def test_a_stray_sasl_response_is_refused() -> None:
@@ -307,12 +309,12 @@ def test_a_stray_sasl_response_is_refused() -> None:
     ["STAT", "LIST", "RETR 1", "DELE 1", "NOOP", "RSET", "TOP 1 1", "UIDL"],
 )
 def test_before_login(command: str) -> None:
-    assert Dialogue(ONE).say(command) == b"-ERR Not now\r\n"
+    assert Dialogue(ONE).say(command) == b"-ERR Log in first\r\n"
 
 
 @pytest.mark.parametrize("command", ["USER a", "PASS a", "AUTH", "STLS", "UTF8"])
 def test_after_login(command: str) -> None:
-    assert on().say(command) == b"-ERR Not now\r\n"
+    assert on().say(command) == b"-ERR Not after login\r\n"
 
 
 @pytest.mark.parametrize("verb", ["RETR", "DELE", "LIST", "UIDL", "TOP"])

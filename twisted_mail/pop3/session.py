@@ -139,7 +139,8 @@ class Pop3Session:
         if known is None:
             raise Refusal("Unknown command", mistake=True)
         if self._state not in known.states:
-            raise Refusal("Not now", mistake=True)
+            text = "Log in first" if self._drop is None else "Not after login"
+            raise Refusal(text, mistake=True)
         if not known.takes_argument and command.argument.strip():
             raise Refusal("No argument is expected", mistake=True)
         return await known.run(self, command.argument)
@@ -147,15 +148,14 @@ class Pop3Session:
     async def _quit(self, argument: bytes) -> Answer:
         parting = b"+OK Bye\r\n"
         drop = self._drop
-        if drop is not None:
-            if marked := drop.marked:
-                try:
-                    # RFC 1939 section 6: the UPDATE state
-                    await drop.mailbox.remove(marked)
-                    drop.removed = len(marked)
-                except Exception as error:
-                    parting = self._not_removed(error)
-            await self._leave()
+        if drop is not None and (marked := drop.marked):
+            try:
+                # RFC 1939 section 6: the UPDATE state
+                await drop.mailbox.remove(marked)
+                drop.removed = len(marked)
+            except Exception as error:
+                parting = self._not_removed(error)
+        await self._leave()
         return Answer(parting, Then.CLOSE)
 
     async def _stat(self, argument: bytes) -> Answer:
@@ -283,8 +283,7 @@ class Pop3Session:
 
     @property
     def _maildrop(self) -> Maildrop:
-        if self._drop is None:
-            raise Refusal("Not now", mistake=True)
+        assert self._drop is not None, "the table of commands lets nobody in without a login"
         return self._drop
 
     @property
@@ -350,9 +349,8 @@ class Pop3Session:
         """The connection is gone, and nothing is under way."""
         self._exchange = None
         self._end_retrieval()
-        if self._drop is not None:
-            # It catches and logs its failures itself
-            Deferred.fromCoroutine(self._leave())
+        # It catches and logs its failures itself
+        Deferred.fromCoroutine(self._leave())
 
     async def _leave(self) -> None:
         """Give up mailbox and login."""
