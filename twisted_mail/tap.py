@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred
@@ -63,11 +63,11 @@ def makeService(options: usage.Options) -> MailServer:
     return _make_server(options["config"], Path.cwd(), getattr(options, "parent", None) or {})
 
 
-def make_application(tac: str) -> Componentized:
+def make_application(tac: str) -> Any:
     """The application of ``mail.tac``, which gives its own path: configured by ``mail.toml`` beside it, or by
     what the environment names.
     """
-    application: Componentized = Application("mailserver")
+    application: Any = Application("mailserver")
     _make_server(None, Path(tac).absolute().parent, _twistd_options()).setServiceParent(application)
     return application
 
@@ -86,9 +86,9 @@ def _make_server(given: str | None, directory: Path, twistd: Mapping[str, Any]) 
 
 def _twistd_options() -> Mapping[str, Any]:
     """twistd's options, read again from its command line: a .tac file is not given them."""
-    from twisted.scripts.twistd import ServerOptions
+    from twisted.scripts import twistd
 
-    class Again(ServerOptions):  # type: ignore[misc]
+    class Again(twistd.ServerOptions):  # type: ignore[misc, name-defined]
         # What has been done when an option was first read is not done twice.
         def opt_reactor(self, name: str) -> None:
             """Installed already."""
@@ -96,12 +96,13 @@ def _twistd_options() -> Mapping[str, Any]:
         def opt_spew(self) -> None:
             """On already."""
 
-    options = Again()
+    make: Any = Again  # Twisted's options are not annotated
+    options = make()
     try:
         options.parseOptions()
     except usage.UsageError:
         return {}  # loaded by another program than twistd
-    return options
+    return cast(Mapping[str, Any], options)
 
 
 class MailServer(Service):
@@ -130,11 +131,11 @@ class MailServer(Service):
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Give the application the log that the configuration wants, before twistd looks for one."""
-        super().setServiceParent(parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
             level = LogLevel.lookupByName(self.config.log.level)
             observer = make_observer(self.config.log.format, self._open_log(), level=level)
-            parent.setComponent(ILogObserver, observer)
+            cast(Any, parent).setComponent(ILogObserver, observer)
 
     def privilegedStartService(self) -> None:
         """Open ports and keys. Raises StartError, which has been shown then."""

@@ -11,7 +11,7 @@ import click
 
 __all__ = ["json_option", "show"]
 
-json_option: Callable[..., Any] = click.option(
+json_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON array."
 )
 

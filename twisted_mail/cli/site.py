@@ -86,7 +86,9 @@ class SiteFiles:
             os.seteuid(owner.st_uid)
 
 
-pass_site: Callable[..., Any] = click.make_pass_decorator(SiteFiles)
+pass_site: Callable[[Callable[..., None]], Callable[..., None]] = click.make_pass_decorator(
+    SiteFiles
+)
 
 
 def parse_address(text: str) -> Address:

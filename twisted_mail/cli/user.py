@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,13 +14,17 @@ from .output import json_option, show
 from .site import Refusal, SiteFiles, parse_address, pass_site
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..accounts.passwords import PasswordRecord
+    from ..config import Config
+    from ..world import World
 
 __all__ = ["user"]
 
 _MAX_PASSWORD: Final = 1024
 
-_password_option: Any = click.option(
+_password_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--password-stdin",
     is_flag=True,
     help="Take the password from one line of standard input, without a prompt.",
@@ -81,12 +87,50 @@ def passwd(site: SiteFiles, address: str, password_stdin: bool) -> None:
     click.echo(f"changed the password of {parsed}")
 
 
+@user.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_site
+def remove(site: SiteFiles, address: str, yes: bool) -> None:
+    """Remove the user ADDRESS. The mail is taken out of the site and kept, until somebody deletes it."""
+    parsed = parse_address(address)
+    with site.directory() as directory:
+        if directory.user(parsed) is None:
+            raise Refusal(f"there is no user {parsed}")
+        if not yes:
+            click.confirm(
+                f"Remove the user {parsed} and take the mail out of the site?", abort=True
+            )
+        # The account first: whoever gets mail or logs in from now on is not this user.
+        removed = directory.remove_user(parsed)
+    click.echo(f"removed {parsed}")
+    moved = _take_mail_out(site.config, removed.mailbox)
+    click.echo("there was no mail" if moved is None else f"the mail is in {moved}")
+
+
+def _take_mail_out(config: Config, mailbox: str) -> Path | None:
+    """Move the mail away. Returns where it is; None when there was none. Raises Refusal."""
+    from ..site import make_store
+    from .run import run
+
+    async def take_out(world: World) -> str:
+        store = make_store(config, world)
+        await store.start()
+        try:
+            return await store.remove_account(mailbox)
+        finally:
+            await store.stop()
+
+    moved = config.data / run(take_out)
+    return moved if moved.exists() else None
+
+
 def _record(password_stdin: bool) -> PasswordRecord:
     """Ask for a password and hash it. Raises Refusal for one that cannot be used."""
     from ..accounts.passwords import hash_password
 
     if password_stdin:
-        line = click.get_binary_stream("stdin").readline(_MAX_PASSWORD + 2)
+        line = sys.stdin.buffer.readline(_MAX_PASSWORD + 2)
         try:
             password = line.removesuffix(b"\n").removesuffix(b"\r").decode()
         except UnicodeDecodeError:

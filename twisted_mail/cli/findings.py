@@ -1,0 +1,122 @@
+"""What `mailctl check` finds in files: certificates and their dates, and who may read and write."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from ..certs import inspect_certificate
+from ..config import CertificatePair, Config
+from ..site import directory_path
+
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "permissions"]
+
+OK: Final = "ok"
+WARNING: Final = "warning"
+ERROR: Final = "error"
+
+_DAY: Final = 86_400
+_SOON: Final = 14
+"""Days before a certificate's end from which on somebody should renew it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the answer: an error keeps the server from serving, a warning does not."""
+
+    state: Literal["ok", "warning", "error"]
+    subject: str
+    detail: str
+
+
+def certificates(config: Config, *, now: float) -> Iterator[Finding]:
+    """Each certificate: its key, its dates, whether it is for this host."""
+    if config.tls.certificate is not None and config.tls.key is not None:
+        first = CertificatePair(certificate=config.tls.certificate, key=config.tls.key)
+        yield from _pair(first, now, config.hostname)
+        for pair in config.tls.sni:
+            yield from _pair(pair, now, None)
+        return
+    stem = config.certificates / config.hostname
+    pair = CertificatePair(certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
+    if pair.certificate.exists():
+        yield from _pair(pair, now, config.hostname)
+    else:
+        yield Finding(OK, "certificate", "a development certificate is made at the first start")
+
+
+def _pair(pair: CertificatePair, now: float, hostname: str | None) -> Iterator[Finding]:
+    subject = f"certificate {pair.certificate}"
+    try:
+        found = inspect_certificate(pair.certificate, pair.key)
+    except (OSError, ValueError) as error:
+        yield Finding(ERROR, subject, str(error))
+        return
+    problems: list[Finding] = []
+    if not found.key_matches:
+        problems.append(Finding(ERROR, subject, f"{pair.key} is not its key"))
+    day = datetime.fromtimestamp(found.not_after, UTC).date().isoformat()
+    if found.not_before > now:
+        problems.append(Finding(ERROR, subject, "not valid yet"))
+    if found.not_after < now:
+        problems.append(Finding(ERROR, subject, f"expired on {day}"))
+    elif found.not_after < now + _SOON * _DAY:
+        problems.append(Finding(WARNING, subject, f"expires on {day}"))
+    if hostname is not None and not _covers(found.names, hostname):
+        names = ", ".join(found.names)
+        problems.append(Finding(WARNING, subject, f"is for {names}, not for {hostname}"))
+    if not problems:
+        problems.append(Finding(OK, subject, f"for {', '.join(found.names)} until {day}"))
+    yield from problems
+    yield from _private(pair.key)
+
+
+def _covers(names: tuple[str, ...], hostname: str) -> bool:
+    # RFC 9525 section 6.3: a wildcard is the whole first label
+    wildcard = f"*.{hostname.partition('.')[2]}"
+    return bool({hostname, wildcard} & {name.lower() for name in names})
+
+
+def permissions(config: Config) -> Iterator[Finding]:
+    """The data directory and the accounts: ours to write, nobody else's to read."""
+    data = config.data
+    subject = f"data {data}"
+    try:
+        found = data.stat()
+    except FileNotFoundError:
+        yield Finding(OK, subject, "is made at the first start")
+        return
+    except OSError as error:
+        yield Finding(ERROR, subject, str(error))
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        yield Finding(ERROR, subject, "is not a directory")
+    elif not os.access(data, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding(ERROR, subject, f"belongs to user {found.st_uid}, and is not for us to write")
+    elif found.st_mode & 0o077:
+        yield Finding(WARNING, subject, f"others may look in: chmod 700 {data}")
+    else:
+        yield Finding(OK, subject, "ours alone")
+    if directory_path(config).exists():
+        yield from _private(directory_path(config))
+
+
+def _private(path: Path) -> Iterator[Finding]:
+    """A file that holds secrets."""
+    subject = f"file {path}"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        yield Finding(ERROR, subject, str(error))
+        return
+    if mode & 0o007:
+        yield Finding(ERROR, subject, f"everybody may read it: chmod 600 {path}")
+    elif mode & 0o070:
+        yield Finding(WARNING, subject, "its group may read it")
+    else:
+        yield Finding(OK, subject, "ours alone")
