@@ -199,6 +199,16 @@ def test_a_delimiter_in_the_header_of_a_part_begins_the_next() -> None:
     assert made.endswith(parts.replace(b"X: \xc3\xbc\n\n", b"X:   \n\n", 1))
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["multipart/mixed", "multipart/mixed; x=b", "multipart/a; boundary=", "text/x; boundary=b"],
+)
+def test_without_a_boundary_there_are_no_parts(kind: str) -> None:
+    body = "--b\nX: ü\n--\nX: ü\n".encode()
+    content = f"Subject: ü\nContent-Type: {kind}\n\n".encode() + body
+    assert surrogate([content]).endswith(b"\n\n" + body)
+
+
 def test_a_line_too_long_for_a_delimiter_is_passed_on_at_once() -> None:
     made = Surrogate()
     made.feed(b"X: \xc3\xbc\nContent-Type: multipart/mixed; boundary=b\n\n")
