@@ -5,7 +5,8 @@ header block by `downgrade.downgrade_header`, the headers of body parts by `blan
 on the wire, so the message's size follows from its header block), bodies as they are. It follows
 boundaries (RFC 2046 section 5.1.1) through nested multiparts; messages within messages are left
 alone. Only a message whose own header holds bytes over 0x7F is meant to come here: raw 8-bit file
-names in parts of an ASCII message are an old habit that old clients know. It holds back at most one field, or one line that may be a delimiter.
+names in parts of an ASCII message are an old habit that old clients know. It holds back at most
+one field, or one line that may be a delimiter.
 """
 
 from __future__ import annotations
