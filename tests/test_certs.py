@@ -11,6 +11,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import x25519
 
 from twisted_mail.certs import (
     inspect_certificate,
@@ -173,7 +174,7 @@ def test_a_long_hostname(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind_when_the_disk_refuses(tmp_path: Path) -> None:
-    (tmp_path / "localhost.pem").mkdir()
+    (tmp_path / "localhost.key").mkdir()
     with pytest.raises(OSError):
         make_development_certificates(tmp_path, "localhost", now=NOW)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -210,6 +211,15 @@ def test_inspect_says_what_is_wrong(tmp_path: Path) -> None:
         )
     )
     with pytest.raises(ValueError, match="has a passphrase"):
+        inspect_certificate(made.certificate, made.key)
+    made.key.write_bytes(
+        x25519.X25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    with pytest.raises(ValueError, match="is a key that TLS has no use for"):
         inspect_certificate(made.certificate, made.key)
     with pytest.raises(ValueError, match="is not the key of"):
         load_pair(made.certificate, made.ca.with_suffix(".key"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from twisted.cred.portal import IRealm
 from zope.interface import implementer
@@ -189,6 +192,8 @@ message_seconds = nan
         ("text", "said"),
         [
             ("smtp = 3", "mail.toml:1: smtp: must be a table"),
+            ('[listen]\nsmtp = ["ssl:465"]', 'mail.toml:2: listen.smtp[0] = "ssl:465": must be pl'),
+            ('[listen]\nsmtp = ["{0}:1"]', 'mail.toml:2: listen.smtp[0] = "{0}:1": must be a Twis'),
             ("data = 3", "mail.toml:1: data = 3: must be the name of a file or directory in"),
             ('data = ""', 'mail.toml:1: data = "": must be the name of a file or directory'),
             ('hostname = "[192.0.2.1]"', 'mail.toml:1: hostname = "[192.0.2.1]": must be a domain'),
@@ -236,6 +241,47 @@ message_seconds = nan
         (line,) = mistakes(tmp_path, text)
         assert line.startswith(said)
 
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(
+                    ["", "[smtp]", "[tls]", "[[tls.sni]]", "[listen]", "[auth]", "[x]"]
+                ),
+                st.sampled_from(
+                    ["hostname", "data", "smtp", "key", "certificate", "sni", "checkers", "strict"]
+                ),
+                st.sampled_from(
+                    [
+                        "-1",
+                        "nan",
+                        '""',
+                        '"{x}"',
+                        '"tcp:25"',
+                        "[]",
+                        "[3]",
+                        '["tcp:25"]',
+                        "{}",
+                        "true",
+                        "2026-11-21",
+                        "{key=3}",
+                        '"\\u0000"',
+                        '"a@b"',
+                        "[[{}]]",
+                    ]
+                ),
+            ),
+            max_size=6,
+        )
+    )
+    def test_no_file_raises_anything_else(self, keys: list[tuple[str, str, str]]) -> None:
+        text = "\n".join(f"{table}\n{key} = {value}" for table, key, value in keys)
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                load(Path(directory), text)
+            except ConfigError as error:
+                assert error.mistakes
+                assert all(str(one).startswith(directory) for one in error.mistakes)
+
     def test_files_that_are_none(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"none\.toml: must be a file that can be read"):
             config.load(tmp_path / "none.toml")
@@ -275,8 +321,11 @@ class TestCertificates:
             '[[tls.sni]]\ncertificate = "two.pem"\nkey = "two.key"\n',
         )
         assert not read.development
-        assert read.tls.certificate == directory / "one.pem"
-        assert read.tls.sni[0].key == directory / "two.key"
+        assert read.tls.pairs == (
+            (directory / "one.pem", directory / "one.key"),
+            (directory / "two.pem", directory / "two.key"),
+        )
+        assert load(directory, "").tls.pairs == ()
 
     def test_every_kind_of_wrong_one(self, directory: Path) -> None:
         (directory / "nonsense").write_text("nonsense")
@@ -353,7 +402,9 @@ class TestAuth:
     def test_checkers_of_twisted(self, tmp_path: Path) -> None:
         (tmp_path / "passwd").write_text("bob:secret\n")
         text = f'[auth]\ncheckers = ["directory", "file:{tmp_path}/passwd", "memory:bob:x"]'
-        assert len(load(tmp_path, text).auth.checkers) == 3
+        read = load(tmp_path, text)
+        assert len(read.auth.checkers) == 3
+        assert "memory" not in repr(read)
 
     def test_checkers_that_are_none(self, tmp_path: Path) -> None:
         text = '[auth]\ncheckers = ["nowhere", "memory:bob", "file:/none"]'

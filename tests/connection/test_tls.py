@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
@@ -293,6 +298,22 @@ def test_files_that_can_not_be_used_at_the_start(site: Site) -> None:
     certificate, key = site.pair("mail", "mail.example.org")
     with pytest.raises(ValueError, match=r"mail\.pem is not PEM with a private key"):
         ServerTls([(certificate, certificate)], Clock().seconds)
+    weak = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.example.org")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    signed = x509.CertificateBuilder(name, name, weak.public_key(), 1, start, start)
+    certificate.write_bytes(
+        signed.sign(weak, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    )
+    key.write_bytes(
+        weak.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    with pytest.raises(ValueError, match=r"mail\.pem can not be used: .*too small"):
+        ServerTls([(certificate, key)], Clock().seconds)
     with pytest.raises(FileNotFoundError):
         ServerTls([(site.directory / "none.pem", key)], Clock().seconds)
     with pytest.raises(ValueError, match="no certificate"):

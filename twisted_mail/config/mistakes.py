@@ -87,9 +87,10 @@ def from_validation(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
         elif one["type"] == "literal_error":
             expected = str(context["expected"]).replace("'", '"')
             yield where, f"must be {expected}"
+        elif one["type"] in _ALLOWED:
+            yield where, _ALLOWED[one["type"]].format_map(context)
         else:
-            # What has no words of ours is said in pydantic's own.
-            yield where, _ALLOWED.get(one["type"], one["msg"]).format_map(context)
+            yield where, one["msg"]  # said by `values`, or in pydantic's own words
 
 
 def dotted(path: KeyPath) -> str:

@@ -70,6 +70,14 @@ class Tls(Section):
         "one whose names (wildcards too) match what the client asks for is used.",
     )
 
+    @property
+    def pairs(self) -> tuple[tuple[Path, Path], ...]:
+        """Certificate and key of each, the one for unknown names first; empty without [tls]."""
+        if self.certificate is None or self.key is None:
+            return ()
+        more = ((pair.certificate, pair.key) for pair in self.sni)
+        return ((self.certificate, self.key), *more)
+
     @model_validator(mode="after")
     def _whole_pair(self) -> Tls:
         found: list[tuple[tuple[str | int, ...], str]] = []
@@ -288,7 +296,8 @@ class Auth(Section):
         strict=False,
         min_length=1,
         max_length=100,
-        json_schema_extra={"secret": True},
+        repr=False,
+        json_schema_extra={"secret": True},  # a strcred string may hold a password
         description='Asked in this order. `"directory"` is the accounts of `mailctl`; anything '
         'else is a twisted.cred strcred string, such as `"file:/etc/mail/passwd"` or '
         '`"unix"`. SCRAM is offered when a checker can do it.',
