@@ -789,6 +789,26 @@ def test_enhanced_codes_are_where_they_belong(commands: list[str], profile: Prof
                 assert re.match(r"([245])[0-9][0-9][ -]\1\.[0-9]\.[0-9]+ ", line)
 
 
+VERBS = ["EHLO", "HELO", "MAIL FROM:", "RCPT TO:", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "AUTH"]
+
+
+@given(
+    st.sampled_from(VERBS),
+    st.text("\x00\t\x0b\x0c\r <>@=+0aü", max_size=8) | st.text(max_size=80),
+    st.sampled_from(list(Profile)),
+)
+def test_no_argument_breaks_a_session(verb: str, argument: str, profile: Profile) -> None:
+    conversation = Conversation(profile)
+    conversation.say("EHLO a", "AUTH PLAIN AGEAc2VjcmV0")
+    if verb != "MAIL FROM:":
+        conversation.say("MAIL FROM:<>", "RCPT TO:<bob@hamburger.edu>")
+    with capturedLogs() as events:
+        said = conversation.send(f"{verb} {argument}".encode(errors="replace") + b"\r\n")
+    assert said.isascii()
+    assert said.endswith(b"\r\n") or verb == "BDAT"
+    assert not any("log_failure" in event for event in events)
+
+
 @given(st.binary(max_size=200), st.sampled_from(list(Profile)))
 def test_no_octets_break_a_session(stream: bytes, profile: Profile) -> None:
     conversation = Conversation(profile)

@@ -100,7 +100,7 @@ def chunk_arguments(argument: bytes) -> tuple[int, bool, bool] | None:
     RFC 3030 section 2. When the size is known the octets can be dropped, whatever else is wrong;
     when it is not, nobody knows where the next command begins.
     """
-    size, *rest = argument.split()
+    size, *rest = argument.split() or [b""]
     if not size.isdigit() or len(size) > 20 or int(size) > MAX_CHUNK:
         return None
     last = bool(rest) and rest[0].upper() == b"LAST"
