@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,15 +32,23 @@ def running(prepared: Site) -> Site:
     return prepared
 
 
+@pytest.fixture(scope="session")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory in which alice and bob have been made and nothing else has happened."""
+    site = Site(tmp_path_factory.mktemp("accounts"))
+    site.add_users(ALICE, BOB)
+    return site.data
+
+
 @pytest.fixture
-def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Makes sites of the test's own, not started; ends what runs of them."""
+def make_site(tmp_path: Path, accounts: Path) -> Iterator[Callable[..., Site]]:
+    """Makes sites of the test's own with alice and bob, not started; ends what runs of them."""
     made: list[Site] = []
 
-    def make(name: str = "site", *, extra: str = "", users: tuple[str, ...] = (ALICE, BOB)) -> Site:
+    def make(name: str = "site", *, extra: str = "") -> Site:
         site = Site(tmp_path / name, extra)
         made.append(site)
-        site.add_users(*users)
+        shutil.copytree(accounts, site.data)
         return site
 
     yield make

@@ -170,9 +170,11 @@ class Site:
 
     def wait_until_up(self, process: subprocess.Popen[bytes] | None = None) -> None:
         for name, port in self.ports.items():
-            until(lambda port=port: self._answers(port, process), f"{name} answers\n{self.log}")
+            until(lambda port=port: self._listens(port, process), f"{name} listens\n{self.log}")
+        with self.connect("smtp") as plain:
+            assert plain.recv(1), self.log  # listening comes before serving
 
-    def _answers(self, port: int, process: subprocess.Popen[bytes] | None) -> bool:
+    def _listens(self, port: int, process: subprocess.Popen[bytes] | None) -> bool:
         if process is not None and process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}\n{self.log}")
         try:
@@ -181,13 +183,18 @@ class Site:
             return False
         return True
 
-    def stop(self) -> int:
-        """SIGTERM, and the status it ends with."""
+    def stop(self) -> None:
+        """SIGTERM, and wait for an end in good order."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(DEADLINE)
+        self.wait_until_ended()
+
+    def wait_until_ended(self) -> None:
+        """Wait for the end that SIGTERM asked for."""
+        assert self.process is not None
+        # twistd settles everything, then ends by the signal it was sent
+        assert self.process.wait(DEADLINE) == -signal.SIGTERM, self.log
         self.process = None
-        return status
 
     def kill(self) -> None:
         """SIGKILL: as a power cut for the process, not for the disk."""
@@ -241,12 +248,16 @@ class Site:
             yield session
 
     @contextmanager
-    def pop(self, user: str, *, ports: dict[str, int] | None = None) -> Iterator[poplib.POP3_SSL]:
+    def pop(
+        self, user: str, *, ports: dict[str, int] | None = None, utf8: bool = False
+    ) -> Iterator[poplib.POP3_SSL]:
         """A session of `user` on ``pop3s``; QUIT at the end, unless something was raised."""
         session = poplib.POP3_SSL(
             "localhost", (ports or self.ports)["pop3s"], timeout=DEADLINE, context=self.tls
         )
         try:
+            if utf8:
+                session.utf8()
             session.user(user)
             session.pass_(PASSWORD)
             yield session

@@ -51,8 +51,7 @@ def test_international_addresses_and_headers(running):
     # RFC 6858: this client did not ask for UTF8, so the header comes downgraded
     header = text.partition(b"\n\n")[0]
     assert header.isascii()
-    with running.pop("žofie@bücher.example") as session:
-        session.utf8()
+    with running.pop("žofie@bücher.example", utf8=True) as session:
         text = b"\n".join(session.retr(1)[1])
     assert "Subject: Grüße".encode() in text
 
