@@ -272,12 +272,10 @@ def normalize_domain(text: str) -> str:
     else:
         try:
             domain = idna.encode(text, uts46=True, std3_rules=True).decode("ascii")
-        except UnicodeError:  # idna.IDNAError is one
+        except UnicodeError:  # idna.IDNAError is one, also for an A-label form that is too long
             raise ValueError("not an internationalised domain name") from None
     if not _DOMAIN_CHARACTERS.issuperset(domain):
         raise ValueError("forbidden character in the domain")
-    if len(domain) > MAX_DOMAIN:
-        raise ValueError("the domain is too long")
     for label in domain.split("."):
         if not label or label[0] == "-" or label[-1] == "-" or len(label) > MAX_LABEL:
             raise ValueError("malformed label in the domain")

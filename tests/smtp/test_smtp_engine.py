@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from twisted_mail.connection.interfaces import NEED_DATA, PAUSED
+from twisted_mail.connection.interfaces import NEED_DATA, PAUSED, Signal
 from twisted_mail.smtp import engine as smtp
 from twisted_mail.smtp.engine import (
     DATA,
+    MORE,
     RESPONSE,
     Block,
     Chunk,
@@ -294,6 +295,36 @@ def test_start_tls_begins_afresh() -> None:
     assert engine.start_tls()
     engine.resume()
     assert run([b"EHLO a\r\n"], engine) == [Command("EHLO", b"a")]
+
+
+def test_midway_is_within_content_an_exchange_and_between_chunks() -> None:
+    engine = SmtpEngine()
+
+    def step(data: bytes, expect: object) -> bool:
+        engine.receive(data)
+        assert not isinstance(engine.next_event(), Signal)
+        engine.resume(expect)
+        return engine.midway
+
+    assert not engine.midway
+    assert not step(b"NOOP\r\n", None)
+    assert step(b"DATA\r\n", DATA)
+    assert step(b"x\r\n.\r\n", None)
+    assert not step(b"", None)
+    assert step(b"AUTH LOGIN\r\n", RESPONSE)
+    assert step(b"YQ==\r\n", RESPONSE)
+    assert not step(b"*\r\n", None)
+    assert step(b"BDAT 1\r\n", Chunk(1))
+    assert step(b"x", MORE)
+    assert step(b"", MORE)
+    assert step(b"NOOP\r\n", MORE)
+    assert not step(b"RSET\r\n", None)
+    assert step(b"BDAT 0\r\n", Chunk(0))
+    assert step(b"", MORE)
+    engine.receive(b"STARTTLS\r\n")
+    engine.next_event()
+    assert engine.start_tls()
+    assert not engine.midway
 
 
 def test_only_its_own_values_are_expected() -> None:

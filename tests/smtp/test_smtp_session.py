@@ -546,6 +546,20 @@ def test_chunks() -> None:
     assert conversation.intake.messages[0].content == b".\r\none\r\nQUIT\r\n"
 
 
+def test_a_message_in_chunks_is_one_message_for_the_driver() -> None:
+    conversation = begun()
+    assert not conversation.engine.midway
+    for command in (b"BDAT 1\r\nx", b"NOOP\r\n", b"MAIL FROM:<>\r\n", b"BDAT 0\r\n"):
+        conversation.send(command)
+        assert conversation.engine.midway
+    conversation.send(b"BDAT 0 LAST\r\n")
+    assert not conversation.engine.midway
+    conversation.send(b"MAIL FROM:<>\r\nRCPT TO:<bob@hamburger.edu>\r\nBDAT 1\r\nx")
+    assert conversation.engine.midway
+    conversation.send(b"RSET\r\n")
+    assert not conversation.engine.midway
+
+
 def test_pipelined_chunks_of_one_octet() -> None:
     conversation = begun()
     stream = (

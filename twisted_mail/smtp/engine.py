@@ -63,7 +63,7 @@ class Expect(enum.Enum):
 DATA: Final = Expect.DATA
 """The content of a message, to CR LF . CR LF."""
 MORE: Final = Expect.MORE
-"""In the midst of content: the rest of it. (Any other value means the same there.)"""
+"""The rest of a message: in the midst of content that, and between two chunks a command."""
 RESPONSE: Final = Expect.RESPONSE
 """One line of a SASL exchange."""
 
@@ -134,6 +134,7 @@ class SmtpEngine:
     """`connection.interfaces.Engine` of SMTP. `strict`: a bare LF ends no command."""
 
     __slots__ = (
+        "_between_chunks",
         "_buffer",
         "_dropped",
         "_line_end",
@@ -150,10 +151,11 @@ class SmtpEngine:
         # Cutting octets off the front of a bytearray moves nothing: what is used is cut at once.
         self._buffer = bytearray()
         self._mode = _Mode.COMMAND
-        self._paused = False
+        self._paused = self._between_chunks = False
         self._searched = 0  # no line end before this index
         self._dropped = 0  # octets of an over-long line
         self._remaining = 0  # octets of a chunk
+        self._between_chunks = False
 
     @property
     def buffered(self) -> int:
@@ -161,7 +163,7 @@ class SmtpEngine:
 
     @property
     def midway(self) -> bool:
-        return self._mode is not _Mode.COMMAND
+        return self._mode is not _Mode.COMMAND or self._between_chunks
 
     def receive(self, data: bytes) -> None:
         self._buffer += data
@@ -183,7 +185,10 @@ class SmtpEngine:
     def resume(self, expect: object = None) -> None:
         """Go on. In the midst of content `expect` changes nothing: only its end ends it."""
         self._paused = False
-        if expect is None or self._mode not in (_Mode.COMMAND, _Mode.RESPONSE):
+        if self._mode is not _Mode.COMMAND:
+            return
+        self._between_chunks = expect is MORE
+        if expect is None or expect is MORE:
             return
         if expect is DATA:
             self._mode = _Mode.DATA_LINE
@@ -199,7 +204,7 @@ class SmtpEngine:
         if self._buffer:  # RFC 3207 section 4.2
             return False
         self._mode = _Mode.COMMAND
-        self._paused = False
+        self._paused = self._between_chunks = False
         self._searched = self._dropped = self._remaining = 0
         return True
 

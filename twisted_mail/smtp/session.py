@@ -24,7 +24,7 @@ from ..delivery.interfaces import Client, Intake
 from ..status import MailError
 from . import replies
 from .authentication import Authenticator, Exchange, Login, challenge, initial_response, response
-from .engine import Block, Command, EndOfChunk, EndOfData, Event, LineTooLong, Response
+from .engine import MORE, Block, Command, EndOfChunk, EndOfData, Event, LineTooLong, Response
 from .transaction import Transactions
 
 __all__ = ["Profile", "SmtpSession", "SmtpSettings"]
@@ -117,6 +117,9 @@ class SmtpSession:
             answer = replies.LOCAL_ERROR
         if answer.data[:1] == b"5":
             self._errors += 1
+        if answer.expect is None and self._transactions.midway:
+            # Between two chunks, whatever the command was: the time for the message goes on.
+            return Answer(answer.data, answer.then, MORE)
         return answer
 
     def tls_started(self, description: str) -> None:

@@ -110,6 +110,11 @@ class Transactions:
         self._chunk_refusal: Answer | None = None
 
     @property
+    def midway(self) -> bool:
+        """Whether a message has begun to come, and not ended."""
+        return self._current is not None and self._current.begun
+
+    @property
     def utf8(self) -> bool:
         """Whether the client of the open transaction reads UTF-8 in replies."""
         return self._current is not None and self._current.envelope.smtputf8
