@@ -179,6 +179,10 @@ message_seconds = nan
                 "max_recipients: unknown key; did you mean smtp.max_recipients?",
             ),
             ('[smtp]\nhostname = "x"', "smtp.hostname: unknown key; it stands at the top of the "),
+            (
+                "[smtp.limits]\nerrors = 3",
+                "smtp.limits: unknown key; [limits] is a table of its own",
+            ),
             ("[smpt]\nstrict = true", "smpt: unknown key; did you mean smtp?"),
             ("[pop3]\nzzz = 1", "pop3.zzz: unknown key; allowed are allow_plaintext_loopback"),
             ('"a b" = 1', '"a b": unknown key; allowed are hostname, data, '),

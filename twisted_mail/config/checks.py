@@ -35,7 +35,8 @@ def check_auth(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
         try:
             find_callable(auth.realm)
         except Exception as error:  # importing runs somebody's code
-            yield ("realm",), f"must be importable ({type(error).__name__}: {error})"
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            yield ("realm",), f"must be importable ({why})"
 
 
 SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath, str]]]]] = {

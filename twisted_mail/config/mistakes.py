@@ -136,16 +136,13 @@ def _unknown(path: KeyPath) -> str:
     near = difflib.get_close_matches(name.lower(), here, n=1, cutoff=0.7)
     if near:
         return f"unknown key; did you mean {dotted((*path[:-1], near[0]))}?"
-    elsewhere = [
-        (section, key)
-        for section, field in Config.model_fields.items()
-        for key in _names((section,))
-        if key == name and _model(field) is not None
-    ]
-    if name in Config.model_fields:
+    if (field := Config.model_fields.get(name)) is not None:
+        if _model(field) is not None:
+            return f"unknown key; [{name}] is a table of its own"
         return "unknown key; it stands at the top of the file, before the first [table]"
-    if elsewhere:
-        return f"unknown key; did you mean {dotted(elsewhere[0])}?"
+    for section in Config.model_fields:
+        if name in _names((section,)):
+            return f"unknown key; did you mean {section}.{name}?"
     return f"unknown key; allowed are {', '.join(here)}"
 
 
