@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from awaiting import done
-from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import UsernamePassword
 from twisted.cred.portal import Portal
 from zope.interface.verify import verifyObject
 
 from twisted_mail.accounts.authenticate import Authenticator
+from twisted_mail.accounts.checkers import make_checkers
+from twisted_mail.accounts.realm import load_realm
 from twisted_mail.address import Address
 from twisted_mail.interfaces import IAccount, ILocalDelivery, IMailbox
 from twisted_mail.policy.limits import FailureDelays
@@ -74,3 +79,27 @@ def test_who_has_no_mailbox_does_not_get_in(authenticator: Authenticator) -> Non
     with pytest.raises(MailError) as caught:
         done(authenticator.login("eve@localhost", "sesame", "192.0.2.1"))
     assert caught.value.code == 535
+
+
+def test_the_page_quotes_it() -> None:
+    page = (EXAMPLE.parents[1] / "realms.md").read_text()
+    (quoted,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert quoted in EXAMPLE.read_text()
+
+
+def no_directory() -> ICredentialsChecker:
+    raise AssertionError("the directory was not asked for")
+
+
+def test_it_is_configured_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passwords = tmp_path / "passwd"
+    passwords.write_text("alice@localhost:secret\n")
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    monkeypatch.delitem(sys.modules, "dict_realm", raising=False)
+    realm = load_realm("dict_realm:make_realm")
+    checkers = make_checkers([f"file:{passwords}"], no_directory)
+    login = Portal(realm, checkers).login(
+        UsernamePassword(b"alice@localhost", b"secret"), None, IAccount
+    )
+    _, account, _ = done(login)
+    assert account.name == "alice@localhost"

@@ -384,6 +384,11 @@ def test_no_postmaster_without_users(directory: Directory) -> None:
     assert directory.expand(a("abuse@example.net")) is None
 
 
+def test_nobody_else_goes_without_a_domain(directory: Directory, alice: User) -> None:
+    assert directory.expand(Address("alice", "")) is None
+    assert directory.expand(Address("abuse", "")) is None
+
+
 # -- names to log in with
 
 

@@ -2,10 +2,11 @@
 
 Promises: every failure is a `MailError`; a wrong password, an unknown name and a refused account
 read the same and take equally long; what is unknown is temporary (454), and logged. Who has failed
-waits: for each client network and each account the answer to the next failure comes later and
-later. A right password waits only where its client has failed before and is not known to be at home
-there: nobody can lock a user out from elsewhere, and nobody can tell a hit by a quick answer.
-Passwords are never logged.
+waits: the answer to each further failure of a client's network, or of an account, comes later, and
+what that network tries meanwhile, on other connections, is not judged before. So an address
+costs us few hashes, whatever it does, and yields few guesses. Failures from elsewhere never make a
+right password wait, and a client and account that have met before wait for nothing: nobody can lock
+a user out. Passwords are never logged.
 
 It checks nothing itself: the portal's checkers do.
 """
@@ -43,7 +44,6 @@ from .checkers import IScramChecker, IScramCredentials, ScramCredentials
 __all__ = ["Authenticator", "Delays", "Exchange", "Login"]
 
 _MAX_KEY: Final = 320  # RFC 3696 section 3, as corrected: 64 + 1 + 255
-_MAX_KNOWN: Final = 10_000
 _NONCE_SIZE: Final = 18
 
 
@@ -78,18 +78,26 @@ class Exchange(Protocol):
 class Authenticator:
     """The portal, as sessions see it.
 
-    `network` names what a client's address is counted as (`policy.limits.client_network`).
+    `network` names what a client's address is counted as (`policy.limits.client_network`);
+    `max_known` bounds the memory of who is at home where.
     """
 
     _log = Logger()
 
     def __init__(
-        self, portal: Portal, world: World, delays: Delays, network: Callable[[str], str] = str
+        self,
+        portal: Portal,
+        world: World,
+        delays: Delays,
+        network: Callable[[str], str] = str,
+        *,
+        max_known: int = 10_000,
     ) -> None:
         self._portal = portal
         self._world = world
         self._delays = delays
         self._network = network
+        self._max_known = max_known
         self._known: dict[tuple[str, str], bool] = {}
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -117,6 +125,7 @@ class Authenticator:
 
     async def enter(self, username: str, credentials: ICredentials, client_ip: str) -> Login:
         """Log in with any credentials. Raises MailError 535 5.7.8 or 454 4.7.0."""
+        await self.hold_back(username, client_ip)
         try:
             _, avatar, logout = await self._portal.login(credentials, None, IAccount)
             account = IAccount(avatar)
@@ -126,11 +135,7 @@ class Authenticator:
             raise
         except Exception as error:
             raise self.broken(error) from error
-        try:
-            await self.welcome(username, client_ip)
-        except BaseException:
-            logout()
-            raise
+        self.welcome(username, client_ip)
         return Login(account, logout)
 
     async def scram_keys(self, username: str) -> ScramKeys:
@@ -143,35 +148,33 @@ class Authenticator:
         return b64encode(self._world.entropy(_NONCE_SIZE)).decode()
 
     async def refuse(self, username: str, client_ip: str, reason: str) -> MailError:
-        """Count a failure, wait, and give what to raise."""
+        """Count a failure, wait, and give what to raise; its cause, for the log, names the user."""
         client, account = self._keys(username, client_ip)
-        self._log.info(
-            "login of {username!r} from {client} refused: {reason}",
-            username=username[:_MAX_KEY],
-            client=client_ip,
-            reason=reason,
-        )
         self._delays.failed(client)
         self._delays.failed(account)
         await self._wait(max(self._delays.delay(client), self._delays.delay(account)))
+        cause = f"{reason}, as {username[:_MAX_KEY]!r}"
         # RFC 4954 section 6
-        return MailError(535, "5.7.8", "Authentication credentials invalid", reason, pop3="AUTH")
+        return MailError(535, "5.7.8", "Authentication credentials invalid", cause, pop3="AUTH")
 
-    async def welcome(self, username: str, client_ip: str) -> None:
-        """Take note of a right password; wait where it may be a guesser's hit.
+    async def hold_back(self, username: str, client_ip: str) -> None:
+        """Wait before judging, where the client has failed and is not at home with this account."""
+        client, account = self._keys(username, client_ip)
+        if (client, account) not in self._known:
+            await self._wait(self._delays.delay(client))
 
-        A client and account that have met before change nothing: else whoever has one account could
-        wipe out his failures with other accounts by logging in to his own.
+    def welcome(self, username: str, client_ip: str) -> None:
+        """Take note of a right password: it clears earlier failures, once.
+
+        Not again for a client and account that have met: else whoever has one account could wipe
+        out his failures with others by logging in to his own.
         """
         met = client, account = self._keys(username, client_ip)
-        if self._known.pop(met, False):
-            self._known[met] = True
-            return
-        await self._wait(self._delays.delay(client))
-        self._delays.succeeded(client)
-        self._delays.succeeded(account)
-        if len(self._known) >= _MAX_KNOWN:
-            del self._known[next(iter(self._known))]
+        if not self._known.pop(met, False):
+            self._delays.succeeded(client)
+            self._delays.succeeded(account)
+            if len(self._known) >= self._max_known:
+                del self._known[next(iter(self._known))]
         self._known[met] = True
 
     def broken(self, error: Exception) -> MailError:
@@ -252,9 +255,10 @@ class _Scram(_Exchange):
             return self._challenge.data
         if self._proof is None:
             proof = self._challenge.proof(response)
+            await authenticator.hold_back(proof.username, self._client_ip)
             if not proof.matches(self._keys):
                 raise await authenticator.refuse(proof.username, self._client_ip, "wrong proof")
-            await authenticator.welcome(proof.username, self._client_ip)
+            authenticator.welcome(proof.username, self._client_ip)
             self._proof = proof
             return proof.server_final(self._keys)
         # RFC 5802 section 3: the client has checked us too, and says nothing more

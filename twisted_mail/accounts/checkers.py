@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from twisted.cred import strcred
-from twisted.cred.checkers import FilePasswordDB, ICredentialsChecker
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -182,17 +182,21 @@ def make_checkers(
     ]
 
 
-def _described(name: str) -> ICredentialsChecker:
+def _described(description: str) -> ICredentialsChecker:
+    # Only the kind is quoted: what follows it may hold a password ("memory:alice:…").
+    kind, _, argument = description.partition(":")
+    if kind == "file" and not os.path.isfile(argument):
+        # The plugin would warn, on standard error, and let nobody in.
+        raise CheckerError(f"the checker {kind!r} is given no file that exists")
     try:
-        checker: ICredentialsChecker = strcred.makeChecker(name)
+        checker: ICredentialsChecker = strcred.makeChecker(description)
     except strcred.InvalidAuthType:
-        raise CheckerError(f"{name!r}: there is no such checker") from None
-    except Exception as error:  # a plugin's own: whatever it is, the operator wants to read it
-        raise CheckerError(f"{name!r}: {error}") from error
-    if isinstance(checker, FilePasswordDB) and not os.path.isfile(checker.filename):
-        raise CheckerError(f"{name!r}: there is no such file")
+        raise CheckerError(f"there is no checker {kind!r}") from None
+    except Exception as error:  # a plugin's own: whatever it is, and whatever it quotes
+        name = type(error).__name__
+        raise CheckerError(f"the checker {kind!r} does not take its argument ({name})") from None
     if IUsernamePassword not in checker.credentialInterfaces:
-        raise CheckerError(f"{name!r} checks no passwords")
+        raise CheckerError(f"the checker {kind!r} checks no passwords")
     return checker
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import count
+from itertools import chain, count
 from typing import Final
 
 from ..address import Address, normalize_domain
@@ -27,7 +27,7 @@ from .expansion import MAX_EXPANSION, Expander
 from .passwords import PasswordRecord
 from .tables import Alias, DirectoryError, Expansion, Tables, User, alias_name
 
-__all__ = ["Alias", "Directory", "DirectoryError", "Expansion", "User"]
+__all__ = ["Alias", "Directory", "DirectoryError", "Expansion", "User", "mailbox_name"]
 
 _CACHE_SIZE: Final = 4096
 
@@ -261,14 +261,12 @@ class Directory:
 
     def _new_mailbox(self, address: Address) -> str:
         base = f"{address.domain}/{mailbox_name(address.key.rpartition('@')[0])}"
-        for number in count(1):
-            mailbox = base if number == 1 else f"{base}~{number}"
-            inserted = self._db.execute(
-                "INSERT OR IGNORE INTO mailboxes_ever VALUES (?)", (mailbox,)
-            )
-            if inserted.rowcount:
-                return mailbox
-        raise AssertionError("count() has no end")
+        names = chain((base,), (f"{base}~{number}" for number in count(2)))
+        return next(filter(self._take_mailbox, names))
+
+    def _take_mailbox(self, mailbox: str) -> bool:
+        taken = self._db.execute("INSERT OR IGNORE INTO mailboxes_ever VALUES (?)", (mailbox,))
+        return taken.rowcount == 1
 
     def _refresh(self) -> None:
         version = self._tables.version()

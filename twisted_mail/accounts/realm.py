@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
@@ -95,7 +96,7 @@ def load_realm(name: str) -> IRealm:
     if not (colon and module_name and callable_name):
         raise RealmError(f"{name!r} is not of the form package.module:callable")
     try:
-        made = getattr(importlib.import_module(module_name), callable_name)()
+        made = attrgetter(callable_name)(importlib.import_module(module_name))()
     except (
         Exception
     ) as error:  # somebody else's code: whatever it is, the operator wants to read it
