@@ -30,9 +30,7 @@ class Site:
         self.data = data
         self.disk = disk or OsDisk()
         self.world = simulated_world(seed=seed, disk=self.disk)
-        self.store = MailStore(
-            self.world, data, host="test", boot=boot, segment_size=segment_size
-        )
+        self.store = MailStore(self.world, data, host="test", boot=boot, segment_size=segment_size)
 
     def run(self, coroutine: Any) -> Any:
         """Drive the simulated world until the coroutine is done; its result, or its exception."""
@@ -77,18 +75,20 @@ class Site:
 
     async def _read(self, account: str) -> list[tuple[str, bytes]]:
         inbox = await self.store.open_inbox(account)
-        found = []
-        for index, info in enumerate(inbox.messages):
-            content = await inbox.fetch(index)
-            blocks = []
-            while block := await content.read(65536):
-                blocks.append(block)
-            content.close()
-            data = b"".join(blocks)
-            assert info.size == wire_size(data)
-            found.append((info.uidl, data))
-        await inbox.close()
-        return found
+        try:
+            found = []
+            for index, info in enumerate(inbox.messages):
+                content = await inbox.fetch(index)
+                blocks = []
+                while block := await content.read(65536):
+                    blocks.append(block)
+                content.close()
+                data = b"".join(blocks)
+                assert info.size == wire_size(data)
+                found.append((info.uidl, data))
+            return found
+        finally:
+            await inbox.close()
 
     def read(self, account: str) -> list[tuple[str, bytes]]:
         """(UIDL, content) of every message, in order."""

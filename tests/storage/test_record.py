@@ -94,9 +94,7 @@ def test_no_bytes_make_it_raise(data):
 
 
 def test_the_first_record_tells_the_epoch():
-    head = b"".join(
-        record.encode(Kind.SEGMENT, {"boot": "b"}, epoch=EPOCH, writer=0, sequence=3)
-    )
+    head = b"".join(record.encode(Kind.SEGMENT, {"boot": "b"}, epoch=EPOCH, writer=0, sequence=3))
     found = record.first(head + b"rest")
     assert found is not None
     assert (found[0], found[1].meta) == (EPOCH, {"boot": "b"})

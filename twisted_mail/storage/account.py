@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -209,25 +209,38 @@ class AccountStore:
         place.new.append(Row(uid, filling.base, "new", name, size, wire, ascii_size))
 
     def remove(self, folder: str, bases: Sequence[str]) -> None:
-        """Unlink messages and forget their rows. What is gone already is no error."""
+        """Unlink messages of one folder and forget their rows. What is gone already is no error.
+
+        A message that another program has moved to another folder meanwhile is not ours to delete.
+        """
         self.prepare()
         with self.locked() as index:
-            row = index.folder(folder)
-            for base in bases:
-                known = index.by_base(base)
-                if known is None or not self._unlink(
-                    os.path.join(self._path(folder), known.sub, known.name)
-                ):
-                    found = maildir.find(self._disk, self.maildir, base)
-                    if found is not None:
-                        self._unlink(found)
-            if row is not None:
-                index.delete(row.key, bases)
+            self._remove(index, folder, bases)
+
+    def forget(self, folder: str, bases: Sequence[str]) -> None:
+        """Delete the rows of messages that another program took out of a folder."""
+        self.prepare()
+        with self.locked() as index:
+            _, _, row = self._folder(index, folder)
+            index.delete(row.key, bases)
+
+    def _remove(self, index: Index, folder: str, bases: Sequence[str]) -> None:
+        path, _, row = self._folder(index, folder)
+        there: dict[str, tuple[str, str]] | None = None
+        for base in bases:
+            known = index.by_base(row.key, base)
+            if known is not None and self._unlink(os.path.join(path, known.sub, known.name)):
+                continue
+            if there is None:
+                there = maildir.listing(self._disk, path)
+            if base in there:
+                self._unlink(os.path.join(path, *there[base]))
+        index.delete(row.key, bases)
 
     def settle(
-        self, wanted: Sequence[Wanted], gone: Sequence[str]
+        self, wanted: Sequence[Wanted], gone: Mapping[str, Sequence[str]]
     ) -> list[tuple[Filling, Exception]]:
-        """Bring the account to what the journal says: `wanted` is there exactly once, `gone` is not.
+        """Bring the account to what the journal says: `wanted` is there exactly once, `gone` (by folder) is not.
 
         Returns the places that could not be filled.
         """
@@ -236,9 +249,10 @@ class AccountStore:
         with self.locked() as index:
             elsewhere: dict[str, str] | None = None
             for want in wanted:
-                row = index.by_base(want.filling.base)
-                path = self._seen(row)
-                if path is None:
+                folder, _, key = self._folder(index, want.filling.folder)
+                row = index.by_base(key.key, want.filling.base)
+                path = os.path.join(folder, row.sub, row.name) if row is not None else None
+                if path is None or not self._disk.exists(path):
                     if elsewhere is None:
                         elsewhere = self._everything()
                     path = elsewhere.get(want.filling.base)
@@ -248,24 +262,9 @@ class AccountStore:
                         missing.append(want.filling)
                 elif want.crc is not None and not self._whole(path, want):
                     want.filling.source.replace(path)
-            for base in gone:
-                row = index.by_base(base)
-                path = self._seen(row)
-                if path is None:
-                    if elsewhere is None:
-                        elsewhere = self._everything()
-                    path = elsewhere.get(base)
-                if path is not None:
-                    self._unlink(path)
-                index.forget(base)
+            for name, bases in gone.items():
+                self._remove(index, name, bases)
         return self.fill(missing) if missing else []
-
-    def _seen(self, row: Row | None) -> str | None:
-        """Where the index says the file is, if it is there."""
-        if row is None:
-            return None
-        path = os.path.join(self.maildir, row.sub, row.name)
-        return path if self._disk.exists(path) else None
 
     def _everything(self) -> dict[str, str]:
         """base → path of every message in every folder."""

@@ -174,12 +174,6 @@ class Index:
             "DELETE FROM message WHERE folder = ? AND base = ?", [(key, base) for base in bases]
         )
 
-    def forget(self, base: str) -> None:
-        """Delete a message's row, in whichever folder."""
-        self._db.execute(
-            "DELETE FROM message WHERE folder IN (SELECT key FROM folder) AND base = ?", (base,)
-        )
-
     def rows(self, key: int) -> list[Row]:
         """All messages of a folder in the order of their UIDs."""
         return list(
@@ -193,12 +187,12 @@ class Index:
             )
         )
 
-    def by_base(self, base: str) -> Row | None:
-        """The message with this base name, in whichever folder."""
+    def by_base(self, key: int, base: str) -> Row | None:
+        """The message of a folder with this base name."""
         row = self._db.execute(
             "SELECT uid, base, sub, name, size, wire, ascii FROM message"
-            " WHERE folder IN (SELECT key FROM folder) AND base = ?",
-            (base,),
+            " WHERE folder = ? AND base = ?",
+            (key, base),
         ).fetchone()
         return Row(*row) if row is not None else None
 

@@ -90,6 +90,7 @@ class Places(Steps):
         self._scratch = os.path.join(data, "journal", "scratch")
         self.parked = os.path.join(data, "parked")
         self._unparked: list[tuple[Entry, list[Place]]] = []
+        self._unremoved: list[dict[str, Any]] = []
 
     # -- around a batch
 
@@ -161,14 +162,18 @@ class Places(Steps):
 
     def _remove(self, meta: dict[str, Any]) -> None:
         try:
-            self._accounts.get(meta["account"]).remove(meta["folder"], meta["bases"])
+            store = self._accounts.get(meta["account"])
+            leave = store.forget if meta["noticed"] else store.remove
+            leave(meta["folder"], meta["bases"])
         except Exception as error:
-            # The record stands: what is left goes at the next login, or at the next replay.
             _log.error(
                 "deleted mail of {account} is still there: {error}",
                 account=meta["account"],
                 error=str(error),
             )
+            # The record stands until it is obeyed.
+            self._unremoved.append(meta)
+            self._pin(True)
 
     def _remove_account(self, account: str, target: str) -> None:
         store = self._accounts.get(account)
@@ -220,10 +225,13 @@ class Places(Steps):
 
     def retry(self) -> None:
         """Try parked places again, and to park what could not be. Blocks; call it now and then, on the lane."""
-        waiting, self._unparked = self._unparked, []
-        for entry, places in waiting:
+        unparked, self._unparked = self._unparked, []
+        unremoved, self._unremoved = self._unremoved, []
+        for entry, places in unparked:
             self._park(entry, places)
-        if waiting and not self._unparked:
+        for meta in unremoved:
+            self._remove(meta)
+        if (unparked or unremoved) and not (self._unparked or self._unremoved):
             self._pin(False)
         for name in self._disk.names(self.parked):
             if not name.endswith(".log"):
@@ -273,7 +281,8 @@ class Places(Steps):
                 wanted.append(Wanted(Filling(place.folder, place.base, source), crc))
             try:
                 failed = self._accounts.get(account).settle(
-                    wanted, list(story.gone.get(account, ()))
+                    wanted,
+                    {folder: list(bases) for folder, bases in story.gone.get(account, {}).items()},
                 )
             except Exception as error:
                 _log.error(
@@ -318,7 +327,7 @@ class _Story:
     ) -> None:
         self.accounts: set[str] = set()
         self.wanted: dict[str, dict[Place, tuple[Record, bool]]] = {}
-        self.gone: dict[str, dict[str, None]] = {}
+        self.gone: dict[str, dict[str, dict[str, None]]] = {}
         self.removed: dict[str, str] = {}
         """Accounts that are over, and where their mail goes."""
         void = {
@@ -351,7 +360,9 @@ class _Story:
         wanted = self.wanted.get(account, {})
         for place in [place for place in wanted if place.base in bases]:
             del wanted[place]
-        self.gone.setdefault(account, {}).update(dict.fromkeys(meta["bases"]))
+        if not meta["noticed"]:
+            folders = self.gone.setdefault(account, {})
+            folders.setdefault(meta["folder"], {}).update(dict.fromkeys(meta["bases"]))
 
     def _over(self, meta: dict[str, Any]) -> None:
         account = meta["account"]

@@ -40,7 +40,7 @@ class Kind(enum.IntEnum):
     ACCEPT = 2
     """A message and the places it goes to; the bytes follow, or lie in a spill file of their own."""
     REMOVE = 3
-    """Messages that leave a folder for good."""
+    """Messages that leave a folder for good: deleted by us, or ``noticed`` as taken away by another program."""
     VOID = 4
     """Records of a batch whose sync failed: they never happened."""
     ACCOUNT_REMOVED = 5

@@ -304,7 +304,7 @@ class MailStore:
 
         if gone:
             # Taken away by another program: said in the journal, so that no replay brings it back.
-            ensureDeferred(remove(gone)).addErrback(
+            ensureDeferred(self._remove(key, account.inbox, gone, noticed=True)).addErrback(
                 lambda failure: _log.error("removals not noted: {error}", error=str(failure.value))
             )
         return Inbox(self._world, account, rows, lock, remove)
@@ -319,8 +319,10 @@ class MailStore:
             raise
         return rows, gone, lock
 
-    async def _remove(self, key: str, folder: str, bases: Sequence[str]) -> None:
-        meta = {"account": key, "folder": folder, "bases": list(bases)}
+    async def _remove(
+        self, key: str, folder: str, bases: Sequence[str], *, noticed: bool = False
+    ) -> None:
+        meta = {"account": key, "folder": folder, "bases": list(bases), "noticed": noticed}
         await self._journal.commit(Entry(Kind.REMOVE, meta, size=64 * len(bases)))
 
     async def remove_account(self, key: str) -> str:

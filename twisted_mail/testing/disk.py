@@ -26,8 +26,24 @@ CHANGES = (
 )
 
 
+class _UnsyncedDisk(OsDisk):
+    """The real disk without its waits: a test's files need not outlive the machine."""
+
+    def fdatasync(self, fd: int) -> None:
+        os.fstat(fd)
+
+    def fsync(self, fd: int) -> None:
+        os.fstat(fd)
+
+    def sync_directory(self, path: str) -> None:
+        os.stat(path)
+
+    def syncfs(self, path: str) -> None:
+        os.stat(path)
+
+
 def _hooked(name: str) -> Callable[..., Any]:
-    operation: Callable[..., Any] = getattr(OsDisk, name)
+    operation: Callable[..., Any] = getattr(_UnsyncedDisk, name)
 
     def run(self: HookedDisk, *args: Any, **kwargs: Any) -> Any:
         self.before(name, args)
@@ -38,8 +54,8 @@ def _hooked(name: str) -> Callable[..., Any]:
     return run
 
 
-class HookedDisk(OsDisk):
-    """The real disk, with a word before and after every operation that changes something."""
+class HookedDisk(_UnsyncedDisk):
+    """A disk with a word before and after every operation that changes something."""
 
     def before(self, name: str, args: Sequence[Any]) -> None:
         """May raise OSError in place of the operation."""
@@ -176,9 +192,11 @@ class PowerCutDisk(FaultyDisk):
         if luck is not None and os.path.exists(old) and os.stat(old).st_ino == number:
             with open(old, "rb") as file:
                 now = file.read()
-            if luck.random() < 0.5:
-                # Written back by chance: all of it, or a part.
-                data = now if luck.random() < 0.5 else now[: luck.randint(0, len(now))]
+            # What came after the last sync was written back by chance: all of it, or a part.
+            if now.startswith(data):
+                data = now[: luck.choice((len(data), luck.randint(len(data), len(now)), len(now)))]
+            elif luck.random() < 0.5:
+                data = now
         with open(new, "wb") as file:
             file.write(data)
 
