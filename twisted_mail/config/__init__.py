@@ -4,7 +4,6 @@
 reference that is kept as `docs/configuration.md`.
 """
 
-from .checks import find_callable
 from .load import default, load
 from .mistakes import ConfigError, Mistake
 from .model import (
@@ -34,6 +33,5 @@ __all__ = [
     "Smtp",
     "Tls",
     "default",
-    "find_callable",
     "load",
 ]

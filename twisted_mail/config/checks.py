@@ -10,12 +10,15 @@ import importlib
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .lines import KeyPath
 from .model import Auth, Section, Tls
 
-__all__ = ["SECTIONS", "find_callable"]
+__all__ = ["SECTIONS"]
+
+
+_TOO_WEAK: Final = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 
 
 def check_tls(tls: Tls) -> Iterator[tuple[KeyPath, str]]:
@@ -33,7 +36,7 @@ def check_auth(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
             yield from _checker(text, ("checkers", index))
     if auth.realm:
         try:
-            find_callable(auth.realm)
+            _find_callable(auth.realm)
         except Exception as error:  # importing runs somebody's code
             why = " ".join(f"{type(error).__name__}: {error}".split())
             yield ("realm",), f"must be importable ({why})"
@@ -44,17 +47,6 @@ SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath,
     "auth": (Auth, check_auth),
 }
 """Sections with a check: it runs when the section itself is sound, whatever the others are."""
-
-
-def find_callable(text: str) -> Callable[[], Any]:
-    """What ``package.module:callable`` names. Raises what importing it raises, or TypeError."""
-    module, _, names = text.partition(":")
-    found: Any = importlib.import_module(module)
-    for name in names.split("."):
-        found = getattr(found, name)
-    if not callable(found):
-        raise TypeError(f"{text} is not callable")
-    return found  # type: ignore[no-any-return]
 
 
 def _pair(certificate: Path, key: Path, above: KeyPath) -> Iterator[tuple[KeyPath, str]]:
@@ -83,6 +75,12 @@ def _pair(certificate: Path, key: Path, above: KeyPath) -> Iterator[tuple[KeyPat
     try:
         context.load_cert_chain(certificate, key, password=passphrase)
     except ssl.SSLError as error:
+        if error.reason in _TOO_WEAK:
+            yield (
+                (*above, "certificate"),
+                f"must be one that OpenSSL takes ({error.reason.lower()})",
+            )
+            return
         if encrypted:
             allowed = "must be a key without a passphrase"
         elif error.reason == "KEY_VALUES_MISMATCH":
@@ -108,3 +106,14 @@ def _checker(text: str, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
         yield path, f"must be directory or a strcred string of {', '.join(known)}"
     except Exception as error:  # plugins raise what they like, and may quote a password
         yield path, f"must have an argument that its checker takes ({type(error).__name__})"
+
+
+def _find_callable(text: str) -> Callable[[], Any]:
+    """What ``package.module:callable`` names. Raises what importing it raises, or TypeError."""
+    module, _, names = text.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
+    if not callable(found):
+        raise TypeError(f"{text} is not callable")
+    return found  # type: ignore[no-any-return]

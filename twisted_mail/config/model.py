@@ -70,14 +70,6 @@ class Tls(Section):
         "one whose names (wildcards too) match what the client asks for is used.",
     )
 
-    @property
-    def pairs(self) -> tuple[tuple[Path, Path], ...]:
-        """Certificate and key of each, the one for unknown names first; empty without [tls]."""
-        if self.certificate is None or self.key is None:
-            return ()
-        more = ((pair.certificate, pair.key) for pair in self.sni)
-        return ((self.certificate, self.key), *more)
-
     @model_validator(mode="after")
     def _whole_pair(self) -> Tls:
         found: list[tuple[tuple[str | int, ...], str]] = []
@@ -226,7 +218,7 @@ class Limits(Section):
         default=12_288,  # RFC 4954 section 4
         ge=2048,
         le=65_536,
-        description="Longest command line in octets, CR LF included. RFC 5321 needs 512 and the "
+        description="Longest SMTP command in octets, CR LF included. RFC 5321 needs 512 and the "
         "parameters of MAIL more; 12288 is what RFC 4954 asks for in AUTH.",
     )
     read_ahead_bytes: int = Field(
@@ -234,21 +226,14 @@ class Limits(Section):
         ge=16_384,
         le=1_048_576,
         description="Octets of pipelined commands kept while one is being answered; then the "
-        "server stops reading, and TCP slows the client down.",
-    )
-    unsent_bytes: int = Field(
-        default=262_144,
-        ge=16_384,
-        le=262_144,
-        description="Octets of answers that a client has not taken; then the server stops "
-        "answering until it reads. Together with `connections` this bounds memory.",
+        "server stops reading, and TCP slows the client down. With `connections` it bounds memory.",
     )
     login_failures: int = Field(
         default=3,
         ge=1,
         le=100,
-        description="Failed logins in one session before it is ended. A person who mistypes tries "
-        "again; a guesser has to connect again, and waits.",
+        description="Failed logins in one SMTP session before it is ended; POP3 counts them among "
+        "`errors`. A person who mistypes tries again; a guesser has to connect again, and waits.",
     )
     login_delay_seconds: float = Field(
         default=1,
@@ -264,12 +249,6 @@ class Limits(Section):
         le=300,
         description="Longest such wait. More would only keep connections open, and lock out the "
         "owner of an account that somebody else tries.",
-    )
-    login_forget_seconds: float = Field(
-        default=900,
-        ge=1,
-        le=86_400,
-        description="Time without a failure after which the wait is back at its start.",
     )
     received_hops: int = Field(
         default=100,
