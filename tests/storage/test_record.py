@@ -97,6 +97,6 @@ def test_the_first_record_tells_the_epoch():
     head = b"".join(record.encode(Kind.SEGMENT, {"boot": "b"}, epoch=EPOCH, writer=0, sequence=3))
     found = record.first(head + b"rest")
     assert found is not None
-    assert (found[0], found[1].meta) == (EPOCH, {"boot": "b"})
+    assert (found[0], found[1].meta, found[2]) == (EPOCH, {"boot": "b"}, len(head))
     assert record.first(b"".join(written([(Kind.ACCEPT, {}, [])]))) is None
     assert record.first(head[:-1]) is None

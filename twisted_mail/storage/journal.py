@@ -346,7 +346,7 @@ class Journal:
     def _checkpoint(self) -> None:
         disk = self._disk
         current = segments.open_current(disk, self._directory)
-        if current is not None and disk.fstat(current.fd).st_size <= segments.EMPTY:
+        if current is not None and disk.fstat(current.fd).st_size <= current.start:
             disk.close(current.fd)
             return
         if current is not None:

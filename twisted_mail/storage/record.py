@@ -91,14 +91,14 @@ def encode(
     return [_HEADER.pack(MAGIC, crc, length, epoch, writer, sequence, kind), head, *content]
 
 
-def first(data: bytes | memoryview) -> tuple[int, Record] | None:
-    """The segment's own record and the epoch it tells, or None when the segment has no whole one."""
+def first(data: bytes | memoryview) -> tuple[int, Record, int] | None:
+    """The epoch, the segment's own record and where it ends; None when the segment has no whole one."""
     view = memoryview(data)
     if len(view) < HEADER_SIZE or bytes(view[:4]) != MAGIC:
         return None
     epoch = _HEADER.unpack_from(view)[3]
-    record = _read(view, 0, epoch)
-    return None if record is None or record[0].kind is not Kind.SEGMENT else (epoch, record[0])
+    found = _read(view, 0, epoch)
+    return None if found is None or found[0].kind is not Kind.SEGMENT else (epoch, *found)
 
 
 def scan(data: Any, epoch: int) -> Iterator[Record]:

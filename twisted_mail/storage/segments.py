@@ -31,19 +31,18 @@ __all__ = [
 
 SEGMENT_SIZE = 64 * 1024 * 1024
 """A checkpoint is due when a segment has grown to this. It bounds what a start has to replay."""
-EMPTY = 512
-"""A segment up to this size holds nothing but its own first record."""
 VERSION = 1
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 @dataclass(slots=True)
 class Segment:
-    """A segment open for appending."""
+    """A segment open for appending. What it holds beside its own first record begins at `start`."""
 
     number: int
     fd: int
     epoch: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def open_current(disk: Disk, directory: str) -> Segment | None:
             continue
         head = None if is_sealed(disk, fd) else record.first(disk.pread(fd, 4096, 0))
         if head is not None:
-            return Segment(number, fd, head[0])
+            return Segment(number, fd, head[0], head[2])
         disk.close(fd)
     return None
 
@@ -133,7 +132,7 @@ def load_file(disk: Disk, path: str, number: int = 0) -> Loaded:
     head = record.first(data)
     if head is None:
         return Loaded(number, None, [])
-    epoch, own = head
+    epoch, own, _ = head
     return Loaded(number, own.meta.get("boot"), list(record.scan(data, epoch)))
 
 

@@ -1,0 +1,134 @@
+"""The store against a model: whatever happens in whatever order, the mailboxes hold what the model says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from store_site import Site
+
+from twisted_mail.testing.disk import PowerCutDisk
+
+ACCOUNTS = ("d/a", "d/b", "d/c")
+accounts = st.sampled_from(ACCOUNTS)
+
+
+class StoreModel(RuleBasedStateMachine):
+    """`model`: account → [(uidl, content)] in order, as POP3 shows it."""
+
+    @initialize()
+    def start(self):
+        self.root = tempfile.mkdtemp()
+        self.number = 0
+        self.boot = 1
+        self.data = os.path.join(self.root, "1")
+        os.mkdir(self.data)
+        self.model = {account: [] for account in ACCOUNTS}
+        self.unseen = {account: set() for account in ACCOUNTS}
+        self._open()
+
+    def _open(self):
+        self.disk = PowerCutDisk(self.data)
+        self.disk.after("syncfs", (self.data,))
+        self.number += 1
+        self.site = Site(
+            os.path.join(self.data, "site"),
+            disk=self.disk,
+            seed=self.number,
+            boot=str(self.boot),
+            segment_size=40_000,
+        ).start()
+
+    def teardown(self):
+        if hasattr(self, "site"):
+            self.site.kill()
+            self.disk.close_all()
+            shutil.rmtree(self.root)
+
+    def _look(self, account):
+        found = self.site.read(account)
+        known = dict(self.model[account])
+        fresh = [row for row in found if row[0] not in known]
+        assert {content for _, content in fresh} == self.unseen[account]
+        assert len(fresh) == len(self.unseen[account])
+        assert [row for row in found if row[0] in known] == self.model[account]
+        self.model[account] = found
+        self.unseen[account] = set()
+
+    @rule(to=st.sets(accounts, min_size=1), size=st.sampled_from([10, 2000, 300_000]))
+    def deliver(self, to, size):
+        self.number += 1
+        content = b"Subject: %d\n\n" % self.number + b"x" * size + b"\n"
+        self.site.deliver(content, *sorted(to))
+        for account in to:
+            self.unseen[account].add(content)
+
+    @rule(account=accounts)
+    def look(self, account):
+        self._look(account)
+
+    @rule(account=accounts, data=st.data())
+    def delete(self, account, data):
+        self._look(account)
+        rows = self.model[account]
+        which = data.draw(st.sets(st.integers(0, len(rows) - 1)) if rows else st.just(set()))
+        self.site.delete(account, *sorted(which))
+        self.model[account] = [row for n, row in enumerate(rows) if n not in which]
+
+    @rule(account=accounts, data=st.data())
+    def another_program_reads(self, account, data):
+        """It moves one message from new to cur, as mutt does."""
+        folder = os.path.join(self.site.maildir(account), "new")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        if names:
+            name = data.draw(st.sampled_from(names))
+            os.rename(os.path.join(folder, name), os.path.join(folder, "..", "cur", f"{name}:2,S"))
+
+    @rule(account=accounts)
+    def the_index_is_lost(self, account):
+        for suffix in ("", "-wal", "-shm"):
+            path = os.path.join(self.site.data, "mail", account, f"index.sqlite3{suffix}")
+            if os.path.exists(path):
+                os.unlink(path)
+
+    @rule()
+    def checkpoint(self):
+        self.site.run(self.site.world.threads.call(self.site.store._journal.checkpoint))
+
+    @rule()
+    def stop_and_start(self):
+        self.site.stop()
+        self.disk.close_all()
+        self._open()
+
+    @rule()
+    def kill_and_start(self):
+        self.site.kill()
+        self.disk.close_all()
+        self._open()
+
+    @rule()
+    def power_cut_and_start(self):
+        self.boot += 1
+        target = os.path.join(self.root, str(self.boot))
+        self.disk.after_cut(target)
+        self.site.kill()
+        self.disk.close_all()
+        shutil.rmtree(self.data)
+        self.data = target
+        self._open()
+
+    @invariant()
+    def no_uid_is_given_twice(self):
+        for account in ACCOUNTS:
+            if hasattr(self, "site") and os.path.isdir(self.site.maildir(account)):
+                rows = self.site.store._accounts.get(account).refresh()[0]
+                assert len({row.uid for row in rows}) == len(rows)
+
+
+TestStoreModel = StoreModel.TestCase
+TestStoreModel.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
