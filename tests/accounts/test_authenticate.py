@@ -282,6 +282,15 @@ def test_who_is_at_home_there_does_not_wait(world: World, authenticator: Authent
     assert try_password(world, authenticator, "alice", "alice's")[1] == 0
 
 
+def test_who_fails_at_home_waits_like_others(world: World, authenticator: Authenticator) -> None:
+    assert try_password(world, authenticator, "alice", "alice's")[1] == 0
+    missed = Started(authenticator.login("alice", "wrong", HOME))
+    world.reactor.settle()
+    assert try_password(world, authenticator, "alice", "alice's")[1] == 1
+    run(world, missed)
+    assert refusal(missed) == WRONG
+
+
 def test_a_right_password_clears_the_client_once(
     world: World, authenticator: Authenticator
 ) -> None:

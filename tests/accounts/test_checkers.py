@@ -162,6 +162,9 @@ def test_made_up_scram_keys_look_real_and_stay(
     real = keys(checker, "alice")
     assert (len(bob.salt), bob.iterations) == (len(real.salt), real.iterations)
     assert bob.salt != carol.salt
+    for spelling in ("bob", "BOB", "Bob@Example.ORG"):  # as it would be were he real
+        assert keys(checker, spelling) == bob
+    assert keys(checker, "not an address") != bob
     again = DirectoryChecker(directory, hasher, world)  # another process, another day
     assert keys(again, "bob@example.org") == bob
 

@@ -5,8 +5,8 @@ read the same and take equally long; what is unknown is temporary (454), and log
 waits: the answer to each further failure of a client's network, or of an account, comes later, and
 what that network tries meanwhile, on other connections, is not judged before. So an address
 costs us few hashes, whatever it does, and yields few guesses. Failures from elsewhere never make a
-right password wait, and a client and account that have met before wait for nothing: nobody can lock
-a user out. Passwords are never logged.
+right password wait, nor do those of others at home once it has been right there: nobody can lock a
+user out. Passwords are never logged.
 
 It checks nothing itself: the portal's checkers do.
 """
@@ -98,6 +98,7 @@ class Authenticator:
         self._delays = delays
         self._network = network
         self._max_known = max_known
+        # Which client networks have logged in to which accounts; False: and failed since.
         self._known: dict[tuple[str, str], bool] = {}
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -149,18 +150,22 @@ class Authenticator:
 
     async def refuse(self, username: str, client_ip: str, reason: str) -> MailError:
         """Count a failure, wait, and give what to raise; its cause, for the log, names the user."""
-        client, account = self._keys(username, client_ip)
+        met = client, account = self._keys(username, client_ip)
         self._delays.failed(client)
         self._delays.failed(account)
+        if met in self._known:
+            self._known[met] = False
         await self._wait(max(self._delays.delay(client), self._delays.delay(account)))
         cause = f"{reason}, as {username[:_MAX_KEY]!r}"
         # RFC 4954 section 6
         return MailError(535, "5.7.8", "Authentication credentials invalid", cause, pop3="AUTH")
 
     async def hold_back(self, username: str, client_ip: str) -> None:
-        """Wait before judging, where the client has failed and is not at home with this account."""
-        client, account = self._keys(username, client_ip)
-        if (client, account) not in self._known:
+        """Wait before judging, where the client has failed, unless it got this account right last
+        time.
+        """
+        met = client, _ = self._keys(username, client_ip)
+        if not self._known.get(met):
             await self._wait(self._delays.delay(client))
 
     def welcome(self, username: str, client_ip: str) -> None:
@@ -170,7 +175,7 @@ class Authenticator:
         out his failures with others by logging in to his own.
         """
         met = client, account = self._keys(username, client_ip)
-        if not self._known.pop(met, False):
+        if self._known.pop(met, None) is None:
             self._delays.succeeded(client)
             self._delays.succeeded(account)
             if len(self._known) >= self._max_known:

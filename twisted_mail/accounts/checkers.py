@@ -58,8 +58,8 @@ class IScramChecker(ICredentialsChecker):
     """A checker of `IScramCredentials`. It is asked before the client has proved anything."""
 
     def scram_keys(username: str) -> Awaitable[ScramKeys]:
-        """The keys of this user. For a name that nobody has, keys with a salt that is
-        always the same for that name, and that no proof matches.
+        """The keys of this user. For a name that nobody has, keys that no proof matches, with a salt
+        that is always the same for that name, in every spelling that would be one user's.
         """
 
 
@@ -100,8 +100,10 @@ class DirectoryChecker:
         user, record = self._who(username)
         if user is not None and record is not None:
             return record.scram
-        # What nobody knows, and everybody is told the same each time.
-        name = username.encode(errors="surrogatepass")
+        # Else anybody could ask who has an account: a salt that changes, with time or with the
+        # case of letters, is nobody's.
+        address = self._directory.login_address(username)
+        name = (username if address is None else address.key).encode(errors="surrogatepass")
         made_up = hmac.digest(self._directory.secret, name, "sha512")
         salt, key = made_up[:_SALT_SIZE], made_up[-_KEY_SIZE:]
         return ScramKeys(self._hasher.scram_iterations, salt, key, key)

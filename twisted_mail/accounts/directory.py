@@ -82,14 +82,17 @@ class Directory:
         self._refresh()
         return self._cached_user(address.key)
 
-    def login_user(self, name: str) -> User | None:
-        """The user who logs in as `name`: an address, or its local part alone."""
-        self._refresh()
+    def login_address(self, name: str) -> Address | None:
+        """The address that `name` means to who logs in: an address, or its local part alone."""
         try:
-            address = Address.parse(name if "@" in name else f"{name}@{self._expander.home()}")
+            return Address.parse(name if "@" in name else f"{name}@{self._expander.home()}")
         except ValueError:
             return None
-        return self._cached_user(address.key)
+
+    def login_user(self, name: str) -> User | None:
+        """The user who logs in as `name`."""
+        address = self.login_address(name)
+        return None if address is None else self.user(address)
 
     def password(self, user: User) -> PasswordRecord | None:
         """The password record of `user`, None when the user is gone."""
