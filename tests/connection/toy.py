@@ -10,8 +10,10 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.ssl import PrivateCertificate
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from zope.interface import implementer
 
 from twisted_mail.connection.factory import MailFactory
 from twisted_mail.connection.interfaces import NEED_DATA, PAUSED, Answer, Then
@@ -41,15 +43,16 @@ class ToyEngine:
     def next_event(self) -> Any:
         if self.paused:
             return PAUSED
-        line, end, rest = self.buffer.partition(b"\n")
-        if not end:
+        end = self.buffer.find(b"\n")
+        if end < 0:
             return NEED_DATA
-        self.buffer = rest
+        line = bytes(self.buffer[:end])
+        del self.buffer[: end + 1]
         self.paused = True
         if self.midway:
             self.midway = line != b"."
-            return b"content " + bytes(line)
-        return bytes(line)
+            return b"content " + line
+        return line
 
     def resume(self, expect: object = None) -> None:
         self.paused = False
@@ -73,11 +76,13 @@ class ToySession:
         self.waits: list[Deferred[bytes]] = []
         self.errors = 0
         self.blocks = 0
+        self.seconds_per_event = 0.0
 
     def greeting(self) -> bytes:
         return b"hello\n"
 
     async def handle(self, event: bytes) -> Answer:
+        self.world.reactor.rightNow += self.seconds_per_event
         verb, _, argument = event.decode("ascii").partition(" ")
         answer: Answer = await getattr(self, f"do_{verb}")(argument)
         return answer
@@ -207,8 +212,8 @@ class ToyFactory(MailFactory):
 
 
 @cache
-def certificate() -> tuple[bytes, PrivateCertificate]:
-    """A self-signed certificate for ``localhost``: the authority's PEM, and what a server uses."""
+def tls_options() -> TlsOptions:
+    """A server's TLS, with a certificate of its own for ``localhost``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     start = datetime(2020, 1, 1, tzinfo=UTC)
@@ -223,16 +228,19 @@ def certificate() -> tuple[bytes, PrivateCertificate]:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
     )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return made, PrivateCertificate.loadPEM(made + secret)
+    return TlsOptions(key, made)
 
 
-def tls_options() -> Any:
-    """A server's TLS context."""
-    return certificate()[1].options()
+@implementer(IOpenSSLServerConnectionCreator)
+class TlsOptions:
+    """`authority` is the PEM that a client is to believe."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        self.authority = certificate.public_bytes(serialization.Encoding.PEM)
+        self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        self._context.use_privatekey(key)
+        self._context.use_certificate(certificate)
+
+    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        return SSL.Connection(self._context, None)

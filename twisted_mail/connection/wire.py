@@ -85,6 +85,7 @@ class Wire(Protocol):
         self._layer: TLSMemoryBIOProtocol | None = None
         self._transport: Any = None
         self._reading = True
+        self._producing = False
 
     # What a driver fills in
 
@@ -133,8 +134,7 @@ class Wire(Protocol):
         """What is received from now on is TLS; what was written goes in clear. `opened` follows."""
         assert self._tls is not None and self._layer is None
         self.phase = Phase.HANDSHAKE
-        self._transport.unregisterProducer()
-        self.blocked = False
+        self._produce(False)
         wire = self._transport
         self._transport = self._layer = BufferingTLSTransport(self._tls, _Inside(self))
         try:
@@ -145,7 +145,6 @@ class Wire(Protocol):
             self._transport, self._layer = wire, None
             self.abort("cannot start TLS")
         else:
-            self._transport.registerProducer(self, True)
             self.read(True)
 
     def close(self, reason: str) -> None:
@@ -156,7 +155,7 @@ class Wire(Protocol):
         self.reason = reason
         self.read(True)  # over TLS the peer's close_notify must be seen
         # A transport does not close while it has a producer.
-        self._transport.unregisterProducer()
+        self._produce(False)
         self._transport.loseConnection()
         self.alarm.set(LINGER)
 
@@ -174,15 +173,13 @@ class Wire(Protocol):
         if ITCPTransport.providedBy(self._transport):
             self._transport.setTcpNoDelay(True)
             self._transport.setTcpKeepAlive(True)
-        self._transport.registerProducer(self, True)
         self.phase = Phase.HANDSHAKE
         if isinstance(self._transport, TLSMemoryBIOProtocol):
             return  # somebody else's layer: handshakeCompleted follows
         if self._implicit_tls:
             self.start_tls()
         else:
-            self.phase = Phase.OPEN
-            self.opened()
+            self._open()
 
     def dataReceived(self, data: bytes) -> None:
         if self._layer is not None:
@@ -195,8 +192,7 @@ class Wire(Protocol):
             connection = self._transport.getHandle()
             version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name()
             self.tls_description = f"{version} {cipher}"
-            self.phase = Phase.OPEN
-            self.opened()
+            self._open()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._layer is not None:
@@ -224,6 +220,22 @@ class Wire(Protocol):
 
     def stopProducing(self) -> None:
         """The transport is gone; `connectionLost` says so next."""
+
+    def _open(self) -> None:
+        self.phase = Phase.OPEN
+        self._produce(True)
+        self.opened()
+
+    def _produce(self, on: bool) -> None:
+        """Be told, or not, that the peer does not read. During a handshake nothing is written, and
+        a layer that fails could not close a transport that has a producer."""
+        if on is not self._producing:
+            self._producing = on
+            self.blocked = False
+            if on:
+                self._transport.registerProducer(self, True)
+            else:
+                self._transport.unregisterProducer()
 
     def _alarm_rang(self) -> None:
         if self.phase is Phase.CLOSING:

@@ -1,0 +1,19 @@
+"""What the driver logs is part of what it does: nothing unexpected may be among it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import capturedLogs
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[list[dict[str, Any]]]:
+    """All events of the test. A failure left in it fails the test: take out those you expect."""
+    with capturedLogs() as events:
+        yield events
+        gc.collect()  # a Deferred logs its unhandled error when it goes
+    assert [event for event in events if "log_failure" in event] == []
