@@ -1,6 +1,15 @@
-"""For tests, yours and ours: a simulated `World`. See ``docs/testing.md``."""
+"""For tests, yours and ours: a server to talk to, and a simulated `World`. See ``docs/testing.md``."""
 
-from .network import Client
+from .client import Client
+from .server import MailServer, ServerProcess, running_server
 from .world import SimulatedReactor, SimulatedThreads, simulated_world
 
-__all__ = ["Client", "SimulatedReactor", "SimulatedThreads", "simulated_world"]
+__all__ = [
+    "Client",
+    "MailServer",
+    "ServerProcess",
+    "SimulatedReactor",
+    "SimulatedThreads",
+    "running_server",
+    "simulated_world",
+]

@@ -1,4 +1,4 @@
-"""A network inside one process: listeners, a client for tests, and the two ends of a connection.
+"""A network inside one process: listeners, and connections between two protocols.
 
 What one end writes reaches the other on the next turn of the simulated clock, in order, in blocks
 of at most 64 KiB. The ends behave as TCP does where a server can tell: a reader that pauses makes
@@ -9,13 +9,8 @@ that ignores `pauseProducing` is not stopped.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from cryptography.x509 import load_pem_x509_certificates
-from OpenSSL import SSL, crypto
-from service_identity import VerificationError
-from service_identity.pyopenssl import verify_hostname
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import (
     CannotListenError,
@@ -24,28 +19,24 @@ from twisted.internet.error import (
     ConnectionLost,
 )
 from twisted.internet.interfaces import (
-    IHandshakeListener,
     IListeningPort,
-    IOpenSSLClientConnectionCreator,
     IProtocolFactory,
     IPushProducer,
     ITCPTransport,
     ITLSTransport,
 )
-from twisted.internet.protocol import Factory, connectionDone
-from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["Client", "Listener", "Transport", "connect"]
+__all__ = ["Clock", "Listener", "Transport", "address_of", "join"]
 
 _BLOCK = 1 << 16  # bytes: how much a turn delivers, and what a full buffer is
-_DATES = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
 class Clock(Protocol):
-    """What this module needs of a simulated reactor."""
+    """What the network needs of a simulated reactor."""
 
     def seconds(self) -> float: ...
     def callLater(self, delay: float, callable: Any, *args: Any) -> Any: ...
@@ -78,7 +69,7 @@ class Listener:
             self.factory.doStop()
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        return _address(self._interface or "0.0.0.0", self._number)
+        return address_of(self._interface or "0.0.0.0", self._number)
 
 
 class _Wire:
@@ -226,6 +217,11 @@ class Transport:
         if producer is not None:
             tls.registerProducer(producer, streaming)
 
+    @property
+    def tls(self) -> Any:
+        """The TLSMemoryBIOProtocol that is in use; None in clear."""
+        return None if self._over is self._wire else self._over
+
     def getHandle(self) -> Any:
         """The OpenSSL connection; AttributeError before TLS."""
         return self._over.getHandle()
@@ -283,143 +279,16 @@ class Transport:
         """Nothing is delayed in the simulated network."""
 
 
-@implementer(IHandshakeListener)
-class Client(TwistedProtocol):
-    """A test's end of a connection: send bytes, read what came back, start TLS, go away.
-
-    Every method lets the simulated world settle, so what the server does at once has been done when
-    it returns. `closed` is why the connection ended, or None while it is open.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.closed: BaseException | None = None
-        self._clock = clock
-        self._received = bytearray()
-        self._name = ""
-
-    def send(self, data: bytes) -> None:
-        """Write `data` to the server."""
-        self._transport.write(data)
-        self._clock.settle()
-
-    def read(self) -> bytes:
-        """All that has come since the last `read`; b"" when nothing has."""
-        self._clock.settle()
-        data = bytes(self._received)
-        self._received.clear()
-        return data
-
-    def ask(self, data: bytes) -> bytes:
-        """Send `data` and read what the server says to it without the clock moving."""
-        self.send(data)
-        return self.read()
-
-    def start_tls(self, authorities: bytes, name: str) -> None:
-        """Handshake, believing the PEM `authorities` and expecting a certificate for `name`.
-
-        Validity is judged by the simulated clock. A failed handshake closes the connection: see
-        `closed`.
-        """
-        self._name = name
-        self._transport.startTLS(_ClientTLS(authorities, name, self._clock.seconds()))
-        self._clock.settle()
-
-    @property
-    def cipher(self) -> str | None:
-        """Such as ``TLS_AES_256_GCM_SHA384``, or None in clear."""
-        over = self._transport._over
-        return (
-            over.getHandle().get_cipher_name() if isinstance(over, TLSMemoryBIOProtocol) else None
-        )
-
-    def stop_reading(self) -> None:
-        """Leave what the server sends on the wire, as a slow client does."""
-        self._transport.pauseProducing()
-
-    def go_on_reading(self) -> None:
-        self._transport.resumeProducing()
-        self._clock.settle()
-
-    def close(self) -> None:
-        """End the connection in good order."""
-        self._transport.loseConnection()
-        self._clock.settle()
-
-    def abort(self) -> None:
-        """Be gone, as a client whose cable is cut."""
-        self._transport.abortConnection()
-        self._clock.settle()
-
-    @property
-    def _transport(self) -> Transport:
-        assert isinstance(self.transport, Transport)
-        return self.transport
-
-    def dataReceived(self, data: bytes) -> None:
-        self._received += data
-
-    def handshakeCompleted(self) -> None:
-        over = self._transport._over
-        try:
-            verify_hostname(over.getHandle(), self._name)
-        except VerificationError:
-            over.failVerification(Failure())
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.closed = reason.value
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _ClientTLS:
-    def __init__(self, authorities: bytes, name: str, now: float) -> None:
-        self._name = name
-        self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        self._now = datetime.fromtimestamp(now, UTC)
-        self._context.set_verify(SSL.VERIFY_PEER, self._judge)
-        store = self._context.get_cert_store()
-        assert store is not None
-        for certificate in load_pem_x509_certificates(authorities):
-            store.add_cert(crypto.X509.from_cryptography(certificate))
-
-    def _judge(
-        self, connection: object, certificate: crypto.X509, error: int, depth: int, good: int
-    ) -> bool:
-        shown = certificate.to_cryptography()
-        if not shown.not_valid_before_utc <= self._now <= shown.not_valid_after_utc:
-            return False
-        # OpenSSL asks the real clock, and a time given to its store does not reach a TLS handshake.
-        return bool(good) or error in _DATES
-
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        connection.set_tlsext_host_name(self._name.encode("ascii"))
-        return connection
-
-
-def connect(
-    clock: Clock, ports: dict[int, Listener], to: int | IProtocolFactory, address: str
-) -> Client:
-    """Join a new `Client` at `address` to the factory on port `to`, or that `to` is."""
-    if isinstance(to, int):
-        if to not in ports:
-            raise ConnectionRefusedError(f"nobody listens on port {to}")
-        factory, port = ports[to].factory, to
-    else:
-        factory, port = to, 0
-    here, there = _address("127.0.0.1", port), _address(address, 40000)
-    protocol = factory.buildProtocol(there)
-    if protocol is None:
-        raise ConnectionRefusedError(f"{factory!r} wants no connection from {address}")
-    client = Client(clock)
-    server_end, client_end = _Wire(clock, here, there), _Wire(clock, there, here)
+def join(clock: Clock, server: Any, client: Any, host: Any, peer: Any) -> None:
+    """Connect two protocols: `server` at the address `host`, `client` at `peer`."""
+    server_end, client_end = _Wire(clock, host, peer), _Wire(clock, peer, host)
     server_end.peer, client_end.peer = client_end, server_end
-    server_end.protocol, client_end.protocol = protocol, client
-    client_end.protocol.makeConnection(Transport(client_end, is_client=True))
-    server_end.protocol.makeConnection(Transport(server_end, is_client=False))
-    clock.settle()
-    return client
+    server_end.protocol, client_end.protocol = server, client
+    client.makeConnection(Transport(client_end, is_client=True))
+    server.makeConnection(Transport(server_end, is_client=False))
 
 
-def _address(host: str, port: int) -> IPv4Address | IPv6Address:
+def address_of(host: str, port: int) -> IPv4Address | IPv6Address:
+    """What transports call the TCP port `port` of the IP address `host`."""
     kind = IPv6Address if ":" in host else IPv4Address
     return kind("TCP", host, port)

@@ -24,7 +24,8 @@ from twisted.python.failure import Failure
 
 from ..disk import Disk, OsDisk
 from ..world import Lane, World
-from .network import Client, Listener, connect
+from .client import Client, connect
+from .network import Listener
 
 __all__ = ["SimulatedReactor", "SimulatedThreads", "simulated_world"]
 
