@@ -54,8 +54,12 @@ class LogFile:
     def reopen(self) -> None:
         """Go on in a file of the same name. Raises OSError, and then goes on in the old one."""
         fresh = self._open()
-        self._file.close()
+        self.close()
         self._file = fresh
+
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
 
     def _open(self) -> TextIO:
         # Not for others: the log tells who writes to whom.

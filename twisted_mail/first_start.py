@@ -11,6 +11,7 @@ import os
 from base64 import b32encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from .accounts.directory import Directory
@@ -65,7 +66,7 @@ def _commands(ca: str, login: str, listeners: dict[str, str]) -> list[str]:
         f"localhost:{listeners[name].rpartition(':')[2]}" for name in ("submissions", "pop3s")
     )
     message = f"From: {_USER}\\r\\nTo: {_USER}\\r\\nSubject: Hello\\r\\n\\r\\nIt works.\\r\\n"
-    curl = f"curl -sS --cacert {ca} --user '{login}'"
+    curl = f"curl -sS --cacert {quote(ca)} --user '{login}'"
     return [
         f"printf '{message}' | {curl} --mail-from {_USER} --mail-rcpt {_USER} "
         f"--upload-file - smtps://{submissions}",

@@ -106,7 +106,7 @@ class MailService(Service):
     # IService
 
     def privilegedStartService(self) -> None:
-        """Make directories, read keys, open sockets. Raises StartError, and then nothing is open."""
+        """Open sockets, make directories, read keys. Raises StartError, and then nothing is open."""
         self._bind()
 
     def startService(self) -> None:
@@ -126,14 +126,14 @@ class MailService(Service):
         if self._bound:
             return
         try:
+            for name in LISTENERS:
+                for endpoint in getattr(self.config.listen, name):
+                    self._listeners.bind(name, endpoint)
             make_data(self.config, self._world.disk, self._owner)
             pairs = make_certificates(self.config, self._world.now(), self._owner)
             self._tls = ServerTls(
                 [(pair.certificate, pair.key) for pair in pairs], self._world.reactor.seconds
             )
-            for name in LISTENERS:
-                for endpoint in getattr(self.config.listen, name):
-                    self._listeners.bind(name, endpoint)
         except (OSError, ValueError, ListenError) as error:
             Deferred.fromCoroutine(self._listeners.close())
             raise StartError(str(error)) from error

@@ -74,12 +74,23 @@ def directory_path(config: Config) -> Path:
 
 
 def make_data(config: Config, disk: Disk, owner: Owner | None = None) -> None:
-    """Make the data directory when it is not there: for its owner only (mode 0700). Raises OSError."""
-    missing = [path for path in (config.data, *config.data.parents) if not disk.exists(str(path))]
-    make_directories(disk, str(config.data))
-    if owner is not None:
-        for path in missing:
-            owner.take(path)
+    """Make the data directory when it is not there: for its owner only (mode 0700).
+
+    Raises OSError; ValueError when it is there and belongs to somebody else than `owner`.
+    """
+    data = config.data
+    missing = [path for path in (data, *data.parents) if not disk.exists(str(path))]
+    make_directories(disk, str(data))
+    if owner is None:
+        return
+    for path in missing:
+        owner.take(path)
+    found = disk.stat(str(data))
+    if found.st_uid != owner.uid and found.st_gid != owner.gid:
+        raise ValueError(
+            f"{data} belongs to user {found.st_uid}, not to user {owner.uid}, who is to serve: "
+            f"chown -R {owner.uid}:{owner.gid} {data}"
+        )
 
 
 def make_certificates(

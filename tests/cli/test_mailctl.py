@@ -1,0 +1,265 @@
+"""``mailctl`` as an operator uses it, on a site of its own in a temporary directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+from click.testing import CliRunner
+
+from twisted_mail.accounts.directory import Directory
+from twisted_mail.accounts.passwords import Cost, hash_password, verify_password
+from twisted_mail.address import Address
+from twisted_mail.cli import mailctl
+
+BOB = "bob@example.org"
+MAIN = "from twisted_mail.cli import main; main()"
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TWISTED_MAIL_CONFIG", raising=False)
+    (tmp_path / "mail.toml").write_text(
+        'hostname = "mail.example.org"\ndata = "data"\n[listen]\nsmtp = ["tcp:0"]\n'
+    )
+    return tmp_path
+
+
+def call(*words, code=0, input=None):
+    """What a command prints; `code` is the exit code it must have."""
+    result = CliRunner().invoke(mailctl, words, input=input)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def bob(site):
+    """A user whose password is cheap to check."""
+    call("domain", "add", "example.org")
+    with accounts(site) as directory:
+        record = hash_password("secret", os.urandom, Cost(8, 1, 1, 4096))
+        directory.add_user(Address.parse(BOB), record)
+
+
+@contextmanager
+def accounts(site):
+    directory = Directory(str(site / "data/accounts.sqlite3"), now=lambda: 1_800_000_000.0)
+    yield directory
+    directory.close()
+
+
+def password_is(site, address, password):
+    with accounts(site) as directory:
+        record = directory.password(directory.user(Address.parse(address)))
+    return verify_password(record.argon2, password)
+
+
+# -- in general
+
+
+def test_it_makes_the_data_directory_when_it_comes_first(site):
+    assert call("domain", "list") == ""
+    assert (site / "data").stat().st_mode & 0o777 == 0o700
+    assert (site / "data/accounts.sqlite3").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_configuration_it_is_the_first_starts_site(site):
+    (site / "mail.toml").unlink()
+    call("domain", "add", "localhost")
+    assert (site / "mail-data/accounts.sqlite3").exists()
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_the_configuration_can_be_elsewhere(site, how, monkeypatch):
+    (site / "mail.toml").rename(site / "other.toml")
+    words = ["--config", "other.toml"] if how == "option" else []
+    if how == "environment":
+        monkeypatch.setenv("TWISTED_MAIL_CONFIG", str(site / "other.toml"))
+    call(*words, "domain", "add", "example.org")
+    assert (site / "data/accounts.sqlite3").exists()
+
+
+def test_a_configuration_with_mistakes_is_refused_with_all_of_them(site):
+    (site / "mail.toml").write_text('hostname = ""\ncolour = 1\n')
+    output = call("domain", "list", code=1)
+    assert "mail.toml:1: hostname" in output and "mail.toml:2: colour" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nonsense",), ("user",), ("user", "add"), ("alias", "add", "a@example.org"),
+        ("domain", "list", "--colour"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_2(site, words):
+    call(*words, code=2)
+
+
+def test_help_does_nothing(site):
+    for words in ((), ("user",), ("alias",), ("domain",), ("certs",), ("check",)):
+        assert "Usage:" in call(*words, "--help")
+    assert not (site / "data").exists()
+
+
+# -- domains
+
+
+def test_domains(site):
+    assert call("domain", "add", "Example.ORG") == "added example.org\n"
+    call("domain", "add", "bücher.example")
+    assert json.loads(call("domain", "list", "--json")) == [
+        {"domain": "example.org", "users": 0, "aliases": 0},
+        {"domain": "xn--bcher-kva.example", "users": 0, "aliases": 0},
+    ]
+    call("domain", "remove", "bücher.example")
+    assert call("domain", "list") == "example.org\t0\t0\n"
+
+
+def test_a_domain_twice(site):
+    call("domain", "add", "example.org")
+    assert (
+        call("domain", "add", "example.org", code=1)
+        == "mailctl: the domain example.org exists already\n"
+    )
+
+
+def test_a_domain_in_use_stays(bob):
+    output = call("domain", "remove", "example.org", code=1)
+    assert output == "mailctl: the domain example.org still has 1 users\n"
+
+
+def test_lists_of_nothing(site):
+    for name in ("domain", "user", "alias"):
+        assert call(name, "list", "--json") == "[]\n"
+        assert call(name, "list") == ""
+
+
+# -- users
+
+
+def test_users(bob):
+    (user,) = json.loads(call("user", "list", "--json"))
+    assert (user["user"], user["enabled"], user["mailbox"]) == (BOB, True, "example.org/bob")
+    assert call("user", "list") == f"{BOB}\tyes\t2027-01-15T08:00:00+00:00\texample.org/bob\n"
+
+
+def test_a_user_of_an_unknown_domain(site):
+    output = call("user", "add", BOB, "--password-stdin", code=1, input="secret\n")
+    assert output == (
+        "mailctl: the domain example.org is not here; add it first: mailctl domain add example.org\n"
+    )
+
+
+def test_a_user_twice(bob, site):
+    call("user", "add", "BOB@example.org", "--password-stdin", code=1, input="other\n")
+    assert password_is(site, BOB, "secret")
+
+
+@pytest.mark.parametrize("address", ["bob", "bob@", "@example.org", "bob smith@example.org"])
+def test_what_is_no_address(bob, address):
+    output = call("user", "add", address, "--password-stdin", code=1, input="secret\n")
+    assert output.startswith(f"mailctl: {address!r} is not an address: ")
+
+
+def test_a_password_from_the_prompt_is_asked_for_twice(site):
+    call("domain", "add", "example.org")
+    output = call("user", "add", BOB, input="secret\nscret\nsecret\nsecret\n")
+    assert "secret" not in output
+    assert password_is(site, BOB, "secret")
+
+
+@pytest.mark.parametrize("line", ["", "\n", "\r\n"])
+def test_an_empty_password(bob, site, line):
+    output = call("user", "passwd", BOB, "--password-stdin", code=1, input=line)
+    assert output == "mailctl: the password is empty\n"
+    assert password_is(site, BOB, "secret")
+
+
+def test_an_empty_password_at_the_prompt(bob, site):
+    assert call("user", "passwd", BOB, code=1, input="\n\n").endswith(
+        "mailctl: the password is empty\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "password"),
+    [
+        ("new\n", "new"),
+        ("new", "new"),
+        ("new\r\n", "new"),
+        (" n w \nmore\n", " n w "),
+        ("ñ\n", "ñ"),
+    ],
+)
+def test_one_line_of_standard_input_is_the_password(bob, site, given, password):
+    call("user", "passwd", BOB, "--password-stdin", input=given)
+    assert password_is(site, BOB, password)
+
+
+@pytest.mark.parametrize("given", [b"\xff\n", b"x" * 2000 + b"\n"])
+def test_what_cannot_be_a_password(bob, site, given):
+    call("user", "passwd", BOB, "--password-stdin", code=1, input=given)
+    assert password_is(site, BOB, "secret")
+
+
+def test_a_user_who_is_not_there(bob):
+    for words in (("passwd", "--password-stdin"), ("remove", "--yes")):
+        output = call("user", words[0], "eve@example.org", *words[1:], code=1, input="x\n")
+        assert output == "mailctl: there is no user eve@example.org\n"
+
+
+def test_removing_a_user_asks_first(bob):
+    call("user", "remove", BOB, code=1, input="n\n")
+    call("user", "remove", BOB, code=1, input="")
+    assert len(json.loads(call("user", "list", "--json"))) == 1
+
+
+def test_removing_a_user_takes_the_mail_out(bob, site):
+    # The reactor runs, and a process has only one.
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "user", "remove", BOB, "--yes"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"removed {BOB}\nthere was no mail\n"
+    assert call("user", "list") == ""
+
+
+# -- aliases
+
+
+def test_aliases(bob):
+    call("alias", "add", "sales@example.org", BOB, "carol@elsewhere.example")
+    call("alias", "add", "@example.org", BOB)
+    assert json.loads(call("alias", "list", "--json")) == [
+        {"alias": "@example.org", "targets": [BOB]},
+        {"alias": "sales@example.org", "targets": [BOB, "carol@elsewhere.example"]},
+    ]
+    assert (
+        call("alias", "list").splitlines()[1]
+        == f"sales@example.org\t{BOB}, carol@elsewhere.example"
+    )
+    call("alias", "remove", "@example.org")
+    assert len(json.loads(call("alias", "list", "--json"))) == 1
+
+
+def test_an_alias_of_nobody(bob):
+    call("alias", "add", "sales@example.org", "eve@example.org", code=1)
+    call("alias", "remove", "sales@example.org", code=1)
+
+
+def test_a_user_whom_an_alias_needs_stays(bob):
+    call("alias", "add", "sales@example.org", BOB)
+    output = call("user", "remove", BOB, "--yes", code=1)
+    assert "sales@example.org" in output

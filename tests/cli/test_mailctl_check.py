@@ -1,0 +1,227 @@
+"""``mailctl check`` and ``mailctl certs``."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from twisted_mail.certs import make_development_certificates
+from twisted_mail.cli import mailctl
+from twisted_mail.cli.findings import certificates
+from twisted_mail.cli.ports import ports
+from twisted_mail.config import default, load
+
+NOW = 1_800_000_000.0
+DAY = 86_400
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TWISTED_MAIL_CONFIG", raising=False)
+    return tmp_path
+
+
+def configure(site, endpoint="tcp:0", more="", listener="smtp"):
+    (site / "mail.toml").write_text(
+        f'hostname = "localhost"\n{more}\n[listen]\n{listener} = ["{endpoint}"]\n'
+    )
+
+
+def check(code=0):
+    """The findings, as pairs of state and detail, by their subjects (paths: relative to the site)."""
+    result = CliRunner().invoke(mailctl, ["check", "--json"])
+    assert result.exit_code == code, result.output
+    here = f"{Path.cwd()}/"
+    return {
+        one["subject"].replace(here, ""): (one["state"], one["detail"])
+        for one in json.loads(result.stdout)
+    }
+
+
+# -- certs dev
+
+
+def test_certs_dev_makes_them_once(site):
+    configure(site)
+    first = CliRunner().invoke(mailctl, ["certs", "dev"])
+    assert first.output.splitlines() == [
+        f"ca: {site}/certs/ca.pem",
+        f"certificate: {site}/certs/localhost.pem",
+        f"key: {site}/certs/localhost.key",
+    ]
+    before = (site / "certs/localhost.pem").read_bytes()
+    again = CliRunner().invoke(mailctl, ["certs", "dev"])
+    assert again.output.endswith("nothing to do: they are good for some time yet\n")
+    assert (site / "certs/localhost.pem").read_bytes() == before
+
+
+def test_certs_dev_touches_nobodys_own_certificate(site):
+    configure(site)
+    (site / "certs").mkdir()
+    (site / "certs/ca.pem").write_text("mine")
+    (site / "certs/ca.key").write_text("mine")
+    result = CliRunner().invoke(mailctl, ["certs", "dev"])
+    assert result.exit_code == 1
+    assert result.output.startswith("mailctl: ") and "ca.pem" in result.output
+    assert (site / "certs/ca.pem").read_text() == "mine"
+
+
+# -- configuration
+
+
+def test_a_new_site(site):
+    configure(site)
+    assert check() == {
+        "configuration": ("ok", f"{site}/mail.toml"),
+        "certificate": ("ok", "a development certificate is made at the first start"),
+        "data mail-data": ("ok", "is made at the first start"),
+    }
+
+
+def test_each_mistake_of_the_configuration_is_a_finding(site):
+    (site / "mail.toml").write_text('hostname = ""\ncolour = 1\n')
+    result = CliRunner().invoke(mailctl, ["check", "--json"])
+    assert result.exit_code == 1
+    assert [one["state"] for one in json.loads(result.stdout)] == ["error", "error"]
+
+
+# -- certificates
+
+
+def found(site, *, days, hostname="localhost", made_for="localhost"):
+    """What is said `days` after a development certificate was made."""
+    make_development_certificates(site / "certs", made_for, now=NOW)
+    (site / "mail.toml").write_text(
+        f'hostname = "{hostname}"\n[tls]\n'
+        f'certificate = "certs/{made_for}.pem"\nkey = "certs/{made_for}.key"\n'
+    )
+    config = load(site / "mail.toml")
+    return [(one.state, one.detail) for one in certificates(config, now=NOW + days * DAY)]
+
+
+def test_a_good_certificate(site):
+    (certificate, key) = found(site, days=0)
+    assert certificate == ("ok", "for localhost, 127.0.0.1, ::1 until 2028-02-16")
+    assert key == ("ok", "ours alone")
+
+
+def test_a_certificate_that_ends_soon(site):
+    assert found(site, days=390)[0] == ("warning", "expires on 2028-02-16")
+
+
+def test_a_certificate_that_has_ended(site):
+    assert found(site, days=400)[0] == ("error", "expired on 2028-02-16")
+
+
+def test_a_certificate_of_tomorrow(site):
+    assert found(site, days=-1)[0] == ("error", "not valid yet")
+
+
+def test_a_certificate_of_another_host(site):
+    assert found(site, days=0, hostname="mail.example.org")[0] == (
+        "warning", "is for localhost, 127.0.0.1, ::1, not for mail.example.org",
+    )  # fmt: skip
+
+
+def test_a_key_that_everybody_may_read(site):
+    found(site, days=0)
+    (site / "certs/localhost.key").chmod(0o644)
+    state, detail = found(site, days=0)[1]
+    assert state == "error" and "chmod 600" in detail
+    (site / "certs/localhost.key").chmod(0o640)
+    assert found(site, days=0)[1] == ("warning", "its group may read it")
+
+
+def test_a_key_of_another_certificate(site):
+    make_development_certificates(site / "certs", "localhost", now=NOW)
+    make_development_certificates(site / "certs", "other.example", now=NOW)
+    (site / "certs/other.example.key").replace(site / "certs/localhost.key")
+    first = next(certificates(default(site), now=NOW))
+    assert first.state == "error" and first.detail.endswith("is not its key")
+
+
+# -- permissions
+
+
+def test_data_that_others_may_read(site):
+    configure(site)
+    CliRunner().invoke(mailctl, ["domain", "list"])
+    findings = check()
+    assert findings["data mail-data"] == ("ok", "ours alone")
+    assert findings["file mail-data/accounts.sqlite3"] == ("ok", "ours alone")
+    (site / "mail-data").chmod(0o755)
+    (site / "mail-data/accounts.sqlite3").chmod(0o644)
+    findings = check(code=1)
+    assert findings["data mail-data"][0] == "warning"
+    assert findings["file mail-data/accounts.sqlite3"][0] == "error"
+
+
+def test_a_file_where_the_data_should_be(site):
+    configure(site)
+    (site / "mail-data").write_text("")
+    assert check(code=1)["data mail-data"] == ("error", "is not a directory")
+
+
+# -- ports
+
+
+@contextmanager
+def greeter(greeting, tls=None):
+    """A server that greets one client and hangs up. Gives its port."""
+
+    def serve():
+        client, _ = server.accept()
+        with client if tls is None else tls.wrap_socket(client, server_side=True) as stream:
+            stream.sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
+def ports_found(site):
+    return [(one.state, one.detail) for one in ports(load(site / "mail.toml"))]
+
+
+def test_a_free_port(site):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    configure(site, f"tcp:{port}:interface=127.0.0.1")
+    assert check()[f"smtp tcp:{port}:interface=127.0.0.1"] == ("ok", "free")
+
+
+def test_a_port_of_another_program(site):
+    with greeter(b"220 another.example ESMTP\r\n") as port:
+        configure(site, f"tcp:{port}")
+        assert check(code=1)[f"smtp tcp:{port}"] == ("error", "in use by another program")
+
+
+def test_a_port_that_our_own_server_has(site):
+    with greeter(b"220 localhost ESMTP ready\r\n") as port:
+        configure(site, f"tcp:{port}:interface=127.0.0.1")
+        assert ports_found(site) == [("ok", "in use: localhost answers")]
+
+
+def test_a_port_with_tls_that_our_own_server_has(site):
+    made = make_development_certificates(site / "certs", "localhost", now=NOW)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(made.certificate, made.key)
+    with greeter(b"+OK localhost POP3 server ready\r\n", tls) as port:
+        configure(site, f"tcp:{port}", listener="pop3s")
+        assert ports_found(site) == [("ok", "in use: localhost answers")]
+
+
+@pytest.mark.parametrize("endpoint", ["unix:mail.sock", "systemd:domain=INET:index=0"])
+def test_what_is_no_tcp_port_is_not_looked_at(site, endpoint):
+    configure(site, endpoint)
+    assert ports_found(site) == [("ok", "not looked at: not a TCP port")]

@@ -1,0 +1,263 @@
+"""`service.MailService` on a simulated world: start, serving, refusals, drain."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from twisted_mail.accounts.directory import Directory
+from twisted_mail.accounts.passwords import Cost, hash_password
+from twisted_mail.address import Address
+from twisted_mail.certs import make_development_certificates
+from twisted_mail.config import Config
+from twisted_mail.interfaces import IAccount, ILocalDelivery
+from twisted_mail.service import MailService, StartError
+from twisted_mail.testing.world import simulated_world
+from twisted_mail.world import World
+
+ALICE = Address("alice", "example.org")
+CHEAP = Cost(memory=8, passes=1, scram_iterations=4096)
+LISTEN = {"smtp": ["tcp:25"], "pop3": ["tcp:110"], "pop3s": ["tcp:995:interface=127.0.0.1"]}
+
+
+def configured(tmp_path: Path, **sections: Any) -> Config:
+    values = {"hostname": "mail.example.org", "listen": LISTEN, **sections}
+    return Config.model_validate(values, context={"directory": tmp_path})
+
+
+def with_alice(world: World) -> Callable[[Directory], Awaitable[None]]:
+    async def prepare(directory: Directory) -> None:
+        if not directory.users():
+            directory.add_domain(ALICE.domain)
+            directory.add_user(ALICE, hash_password("secret", world.entropy, CHEAP))
+
+    return prepare
+
+
+def result_of(world: World, awaited: Deferred[Any]) -> Any:
+    """What `awaited` fires with, when nothing but turns of the reactor is needed for it."""
+    results: list[Any] = []
+    awaited.addBoth(results.append)
+    for _ in range(1000):
+        if results:
+            break
+        world.reactor.settle()
+    assert results, "nothing happens any more"
+    if isinstance(results[0], BaseException) or hasattr(results[0], "raiseException"):
+        results[0].raiseException()
+    return results[0]
+
+
+@pytest.fixture
+def world() -> World:
+    return simulated_world()
+
+
+@pytest.fixture
+def running(tmp_path, world):
+    service = MailService(
+        configured(tmp_path, pop3={"allow_plaintext_loopback": True}),
+        world,
+        prepare=with_alice(world),
+    )
+    service.startService()
+    result_of(world, service.when_serving())
+    yield service
+    if service.running:
+        result_of(world, service.stopService())
+
+
+def begin_message(world):
+    client = world.reactor.connect(25)
+    client.ask(b"EHLO client.example\r\n")
+    answers = client.ask(
+        b"MAIL FROM:<bob@elsewhere.example>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n"
+    )
+    assert answers.splitlines()[-1].startswith(b"354")
+    return client
+
+
+def pop3_list(world):
+    client = world.reactor.connect(110, address="127.0.0.1")
+    client.ask(b"USER alice@example.org\r\n")
+    assert client.ask(b"PASS secret\r\n").startswith(b"+OK")
+    answer = client.ask(b"LIST\r\n")
+    client.ask(b"QUIT\r\n")
+    return answer
+
+
+def test_it_listens_where_the_configuration_says(running, world):
+    assert running.listeners == [
+        ("smtp", "0.0.0.0:25"), ("pop3", "0.0.0.0:110"), ("pop3s", "127.0.0.1:995"),
+    ]  # fmt: skip
+    assert world.reactor.connect(25).read() == b"220 mail.example.org ESMTP ready\r\n"
+    assert world.reactor.connect(110).read().startswith(b"+OK mail.example.org ")
+
+
+def test_nobody_is_answered_before_the_store_is_open(tmp_path, world):
+    service = MailService(configured(tmp_path), world)
+    service.privilegedStartService()
+    assert [name for name, _ in service.listeners] == ["smtp", "pop3", "pop3s"]
+    with pytest.raises(ConnectionRefusedError):
+        world.reactor.connect(25)
+    service.startService()
+    result_of(world, service.when_serving())
+    assert world.reactor.connect(25).read().startswith(b"220 ")
+    result_of(world, service.stopService())
+
+
+def test_nothing_of_the_users_is_made_before_privileges_are_dropped(tmp_path, world):
+    MailService(configured(tmp_path), world).privilegedStartService()
+    assert list((tmp_path / "mail-data").iterdir()) == []
+    assert (tmp_path / "mail-data").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_smtp_takes_pop3_gives(running, world):
+    client = begin_message(world)
+    assert client.ask(b"Subject: hello\r\n\r\nhello\r\n.\r\n").startswith(b"250 2.")
+    assert pop3_list(world).splitlines()[1].startswith(b"1 ")
+
+
+def test_a_development_certificate_is_served(running, world, tmp_path):
+    client = world.reactor.connect(995, address="127.0.0.1")
+    client.start_tls((tmp_path / "certs/ca.pem").read_bytes(), "mail.example.org")
+    assert client.read().startswith(b"+OK ")
+
+
+def test_reload_takes_the_certificates_as_they_are_now(running, world, tmp_path):
+    for name in ("ca.pem", "ca.key", "mail.example.org.pem", "mail.example.org.key"):
+        (tmp_path / "certs" / name).unlink()
+    make_development_certificates(tmp_path / "certs", "mail.example.org", now=world.now())
+    running.reload()
+    client = world.reactor.connect(995, address="127.0.0.1")
+    client.start_tls((tmp_path / "certs/ca.pem").read_bytes(), "mail.example.org")
+    assert client.read().startswith(b"+OK ")
+
+
+def test_a_port_that_is_taken_is_named(tmp_path, world):
+    first = MailService(configured(tmp_path / "one"), world)
+    first.privilegedStartService()
+    second = MailService(
+        configured(tmp_path / "two", listen={"smtp": ["tcp:2525"], "pop3": ["tcp:110"]}), world
+    )
+    with pytest.raises(StartError) as refused:
+        second.privilegedStartService()
+    assert str(refused.value) == "pop3: cannot listen on tcp:110: in use"
+    assert 2525 not in world.reactor.listeners
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path, world):
+    (tmp_path / "one.pem").write_text("no certificate")
+    (tmp_path / "one.key").write_text("no key")
+    tls = {"certificate": tmp_path / "one.pem", "key": tmp_path / "one.key"}
+    service = MailService(configured(tmp_path, tls=tls), world)
+    with pytest.raises(StartError, match=r"one\.pem"):
+        service.startService()
+    assert not world.reactor.listeners
+
+
+def test_a_store_of_a_newer_version_is_left_alone(tmp_path, world):
+    (tmp_path / "mail-data").mkdir(mode=0o700)
+    (tmp_path / "mail-data/site.json").write_text('{"version": 99, "generation": 1}')
+    service = MailService(configured(tmp_path), world)
+    service.startService()
+    with pytest.raises(StartError, match="newer program"):
+        result_of(world, service.when_serving())
+    assert not world.reactor.listeners
+    result_of(world, service.stopService())
+
+
+def test_who_asks_late_is_told_too(running, world):
+    assert result_of(world, running.when_serving()) is None
+
+
+def test_stopping_says_goodbye_to_idle_clients(running, world):
+    smtp, pop3 = world.reactor.connect(25), world.reactor.connect(110)
+    smtp.read(), pop3.read()
+    result_of(world, running.stopService())
+    assert smtp.read().startswith(b"421 4.3.2 ")
+    assert smtp.closed and pop3.closed
+    assert not world.reactor.listeners
+
+
+def test_stopping_lets_a_message_come_to_its_end(running, world):
+    client = begin_message(world)
+    client.send(b"Subject: the last one\r\n\r\n")
+    stopped = running.stopService()
+    world.reactor.advance(5)
+    assert not stopped.called
+    with pytest.raises(ConnectionRefusedError):
+        world.reactor.connect(25)
+    assert client.ask(b"hello\r\n.\r\n").startswith(b"250 2.")
+    result_of(world, stopped)
+    assert client.closed
+
+
+def test_stopping_does_not_wait_for_ever(running, world):
+    client = begin_message(world)
+    stopped = running.stopService()
+    world.reactor.advance(9.9)
+    assert not stopped.called
+    world.reactor.advance(0.1)
+    result_of(world, stopped)
+    assert client.closed and client.read() == b""
+
+
+def test_what_was_taken_is_there_after_a_restart(tmp_path, running, world):
+    begin_message(world).ask(b"Subject: hello\r\n\r\nhello\r\n.\r\n")
+    before = pop3_list(world)
+    result_of(world, running.stopService())
+    again = MailService(running.config, world)
+    again.startService()
+    result_of(world, again.when_serving())
+    assert pop3_list(world) == before
+    result_of(world, again.stopService())
+
+
+def test_stopping_before_it_serves(tmp_path, world):
+    service = MailService(configured(tmp_path), world)
+    service.startService()
+    result_of(world, service.stopService())
+    assert not world.reactor.listeners
+
+
+@implementer(IRealm, ILocalDelivery)
+class OwnRealm:
+    """Keeps mail in a list."""
+
+    delivered: ClassVar[list[bytes]] = []
+
+    def requestAvatar(self, avatar_id, mind, *interfaces):
+        return IAccount, None, lambda: None
+
+    async def knows(self, address):
+        return address.local == "anyone"
+
+    async def deliver(self, sender, recipients, message):
+        self.delivered.append(message)
+
+
+def test_a_realm_of_the_sites_own_takes_the_mail(tmp_path, world):
+    auth = {"realm": f"{__name__}:OwnRealm"}
+    service = MailService(configured(tmp_path, auth=auth), world)
+    service.startService()
+    result_of(world, service.when_serving())
+    client = world.reactor.connect(25)
+    client.ask(b"HELO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<anyone@example.net>\r\nDATA\r\n")
+    assert client.ask(b"Subject: hello\r\n\r\nhello\r\n.\r\n").startswith(b"250 2.")
+    assert OwnRealm.delivered.pop().endswith(b"Subject: hello\n\nhello\n")
+    result_of(world, service.stopService())
+
+
+def test_a_realm_that_cannot_be_had_is_named(tmp_path, world):
+    service = MailService(configured(tmp_path, auth={"realm": "builtins:dict"}), world)
+    service.startService()
+    with pytest.raises(StartError, match="builtins:dict"):
+        result_of(world, service.when_serving())

@@ -1,0 +1,283 @@
+"""`tap`: the command line, the log, signals, and what is said when a start fails."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.application.service import Application, IServiceCollection, IServiceMaker
+from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.plugin import getPlugins
+from twisted.python import usage
+
+from twisted_mail import tap
+from twisted_mail.config import default, load
+from twisted_mail.service import StartError
+from twisted_mail.site import Owner
+from twisted_mail.testing.world import simulated_world
+
+
+class Console:
+    """What would be read on a terminal."""
+
+    def __init__(self):
+        self.lines = []
+        self.complaints = []
+        self.closed = False
+
+    def say(self, lines):
+        self.lines += lines
+
+    def complain(self, text):
+        self.complaints.append(text)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TWISTED_MAIL_CONFIG", raising=False)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    previous = signal.getsignal(signal.SIGHUP)
+    yield tmp_path
+    signal.signal(signal.SIGHUP, previous)
+
+
+@pytest.fixture
+def make(here):
+    """Makes servers without configuration in simulated worlds; they are stopped at the end."""
+    made = []
+
+    def make_server(config=None, **twistd):
+        world = simulated_world()
+        server = tap.MailServer(config or default(here), world, twistd, Console())
+        made.append((server, world))
+        return server, world
+
+    yield make_server
+    for server, world in made:
+        atexit.unregister(server._exit)
+        if server.running:
+            done = server.stopService()
+            turns(world, lambda done=done: done.called)
+
+
+def turns(world, done):
+    for _ in range(1000):
+        if done():
+            return
+        world.reactor.settle()
+    raise AssertionError("nothing happens any more")
+
+
+def start(server, world):
+    server.privilegedStartService()
+    server.startService()
+    turns(world, lambda: server._console.closed or server._console.complaints)
+
+
+def options(*words):
+    parsed = tap.Options()
+    parsed.parseOptions(words)
+    return parsed
+
+
+def test_twistd_finds_the_plugin_once():
+    found = [one for one in getPlugins(IServiceMaker) if one.tapname == "mailserver"]
+    assert [one.module for one in found] == ["twisted_mail.tap"]
+    assert found[0].options is tap.Options
+
+
+def test_twisted_itself_is_found_from_the_checkout():
+    import twisted
+
+    assert Path(twisted.__file__).parent.parent.name == "site-packages"
+
+
+def test_making_the_service_opens_nothing(here):
+    server = tap.makeService(options())
+    server._console.close()
+    assert server.config.file is None
+    assert list(here.iterdir()) == []
+
+
+def test_the_configuration_on_the_command_line(here):
+    (here / "other.toml").write_text('hostname = "mail.example.org"')
+    for words in (("--config", "other.toml"), ("-c", str(here / "other.toml"))):
+        server = tap.makeService(options(*words))
+        server._console.close()
+        assert server.config.hostname == "mail.example.org"
+
+
+def test_every_mistake_is_said_before_anything_is_opened(here):
+    (here / "mail.toml").write_text('hostname = "mail example"\ncolour = "blue"\n')
+    with pytest.raises(SystemExit) as ended:
+        tap.makeService(options("--config", "mail.toml"))
+    first, *mistakes = str(ended.value.code).splitlines()
+    assert first == "the configuration cannot be used"
+    assert [line.partition(":")[2].split(":")[0] for line in mistakes] == ["1", "2"]
+    assert [path.name for path in here.iterdir()] == ["mail.toml"]
+
+
+def test_an_unknown_option_is_a_matter_of_usage():
+    with pytest.raises(usage.UsageError):
+        options("--colour")
+
+
+def test_mail_tac_reads_what_lies_beside_it(here, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["twistd", "-ny", "mail.tac"])
+    (here / "site").mkdir()
+    (here / "site/mail.toml").write_text('hostname = "mail.example.org"\n[log]\nformat = "json"\n')
+    application = tap.make_application(str(here / "site/mail.tac"))
+    (server,) = services(application)
+    server._console.close()
+    assert server.config.hostname == "mail.example.org"
+    assert server.config.data == here / "site/mail-data"
+
+
+def services(application):
+    return list(IServiceCollection(application))
+
+
+def test_mail_tac_and_the_environment(here, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["twistd", "-ny", "mail.tac"])
+    (here / "mail.toml").write_text('hostname = "one.example.org"')
+    (here / "two.toml").write_text('hostname = "two.example.org"')
+    monkeypatch.setenv("TWISTED_MAIL_CONFIG", "two.toml")
+    (server,) = services(tap.make_application(str(here / "mail.tac")))
+    server._console.close()
+    assert server.config.hostname == "two.example.org"
+
+
+def test_mail_tac_knows_twistds_options(here, monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["twistd", "--uid", "7", "--logfile", "x.log", "-y", "mail.tac"]
+    )
+    (server,) = services(tap.make_application(str(here / "mail.tac")))
+    server._console.close()
+    server._log_file.close()
+    assert (here / "x.log").exists()
+    assert server._twistd["uid"] == 7
+
+
+def test_another_program_may_load_mail_tac(here, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["something", "--else"])
+    (server,) = services(tap.make_application(str(here / "mail.tac")))
+    server._console.close()
+    assert server._log_file is None
+
+
+def test_the_first_start_is_printed_when_everything_listens(make):
+    server, world = make()
+    server.privilegedStartService()
+    assert server._console.lines == []
+    start_lines = [
+        "user: alice@localhost",
+        "password: ",
+        "ca: certs/ca.pem",
+        "smtp: 127.0.0.1:2525",
+    ]
+    server.startService()
+    turns(world, lambda: server._console.closed)
+    for line, beginning in zip(server._console.lines, start_lines, strict=False):
+        assert line.startswith(beginning)
+    assert [line.split()[0] for line in server._console.lines[-2:]] == ["printf", "curl"]
+
+
+def test_a_configured_start_prints_nothing(make, here):
+    (here / "mail.toml").write_text('[listen]\nsmtp = ["tcp:2525"]')
+    server, world = make(load(here / "mail.toml"))
+    start(server, world)
+    assert server._console.lines == [] and server._console.closed
+
+
+def test_a_port_that_is_taken_is_said_without_a_traceback(make, capsys):
+    server, world = make()
+    world.reactor.listeners[2110] = object()
+    with pytest.raises(StartError) as refused:
+        server.privilegedStartService()
+    (complaint,) = server._console.complaints
+    assert complaint.startswith("pop3: cannot listen on tcp:2110:interface=127.0.0.1")
+    sys.excepthook(StartError, refused.value, None)
+    assert capsys.readouterr().err == ""
+    sys.excepthook(KeyError, KeyError("something else"), None)
+    assert "something else" in capsys.readouterr().err
+    del world.reactor.listeners[2110]
+
+
+def test_a_start_that_fails_later_ends_the_process(make, here):
+    (here / "mail-data").mkdir(mode=0o700)
+    (here / "mail-data/site.json").write_text('{"version": 99, "generation": 1}')
+    server, world = make()
+    start(server, world)
+    (complaint,) = server._console.complaints
+    assert "newer program" in complaint
+    assert world.reactor.hasStopped
+    assert server._failed
+
+
+def test_sighup_reads_certificates_and_still_does_what_it_did(make):
+    heard = []
+    signal.signal(signal.SIGHUP, lambda number, frame: heard.append(number))
+    before = signal.getsignal(signal.SIGHUP)
+    server, world = make()
+    start(server, world)
+    context = server.mail._tls._context
+    os.kill(os.getpid(), signal.SIGHUP)
+    world.reactor.settle()
+    assert heard == [signal.SIGHUP]
+    assert server.mail._tls._context is not context
+    done = server.stopService()
+    turns(world, lambda: done.called)
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_sighup_opens_the_log_again(make, here):
+    server, world = make(logfile="twistd.log")
+    server.setServiceParent(Application("mailserver"))
+    start(server, world)
+    (here / "twistd.log").rename(here / "old.log")
+    os.kill(os.getpid(), signal.SIGHUP)
+    world.reactor.settle()
+    assert (here / "twistd.log").exists()
+    server._log_file.close()
+
+
+def test_the_log_is_written_as_configured(make, here):
+    (here / "mail.toml").write_text('[log]\nformat = "json"\nlevel = "warn"')
+    server, _ = make(load(here / "mail.toml"), logfile="twistd.log")
+    application = Application("mailserver")
+    server.setServiceParent(application)
+    log = Logger(observer=application.getComponent(ILogObserver), namespace="test")
+    log.emit(LogLevel.info, "unheard")
+    log.emit(LogLevel.warn, "heard")
+    server._log_file.close()
+    (line,) = (here / "twistd.log").read_text().splitlines()
+    assert '"text": "heard"' in line
+
+
+def test_syslog_is_twistds_own_matter(make):
+    server, _ = make(syslog=True)
+    application = Application("mailserver")
+    server.setServiceParent(application)
+    assert application.getComponent(ILogObserver, None) is None
+
+
+@pytest.mark.parametrize(
+    ("twistd", "owner"),
+    [
+        ({}, None),
+        ({"uid": None, "gid": None}, None),
+        ({"uid": 65534, "gid": 7}, Owner(65534, 7)),
+        ({"uid": 0}, Owner(0, 0)),
+        ({"gid": 7}, Owner(os.geteuid(), 7)),
+    ],
+)
+def test_who_the_process_will_be(twistd, owner):
+    assert tap._owner(twistd) == owner
