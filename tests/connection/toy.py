@@ -120,6 +120,19 @@ class ToySession:
 
         return Answer(b"body:", body=body())
 
+    async def do_stuck(self, argument: str) -> Answer:
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                yield b"z"
+                await Deferred()
+            except Exception as error:
+                self.log.append(repr(error))
+            finally:
+                await self.world.threads.call(int)
+                self.log.append("body over")
+
+        return Answer(b"stuck:", body=body())
+
     async def do_threads(self, blocks: str) -> Answer:
         async def body() -> AsyncIterator[bytes]:
             for number in range(int(blocks)):

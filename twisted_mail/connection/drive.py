@@ -101,30 +101,30 @@ async def to_the_end(work: Awaitable[T]) -> T:
 
     For what must not be left undone, such as a commit: `Cancelled` is raised when it is over.
     """
-    over = Deferred.fromCoroutine(_awaited(work))
     bell: Deferred[None] = Deferred()
+    over: list[T | Failure] = []
 
-    def ring(result: T | Failure) -> T | Failure:
+    def ring(result: T | Failure) -> None:
+        over.append(result)
         bell.callback(None)
-        return result
 
-    over.addBoth(ring)
+    Deferred.fromCoroutine(_awaited(work)).addBoth(ring)
     cancelled: BaseException | None = None
-    while not over.called:
+    while not over:
         try:
             await bell
         except (Cancelled, CancelledError) as error:
             cancelled = error
             bell = Deferred()
+    (result,) = over
     if cancelled is not None:
-        over.addErrback(_logged)
+        if isinstance(result, Failure):
+            _log.failure("failure in what nobody waits for any more", result)
         raise cancelled
-    return await over
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
 
 
 async def _awaited(work: Awaitable[T]) -> T:
     return await work
-
-
-def _logged(failure: Failure) -> None:
-    _log.failure("failure in what nobody waits for any more", failure)

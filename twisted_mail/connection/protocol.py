@@ -17,7 +17,7 @@ raises ends the connection and is logged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -133,17 +133,17 @@ class Connection(Wire):
     def received(self, data: bytes) -> None:
         self._bytes_read += len(data)
         self._engine.receive(data)
-        self._touch()
         if self._busy:
+            self._touch()
             self._regulate()
         else:
             self._take_turn()
 
     def writable(self) -> None:
-        self._touch()
         if self._room is not None:
             room, self._room = self._room, None
             room.callback(None)
+            self._touch()
             self._regulate()
         elif not self._busy:
             first, self._first = self._first, None
@@ -214,6 +214,7 @@ class Connection(Wire):
             self._failed(error)
         self._in_turn = False
         self._flush()
+        self._touch()
         self._regulate()
 
     def _answer_events(self) -> None:
@@ -246,12 +247,9 @@ class Connection(Wire):
 
         def finished(result: Any) -> None:
             self._waiting = None
-            if self.phase is not Phase.OPEN:
-                return
-            self._touch()
             if self.blocked:
                 self._first = partial(then, result)
-            else:
+            elif self.phase is Phase.OPEN:
                 self._take_turn(partial(then, result))
 
         self._waiting = Waiting(coroutine, awaited, finished, self._failed)
@@ -317,10 +315,16 @@ class Connection(Wire):
         """Say the data and the body of `answer`, as fast as the peer reads."""
         for piece in _pieces(answer.data):
             await self._say_when_read(piece)
-        if answer.body is not None:
-            async for block in answer.body:
+        body = answer.body
+        if body is None:
+            return
+        try:
+            async for block in body:
                 for piece in _pieces(block):
                     await self._say_when_read(piece)
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
 
     async def _say_when_read(self, piece: bytes) -> None:
         while self.blocked:
@@ -344,7 +348,9 @@ class Connection(Wire):
     # Time and input
 
     def _touch(self) -> None:
-        """The client has done something: it may be idle again from now on."""
+        """Something has been done: from now on the client may be idle again."""
+        if self.phase is not Phase.OPEN:
+            return
         if self._message_due is None:
             self.alarm.set(self._bounds.idle_seconds)
         else:
