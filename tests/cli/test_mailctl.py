@@ -217,23 +217,34 @@ def test_a_user_who_is_not_there(bob):
         assert output == "mailctl: there is no user eve@example.org\n"
 
 
-def test_removing_a_user_asks_first(bob):
-    call("user", "remove", BOB, code=1, input="n\n")
-    call("user", "remove", BOB, code=1, input="")
-    assert len(json.loads(call("user", "list", "--json"))) == 1
-
-
-def test_removing_a_user_takes_the_mail_out(bob, site):
+def remove(*words, stdin):
     # The reactor runs, and a process has only one.
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, "user", "remove", BOB, "--yes"],
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, "user", "remove", BOB, *words],
+        stdin=stdin,
         capture_output=True,
         text=True,
         timeout=60,
-        check=True,
     )
+
+
+@pytest.mark.parametrize("words", [(), ("--yes",)])
+def test_removing_a_user(bob, words):
+    done = remove(*words, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"removed {BOB}\nthere was no mail\n"
     assert call("user", "list") == ""
+
+
+def test_somebody_at_a_terminal_is_asked_first(bob):
+    terminal, stdin = os.openpty()
+    os.write(terminal, b"n\n")
+    done = remove(stdin=stdin)
+    os.close(stdin)
+    os.close(terminal)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"Remove the user {BOB} ")
+    assert BOB in call("user", "list")
 
 
 # -- aliases

@@ -89,7 +89,7 @@ def passwd(site: SiteFiles, address: str, password_stdin: bool) -> None:
 
 @user.command()
 @click.argument("address")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; nobody is asked but on a terminal.")
 @pass_site
 def remove(site: SiteFiles, address: str, yes: bool) -> None:
     """Remove the user ADDRESS. The mail is taken out of the site and kept, until somebody deletes it."""
@@ -97,7 +97,8 @@ def remove(site: SiteFiles, address: str, yes: bool) -> None:
     with site.directory() as directory:
         if directory.user(parsed) is None:
             raise Refusal(f"there is no user {parsed}")
-        if not yes:
+        # A script has decided already; and the mail is kept.
+        if not yes and sys.stdin.isatty():
             click.confirm(
                 f"Remove the user {parsed} and take the mail out of the site?", abort=True
             )
