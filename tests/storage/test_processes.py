@@ -39,7 +39,7 @@ def test_both_see_what_either_accepts_in_one_order(two):
     assert [content for _, content in first.read("d/a")] == [message(n) for n in range(10)]
     assert first.read("d/a") == second.read("d/a")
     rows = second.store._accounts.get("d/a").refresh()[0]
-    assert [row.uid for row in rows] == list(range(1, 11))
+    assert [row[0] for row in rows] == list(range(1, 11))
 
 
 def test_one_removes_what_the_other_accepted_and_no_replay_brings_it_back(two):
@@ -179,5 +179,5 @@ def test_two_real_processes_under_load_with_checkpoints(tmp_path):
     assert len(site.read("d/a")) == 400
     assert len(site.read("d/p")) == len(site.read("d/q")) == 200
     rows = site.store._accounts.get("d/a").refresh()[0]
-    assert len({row.uid for row in rows}) == 400
+    assert len({row[0] for row in rows}) == 400
     site.stop()

@@ -126,7 +126,7 @@ def test_uids_start_above_all_that_may_have_been_given(tmp_path):
     again = Site(site.data, seed=2).start()
     again.deliver(SMALL, "d/a")
     rows = again.store._accounts.get("d/a").refresh()[0]
-    assert [row.uid for row in rows] == [1, 10_002]
+    assert [row[0] for row in rows] == [1, 10_002]
     again.stop()
 
 

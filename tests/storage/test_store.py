@@ -162,7 +162,7 @@ def uidls(site):
 
 
 def uids(site):
-    return [row.uid for row in site.store._accounts.get("d/a").refresh()[0]]
+    return [row[0] for row in site.store._accounts.get("d/a").refresh()[0]]
 
 
 @pytest.mark.parametrize("how", ["deleted", "garbage", "truncated", "other version"])

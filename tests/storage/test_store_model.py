@@ -127,7 +127,7 @@ class StoreModel(RuleBasedStateMachine):
         for account in ACCOUNTS:
             if hasattr(self, "site") and os.path.isdir(self.site.maildir(account)):
                 rows = self.site.store._accounts.get(account).refresh()[0]
-                assert len({row.uid for row in rows}) == len(rows)
+                assert len({row[0] for row in rows}) == len(rows)
 
 
 TestStoreModel = StoreModel.TestCase

@@ -22,13 +22,10 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from ..disk import Disk, make_directories
-from ..message.downgrade import downgrade_header, needs_downgrade
-from ..message.headers import header_end
-from ..message.wire import wire_size
-from . import maildir
+from . import maildir, scan
 from .errors import mailbox_broken, mailbox_in_use
-from .index import FolderRow, Index, Row, set_aside
-from .maildir import MAX_UID, FileName, FolderState
+from .index import FolderRow, Index, Row, RowTuple, set_aside
+from .maildir import MAX_UID, FileName, FolderState, read_file
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
@@ -198,14 +195,11 @@ class AccountStore:
         return failed
 
     def _link(self, place: _Place, filling: Filling) -> None:
-        uid = place.uidnext
-        if uid >= place.state.uid_ceiling:
-            place.state = self._raise(place.path, place.state, uid)
+        uid = self._take_uid(place)
         source = filling.source
         size, wire, ascii_size = source.size, source.wire, source.ascii
         name = str(FileName(filling.base, size, wire, ascii_size, place.state.validity, uid))
         source.link(f"{place.path}/new/{name}")
-        place.uidnext = uid + 1
         place.new.append(Row(uid, filling.base, "new", name, size, wire, ascii_size))
 
     def remove(self, folder: str, bases: Sequence[str]) -> None:
@@ -277,41 +271,51 @@ class AccountStore:
     def _whole(self, path: str, want: Wanted) -> bool:
         size = want.filling.source.size
         return (
-            self._disk.stat(path).st_size == size and zlib.crc32(self._read(path, size)) == want.crc
+            self._disk.stat(path).st_size == size
+            and zlib.crc32(read_file(self._disk, path, size)) == want.crc
         )
 
     # -- reading
 
-    def refresh(self) -> tuple[list[Row], list[str]]:
+    def refresh(self) -> tuple[list[RowTuple], list[str]]:
         """The inbox's messages as the Maildir has them now, and the bases that another program took away.
 
-        The rows of what was taken away stay until `remove` is called for them: their removal has to be
+        The rows of what was taken away stay until `forget` is called for them: their going has to be
         in the journal first, or a replay would bring them back.
         """
         self.prepare()
         with self.locked() as index:
             path, _, folder = self._folder(index, self.inbox)
-            before = self._marks(path)
+            before = scan.marks(self._disk, path)
             rows = index.rows(folder.key)
         if before == (folder.new_mark, folder.cur_mark):
             return rows, []
-        found = maildir.listing(self._disk, path)
-        if not _agree(found, rows):
-            with self.locked() as index:
-                path, state, folder = self._folder(index, self.inbox)
-                before = self._marks(path)
-                found = maildir.listing(self._disk, path)
-                rows = index.rows(folder.key)
-                if not _agree(found, rows):
-                    self._adopt(index, path, state, folder, found, rows)
-                    rows = index.rows(folder.key)
-        gone = [row.base for row in rows if row.base not in found]
-        if not gone and max(before) + SETTLED_NS < self._disk.clock_ns():
+        if not scan.agrees(self._disk, path, rows):
+            return self._reconcile()
+        # A directory that changed long ago shows the next change in its modification time.
+        if max(before) + SETTLED_NS < self._disk.clock_ns():
             with self.locked() as index:
                 index.set_marks(folder.key, *before)
+        return rows, []
+
+    def _reconcile(self) -> tuple[list[RowTuple], list[str]]:
+        with self.locked() as index:
+            path, state, folder = self._folder(index, self.inbox)
+            place = _Place(path, state, folder)
+            found = maildir.listing(self._disk, path)
+            rows = list(map(Row._make, index.rows(folder.key)))
+            change = scan.adopt(
+                self._disk, path, found, rows, state, lambda least: self._take_uid(place, least)
+            )
+            index.moved(folder.key, change.moved)
+            index.insert(folder.key, change.new)
+            index.set_uidnext(folder.key, place.uidnext)
+            whole: list[RowTuple] = index.rows(folder.key)
+        gone = [row.base for row in rows if row.base not in found]
         if gone:
-            rows = [row for row in rows if row.base in found]
-        return rows, gone
+            taken = frozenset(gone)
+            whole = [row for row in whole if row[1] not in taken]
+        return whole, gone
 
     @contextmanager
     def locked(self) -> Iterator[Index]:
@@ -388,6 +392,14 @@ class AccountStore:
         start = state.uid_ceiling - maildir.RESERVE - 1
         return path, state, index.put_folder(state.folder, state.validity, start, self._generation)
 
+    def _take_uid(self, place: _Place, least: int = 0) -> int:
+        """The next UID of a folder, at least `least`; what is never given twice is synced first."""
+        uid = max(place.uidnext, least)
+        if uid >= place.state.uid_ceiling:
+            place.state = self._raise(place.path, place.state, uid)
+        place.uidnext = uid + 1
+        return uid
+
     def _raise(self, path: str, state: FolderState, uid: int) -> FolderState:
         """The folder's numbers with room for `uid`; another process may have made that room already."""
         fresh = maildir.read_state(self._disk, path) or state
@@ -397,123 +409,9 @@ class AccountStore:
         self._states[fresh.folder] = (path, fresh)
         return fresh
 
-    def _marks(self, path: str) -> tuple[int, int]:
-        return (
-            self._disk.stat(os.path.join(path, "new")).st_mtime_ns,
-            self._disk.stat(os.path.join(path, "cur")).st_mtime_ns,
-        )
-
-    def _adopt(
-        self,
-        index: Index,
-        path: str,
-        state: FolderState,
-        folder: FolderRow,
-        found: dict[str, tuple[str, str]],
-        rows: list[Row],
-    ) -> None:
-        """Take in what another program (or a lost index) left: new files get rows, moved ones their new name."""
-        known = {row.base: row for row in rows}
-        taken = {row.uid for row in rows}
-        moved = [
-            (sub, name, base)
-            for base, (sub, name) in found.items()
-            if base in known and (known[base].sub, known[base].name) != (sub, name)
-        ]
-        index.moved(folder.key, moved)
-        new: list[Row] = []
-        strangers: list[tuple[str, str, str]] = []
-        for base, (sub, name) in found.items():
-            if base in known:
-                continue
-            parsed = FileName.parse(name)
-            # Our own field is believed when the validity is this folder's, the UID below the ceiling and free.
-            if (
-                parsed.uid is not None
-                and parsed.validity == state.validity
-                and 0 < parsed.uid < state.uid_ceiling
-                and parsed.uid not in taken
-            ):
-                row = self._measure(path, sub, name, parsed, parsed.uid)
-                if row is not None:
-                    taken.add(parsed.uid)
-                    new.append(row)
-            else:
-                strangers.append((base, sub, name))
-        uidnext = max(folder.uidnext, max(taken, default=0) + 1)
-        # Strangers come in the order in which Maildir names count: by their time of arrival.
-        for base, sub, name in sorted(strangers, key=_arrival):
-            if uidnext >= state.uid_ceiling:
-                state = self._raise(path, state, uidnext)
-            row = self._measure(path, sub, name, FileName(base), uidnext)
-            if row is not None:
-                new.append(self._named(path, row, state.validity))
-                uidnext += 1
-        index.insert(folder.key, new)
-        if uidnext != folder.uidnext:
-            index.set_uidnext(folder.key, uidnext)
-
-    def _measure(self, path: str, sub: str, name: str, parsed: FileName, uid: int) -> Row | None:
-        """The row of a file; sizes from its name when they agree with the file, else by reading it."""
-        full = os.path.join(path, sub, name)
-        try:
-            size = self._disk.stat(full).st_size
-            if parsed.size == size and parsed.wire is not None:
-                return Row(uid, parsed.base, sub, name, size, parsed.wire, parsed.ascii)
-            content = self._read(full, size)
-        except OSError as error:
-            # Gone again, or not readable by us: it gets its row when it can be read.
-            _log.warn("{path} is left out: {error}", path=full, error=str(error))
-            return None
-        wire = wire_size(content)
-        return Row(uid, parsed.base, sub, name, size, wire, ascii_size(content, wire))
-
-    def _named(self, path: str, row: Row, validity: int) -> Row:
-        """A stranger's file under a name that keeps its UID, so that an index made anew gives it again."""
-        _, colon, info = row.name.partition(":")
-        name = (
-            f"{FileName(row.base, row.size, row.wire, row.ascii, validity, row.uid)}{colon}{info}"
-        )
-        folder = os.path.join(path, row.sub)
-        try:
-            self._disk.rename(os.path.join(folder, row.name), os.path.join(folder, name))
-        except OSError as error:
-            # Moved by its owner at this moment, or the name is too long: it is known by its row alone.
-            _log.debug("{name} keeps its name: {error}", name=row.name, error=str(error))
-            return row
-        return row._replace(name=name)
-
-    def _read(self, path: str, size: int) -> bytes:
-        fd = self._disk.open(path, os.O_RDONLY)
-        try:
-            return self._disk.pread(fd, size, 0)
-        finally:
-            self._disk.close(fd)
-
     def _unlink(self, path: str) -> bool:
         try:
             self._disk.unlink(path)
         except FileNotFoundError:
             return False
         return True
-
-
-def ascii_size(content: bytes, wire: int) -> int | None:
-    """The wire size of the downgraded form (RFC 6858), or None for a message whose header is ASCII."""
-    plain = content.replace(b"\r\n", b"\n") if b"\r\n" in content[:65536] else content
-    end = header_end(plain)
-    header = plain[:end] if end >= 0 else plain
-    if not needs_downgrade(header):
-        return None
-    return wire - wire_size(header) + wire_size(downgrade_header(header))
-
-
-def _agree(found: dict[str, tuple[str, str]], rows: list[Row]) -> bool:
-    return len(found) == len(rows) and all(
-        found.get(row.base) == (row.sub, row.name) for row in rows
-    )
-
-
-def _arrival(stranger: tuple[str, str, str]) -> tuple[int, str]:
-    head = stranger[0].partition(".")[0]
-    return (int(head) if head.isascii() and head.isdigit() and len(head) < 16 else 0, stranger[0])

@@ -14,9 +14,9 @@ from ..world import World
 from . import maildir
 from .account import AccountStore
 from .errors import message_gone
-from .index import Row
+from .index import Row, RowTuple
 
-__all__ = ["Inbox", "uidl_of"]
+__all__ = ["Inbox", "listed", "uidl_of"]
 
 AHEAD_BYTES = 256 * 1024
 """Small messages that follow the one asked for are read with it, up to this much in all."""
@@ -25,20 +25,28 @@ BLOCK = 256 * 1024
 
 def uidl_of(base: str) -> str:
     """RFC 1939 section 7: the base name, or a digest of one that is too long or holds other characters."""
-    if 0 < len(base) <= 70 and all("!" <= c <= "~" for c in base):
+    if 0 < len(base) <= 70 and base.isascii() and base.isprintable() and " " not in base:
         return base
     return hashlib.sha256(base.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
+def listed(rows: Sequence[RowTuple]) -> list[MessageInfo]:
+    """What a session is told of each message."""
+    return [
+        MessageInfo(uidl_of(base), wire, ascii_size) for _, base, _, _, _, wire, ascii_size in rows
+    ]
+
+
 @implementer(IMailbox)
 class Inbox:
-    """`lock` is the descriptor that holds the mailbox for this session."""
+    """`messages` are `listed` from `rows`; `lock` is the descriptor that holds the mailbox for this session."""
 
     def __init__(
         self,
         world: World,
         account: AccountStore,
-        rows: Sequence[Row],
+        rows: Sequence[RowTuple],
+        messages: Sequence[MessageInfo],
         lock: int,
         remove: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
@@ -48,18 +56,16 @@ class Inbox:
         self._lock = lock
         self._remove = remove
         self._ahead: dict[int, bytes] = {}
-        self.messages: Sequence[MessageInfo] = [
-            MessageInfo(uidl_of(base), wire, ascii_size)
-            for _, base, _, _, _, wire, ascii_size in rows
-        ]
+        self.messages = messages
 
     async def fetch(self, index: int) -> Content:
         known = self._ahead.pop(index, None)
         if known is not None:
             return BytesContent(known)
         self._ahead.clear()
-        if self._rows[index].size > AHEAD_BYTES:
-            fd = await self._world.threads.call(self._open, self._rows[index])
+        row = Row._make(self._rows[index])
+        if row.size > AHEAD_BYTES:
+            fd = await self._world.threads.call(self._open, row)
             return _FileContent(self._world, fd)
         read = await self._world.threads.call(self._read_from, index)
         own = read.pop(index)
@@ -67,7 +73,7 @@ class Inbox:
         return BytesContent(own)
 
     async def remove(self, indexes: Sequence[int]) -> None:
-        await self._remove([self._rows[index].base for index in indexes])
+        await self._remove([Row._make(self._rows[index]).base for index in indexes])
 
     async def close(self) -> None:
         self._ahead.clear()
@@ -94,7 +100,7 @@ class Inbox:
         read: dict[int, bytes] = {}
         room = AHEAD_BYTES
         for at in range(index, len(self._rows)):
-            row = self._rows[at]
+            row = Row._make(self._rows[at])
             room -= row.size
             if room < 0 and at > index:
                 break

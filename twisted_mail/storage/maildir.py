@@ -31,6 +31,7 @@ __all__ = [
     "is_maildir",
     "listing",
     "make_folder",
+    "read_file",
     "read_state",
     "write_state",
 ]
@@ -189,6 +190,15 @@ def find(disk: Disk, maildir: str, base: str) -> str | None:
         if place is not None:
             return os.path.join(folder, *place)
     return None
+
+
+def read_file(disk: Disk, path: str, size: int) -> bytes:
+    """The first `size` bytes of a file."""
+    fd = disk.open(path, os.O_RDONLY)
+    try:
+        return disk.pread(fd, size, 0)
+    finally:
+        disk.close(fd)
 
 
 def _number(text: str) -> int | None:

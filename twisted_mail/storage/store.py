@@ -22,15 +22,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..disk import make_directories
-from ..interfaces import IMailbox
+from ..interfaces import IMailbox, MessageInfo
 from ..status import MailError
 from ..world import World
 from . import segments
 from .account import AccountStore
 from .draft import Draft
 from .errors import no_space, refusal
+from .index import RowTuple
 from .journal import Entry, Journal
-from .mailbox import Inbox
+from .mailbox import Inbox, listed
 from .places import MARGIN_BYTES, Accounts, Places
 from .record import Kind, Place
 from .source import InlineSource, SpilledSource
@@ -291,7 +292,7 @@ class MailStore:
         """
         account = self._accounts.get(key)
         try:
-            rows, gone, lock = await self._world.threads.call(self._open_inbox, account)
+            rows, messages, gone, lock = await self._world.threads.call(self._open_inbox, account)
         except MailError:
             raise
         except Exception as error:
@@ -307,17 +308,19 @@ class MailStore:
             ensureDeferred(self._remove(key, account.inbox, gone, noticed=True)).addErrback(
                 lambda failure: _log.error("removals not noted: {error}", error=str(failure.value))
             )
-        return Inbox(self._world, account, rows, lock, remove)
+        return Inbox(self._world, account, rows, messages, lock, remove)
 
-    def _open_inbox(self, account: AccountStore) -> tuple[Any, list[str], int]:
+    def _open_inbox(
+        self, account: AccountStore
+    ) -> tuple[list[RowTuple], list[MessageInfo], list[str], int]:
         account.prepare()
         lock = account.hold_inbox()
         try:
             rows, gone = account.refresh()
+            return rows, listed(rows), gone, lock
         except BaseException:
             self._disk.close(lock)
             raise
-        return rows, gone, lock
 
     async def _remove(
         self, key: str, folder: str, bases: Sequence[str], *, noticed: bool = False

@@ -1,0 +1,142 @@
+"""What other programs did to a folder, and what a lost index forgot: the Maildir compared with the index's rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from twisted.logger import Logger
+
+from ..disk import Disk
+from ..message.downgrade import downgrade_header, needs_downgrade
+from ..message.headers import header_end
+from ..message.wire import wire_size
+from .index import Row, RowTuple
+from .maildir import FileName, FolderState, read_file
+
+__all__ = ["Change", "adopt", "agrees", "marks"]
+
+_log = Logger()
+
+
+@dataclass(slots=True)
+class Change:
+    """What the index has to learn: rows of new files, (sub, name, base) of moved ones."""
+
+    new: list[Row] = field(default_factory=list)
+    moved: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def marks(disk: Disk, folder: str) -> tuple[int, int]:
+    """The modification times of `new` and `cur`, ns."""
+    return (
+        disk.stat(os.path.join(folder, "new")).st_mtime_ns,
+        disk.stat(os.path.join(folder, "cur")).st_mtime_ns,
+    )
+
+
+def agrees(disk: Disk, folder: str, rows: Sequence[RowTuple]) -> bool:
+    """Whether the folder holds the files of these rows, under the names that they tell, and no other.
+
+    May say no when something moves meanwhile.
+    """
+    new, cur = (
+        {name for name in disk.names(os.path.join(folder, sub)) if name[0] != "."}
+        for sub in ("new", "cur")
+    )
+    if len(new) + len(cur) != len(rows):
+        return False
+    return new == {row[3] for row in rows if row[2] == "new"} and cur == {
+        row[3] for row in rows if row[2] == "cur"
+    }
+
+
+def adopt(
+    disk: Disk,
+    folder: str,
+    found: dict[str, tuple[str, str]],
+    rows: Sequence[Row],
+    state: FolderState,
+    take_uid: Callable[[int], int],
+) -> Change:
+    """What is to be done about `found` (`maildir.listing`). `take_uid(least)` gives the next UID, at least that."""
+    change = Change()
+    known = {row.base: row for row in rows}
+    taken = {row.uid for row in rows}
+    strangers: list[tuple[str, str, str]] = []
+    for base, (sub, name) in found.items():
+        row = known.get(base)
+        if row is not None:
+            if (row.sub, row.name) != (sub, name):
+                change.moved.append((sub, name, base))
+            continue
+        parsed = FileName.parse(name)
+        # Our own field is believed when the validity is this folder's, the UID below the ceiling and free.
+        if (
+            parsed.uid is not None
+            and parsed.validity == state.validity
+            and 0 < parsed.uid < state.uid_ceiling
+            and parsed.uid not in taken
+        ):
+            row = _measure(disk, folder, sub, name, parsed, parsed.uid)
+            if row is not None:
+                taken.add(parsed.uid)
+                change.new.append(row)
+        else:
+            strangers.append((base, sub, name))
+    least = max(taken, default=0) + 1
+    for base, sub, name in sorted(strangers, key=_arrival):
+        row = _measure(disk, folder, sub, name, FileName(base), 0)
+        if row is not None:
+            row = row._replace(uid=take_uid(least))
+            change.new.append(_named(disk, folder, row, state.validity))
+    return change
+
+
+def _measure(
+    disk: Disk, folder: str, sub: str, name: str, parsed: FileName, uid: int
+) -> Row | None:
+    """The row of a file; sizes from its name when they agree with the file, else by reading it."""
+    path = os.path.join(folder, sub, name)
+    try:
+        size = disk.stat(path).st_size
+        if parsed.size == size and parsed.wire is not None:
+            return Row(uid, parsed.base, sub, name, size, parsed.wire, parsed.ascii)
+        content = read_file(disk, path, size)
+    except OSError as error:
+        # Gone again, or not readable by us: it gets its row when it can be read.
+        _log.warn("{path} is left out: {error}", path=path, error=str(error))
+        return None
+    wire = wire_size(content)
+    return Row(uid, parsed.base, sub, name, size, wire, _ascii_size(content, wire))
+
+
+def _named(disk: Disk, folder: str, row: Row, validity: int) -> Row:
+    """A stranger's file under a name that keeps its UID, so that an index made anew gives it again."""
+    _, colon, info = row.name.partition(":")
+    name = f"{FileName(row.base, row.size, row.wire, row.ascii, validity, row.uid)}{colon}{info}"
+    directory = os.path.join(folder, row.sub)
+    try:
+        disk.rename(os.path.join(directory, row.name), os.path.join(directory, name))
+    except OSError as error:
+        # Moved by its owner at this moment, or the name is too long: it is known by its row alone.
+        _log.debug("{name} keeps its name: {error}", name=row.name, error=str(error))
+        return row
+    return row._replace(name=name)
+
+
+def _ascii_size(content: bytes, wire: int) -> int | None:
+    """The wire size of the downgraded form (RFC 6858), or None for a message whose header is ASCII."""
+    plain = content.replace(b"\r\n", b"\n")
+    end = header_end(plain)
+    header = plain[:end] if end >= 0 else plain
+    if not needs_downgrade(header):
+        return None
+    return wire - wire_size(header) + wire_size(downgrade_header(header))
+
+
+def _arrival(stranger: tuple[str, str, str]) -> tuple[int, str]:
+    """Maildir names begin with the time of arrival."""
+    head = stranger[0].partition(".")[0]
+    return (int(head) if head.isascii() and head.isdigit() and len(head) < 16 else 0, stranger[0])
