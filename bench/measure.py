@@ -8,7 +8,10 @@ a server that forks a process a connection (Postfix, Dovecot) is charged for all
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import struct
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,10 +25,15 @@ __all__ = [
     "memory",
     "pause",
     "percentile",
+    "spread",
     "tree",
 ]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+# ioctl_iflags(2)
+_GET_FLAGS = 0x80086601
+_SET_FLAGS = 0x40086602
+_TOP_DIRECTORY = 0x00020000
 _SPIN = 1_000_000
 _SYNCS = 15
 
@@ -100,6 +108,24 @@ def file_system(path: Path) -> str:
         if real == point or real.startswith(point.rstrip("/") + "/"):
             best = max(best, (len(point), f"{kind} on {device} ({options})"))
     return best[1]
+
+
+def spread(directory: Path) -> None:
+    """Have ext4 put each folder made in `directory` into a block group of its own (chattr +T).
+
+    ext4 does not give out an inode again for minutes after its file was removed, and looks at every
+    such inode of the group to find another. In a group where thousands of files were removed just
+    before, making a file costs several times what it should, whoever makes it. So each peer and
+    round gets a group of its own, and nothing is removed while there is something to measure.
+    Other file systems do not know the flag and go without.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            flags = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(8)))[0]
+            fcntl.ioctl(fd, _SET_FLAGS, struct.pack("l", flags | _TOP_DIRECTORY))
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from pathlib import Path
 import harness
 import pop3
 from harness import DOMAIN, PASSWORD, Missing, Peer, end, spawn
-from measure import Quiet, cpu_seconds, file_system, machine_busy, memory, pause, percentile
+from measure import Quiet, cpu_seconds, file_system, machine_busy, memory, pause, percentile, spread
 from table import Noise, Row, reading, receiving
 
 _HERE = Path(__file__).resolve().parent
@@ -128,18 +128,13 @@ def _directory(given: Path | None) -> Iterator[Path]:
     if given is None and where.stat().st_dev != _HERE.stat().st_dev:
         where = _HERE
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=where)).resolve()
+    spread(directory)
     # Postfix and Dovecot go in as users of their own
     directory.chmod(0o755)
     try:
         yield directory
     finally:
-        _remove(directory)
-
-
-def _remove(directory: Path) -> None:
-    """Remove it, and let the disk finish with that before anything is measured."""
-    shutil.rmtree(directory, ignore_errors=True)
-    os.sync()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _ready(names: Sequence[str], users: Sequence[str], directory: Path) -> list[Peer]:
@@ -162,6 +157,8 @@ def _ready(names: Sequence[str], users: Sequence[str], directory: Path) -> list[
 @contextlib.contextmanager
 def _running(one: Peer, directory: Path) -> Iterator[None]:
     directory.mkdir(exist_ok=True)
+    # what the one before wrote is on the disk
+    os.sync()
     try:
         one.start(directory)
         yield
@@ -175,7 +172,8 @@ def _smtp(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
     ready = _ready(names, [f"u{n}" for n in range(20)], directory)
     for turn in range(plan.rounds):
         for one in list(ready):
-            place = directory / one.name
+            # Nothing is removed before the end of the run: see `measure.spread`.
+            place = directory / f"{one.name}.{turn}"
             try:
                 with _running(one, place):
                     # processes are started, code is loaded, caches are filled: not measured
@@ -190,8 +188,6 @@ def _smtp(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
                 print(f"{one.name}: failed: {error}", flush=True)
                 failed = True
                 ready.remove(one)
-            finally:
-                _remove(place)
     return failed
 
 

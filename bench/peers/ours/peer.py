@@ -1,4 +1,7 @@
-"""This checkout's server: `twistd -n mailserver`, with the accounts made by mailctl."""
+"""This checkout's server: `twistd -n mailserver`, with the accounts made by mailctl.
+
+It runs from the checkout, not from what is installed, on the Python that runs the benchmark.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from pathlib import Path
 from harness import DOMAIN, PASSWORD, Peer, fill, free_port, program
 
 _HERE = Path(__file__).resolve().parent
-_SCRIPTS = str(Path(sys.executable).parent)
+_CHECKOUT = _HERE.parents[2]
+_FROM_HERE = ("env", f"PYTHONPATH={_CHECKOUT}")
+_MAILCTL = (*_FROM_HERE, sys.executable, "-c", "from twisted_mail.cli import main; main()")
 
 
 class Server(Peer):
@@ -24,8 +29,7 @@ class Server(Peer):
         self._base = Path()
 
     def prepare(self, directory: Path) -> None:
-        program("twistd", _SCRIPTS)
-        mailctl = program("mailctl", _SCRIPTS)
+        _twistd()
         self._base = directory
         self._configure(directory)
         config = ["--config", str(directory / "mail.toml")]
@@ -35,7 +39,7 @@ class Server(Peer):
             commands.append((["user", "add", name, "--password-stdin"], PASSWORD + "\n"))
         for command, typed in commands:
             done = subprocess.run(
-                [mailctl, *config, *command],
+                [*_MAILCTL, *config, *command],
                 input=typed,
                 capture_output=True,
                 text=True,
@@ -48,7 +52,7 @@ class Server(Peer):
         if not (directory / "data").exists():
             shutil.copytree(self._base, directory, dirs_exist_ok=True)
         self._configure(directory)
-        command = [program("twistd", _SCRIPTS), "-n", "--pidfile=", "mailserver"]
+        command = [*_FROM_HERE, _twistd(), "-n", "--pidfile=", "mailserver"]
         log = directory / "twistd.log"
         self._run([*command, "--config", str(directory / "mail.toml")], log, self.smtp)
 
@@ -64,3 +68,7 @@ class Server(Peer):
         self.smtp, self.pop3, self.pop3s = free_port(), free_port(), free_port()
         ports = {"smtp": self.smtp, "pop3": self.pop3, "pop3s": self.pop3s}
         fill(_HERE / "mail.toml", directory / "mail.toml", domain=DOMAIN, **ports)
+
+
+def _twistd() -> str:
+    return program("twistd", str(Path(sys.executable).parent))
