@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Literal, Protocol
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
@@ -124,7 +125,7 @@ def _word(value: object) -> str:
 
 def _plain(value: object) -> object:
     """`value` as JSON can have it; as text when it can not, or would be too long."""
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
         return value
     if not isinstance(value, str | bytes):
         try:

@@ -15,5 +15,5 @@ def log() -> Iterator[list[dict[str, Any]]]:
     """All events of the test. A failure left in it fails the test: take out those you expect."""
     with capturedLogs() as events:
         yield events
-        gc.collect()  # a Deferred logs its unhandled error when it goes
+        gc.collect(1)  # a Deferred logs its unhandled error when it goes
     assert [event for event in events if "log_failure" in event] == []

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from toy import ToyFactory, tls_options
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from twisted_mail.connection.limits import ConnectionLimits
 from twisted_mail.connection.protocol import Bounds
@@ -297,6 +300,52 @@ def test_one_line_of_log_at_the_beginning_and_one_at_the_end(log: list[dict[str,
     assert end["tls"] == "TLSv1.3 TLS_AES_256_GCM_SHA384"
     assert (end["seconds"], end["bytes_read"], end["bytes_written"]) == (2.5, 7, 8)
     assert end["reason"] == "closed by the client"
+
+
+def half_closing(factory: ToyFactory) -> tuple[Any, StringTransport]:
+    transport = StringTransport()
+    connection: Any = factory.buildProtocol(None)
+    connection.makeConnection(transport)
+    assert IHalfCloseableProtocol.providedBy(connection)
+    return connection, transport
+
+
+def test_a_client_that_sends_no_more_gets_its_answers(log: list[dict[str, Any]]) -> None:
+    factory = ToyFactory()
+    connection, transport = half_closing(factory)
+    connection.dataReceived(b"echo 1\nwait 2\necho 3\necho cut")
+    connection.readConnectionLost()
+    assert not transport.disconnecting
+    factory.sessions[0].waits[0].callback(b"done")
+    assert transport.value() == b"hello\n1\n2 done\n3\n"
+    assert transport.disconnecting
+    connection.connectionLost(Failure(ConnectionDone()))
+    assert reasons(log) == ["closed by the client"]
+
+
+def test_nor_does_it_wait_when_all_is_answered() -> None:
+    connection, transport = half_closing(ToyFactory())
+    connection.readConnectionLost()
+    assert transport.disconnecting
+
+
+def test_a_flood_and_an_end_of_sending() -> None:
+    factory = ToyFactory()
+    connection, transport = half_closing(factory)
+    connection.dataReceived(b"echo x\n" * 10_000)
+    connection.readConnectionLost()
+    factory.world.reactor.advance(0)
+    assert transport.value() == b"hello\n" + b"x\n" * 10_000
+    assert transport.disconnecting
+
+
+def test_tls_knows_no_half_closed_connection(log: list[dict[str, Any]]) -> None:
+    connection, transport = half_closing(ToyFactory(tls=tls_options(), implicit_tls=True))
+    connection.readConnectionLost()
+    assert transport.disconnecting
+    connection.writeConnectionLost()
+    connection.connectionLost(Failure(ConnectionDone()))
+    assert reasons(log) == ["lost during the TLS handshake"]
 
 
 # A server that stops

@@ -139,6 +139,11 @@ class Connection(Wire):
         else:
             self._take_turn()
 
+    def ended(self) -> None:
+        # What it has sent is answered: the message of a script that does not wait is not lost.
+        if not self._busy:
+            self.close("closed by the client")
+
     def writable(self) -> None:
         if self._room is not None:
             room, self._room = self._room, None
@@ -216,6 +221,8 @@ class Connection(Wire):
         self._flush()
         self._touch()
         self._regulate()
+        if self.at_end and not self._busy:
+            self.close("closed by the client")
 
     def _answer_events(self) -> None:
         next_event, handle = self._engine.next_event, self._session.handle

@@ -18,7 +18,12 @@ from typing import Any
 
 from OpenSSL.SSL import Error as TlsError
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -61,9 +66,9 @@ class _Inside(Protocol):
         self._wire.finished(reason)
 
 
-@implementer(IPushProducer, IHandshakeListener)
+@implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
 class Wire(Protocol):
-    """The base of a driver, which fills in `opened`, `received`, `writable`, `rang` and `lost`.
+    """The base of a driver, which fills in `opened`, `received`, `ended`, `writable`, `rang`, `lost`.
 
     `tls` makes the layers, None where there is no TLS; `implicit_tls` puts one on at once.
     """
@@ -74,6 +79,8 @@ class Wire(Protocol):
         self.phase = Phase.NEW
         self.blocked = False
         """The peer does not read: nothing more should be written before `writable`."""
+        self.at_end = False
+        """The peer has said that it sends no more."""
         self.bytes_written = 0
         self.tls_description: str | None = None
         """Such as ``TLSv1.3 TLS_AES_256_GCM_SHA384``, or None in clear."""
@@ -97,6 +104,10 @@ class Wire(Protocol):
         """Bytes from the peer, in clear."""
         raise NotImplementedError
 
+    def ended(self) -> None:
+        """The peer sends no more, but may still read: a script in a pipe, say. In clear only."""
+        raise NotImplementedError
+
     def writable(self) -> None:
         """No longer `blocked`."""
         raise NotImplementedError
@@ -118,7 +129,7 @@ class Wire(Protocol):
 
     def read(self, wanted: bool) -> None:
         """Whether more is welcome from the peer. What has been decrypted already still comes."""
-        if wanted is not self._reading:
+        if wanted is not self._reading and not self.at_end:
             self._reading = wanted
             if wanted:
                 self._transport.resumeProducing()
@@ -186,6 +197,22 @@ class Wire(Protocol):
             self._layer.dataReceived(data)
         elif self.phase is Phase.OPEN:
             self.received(data)
+
+    def readConnectionLost(self) -> None:
+        self.at_end = True
+        if self.phase is Phase.OPEN and self._layer is None:
+            self.ended()
+        elif self.phase is not Phase.CLOSING:
+            # TLS cannot be closed by halves, and its layer is not asked to say goodbye to nobody.
+            self.reason = _words(ConnectionDone(), self.phase)
+            self.phase = Phase.CLOSING
+            self._produce(False)
+            assert self.transport is not None
+            self.transport.loseConnection()
+            self.alarm.set(LINGER)
+
+    def writeConnectionLost(self) -> None:
+        """Never asked for."""
 
     def handshakeCompleted(self) -> None:
         if self.phase is Phase.HANDSHAKE:
