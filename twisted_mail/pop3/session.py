@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..accounts.authenticate import Authenticator, Exchange, Login
+from ..connection.drive import to_the_end
 from ..connection.interfaces import Answer, Then
 from ..status import MailError
 from .engine import SASL_RESPONSE, Command, Event, SaslResponse
@@ -150,8 +151,9 @@ class Pop3Session:
         drop = self._drop
         if drop is not None and (marked := drop.marked):
             try:
-                # RFC 1939 section 6: the UPDATE state
-                await drop.mailbox.remove(marked)
+                # RFC 1939 section 6: the UPDATE state. A client that does not wait for the answer
+                # must not give up the mailbox while it is being changed.
+                await to_the_end(drop.mailbox.remove(marked))
                 drop.removed = len(marked)
             except Exception as error:
                 parting = self._not_removed(error)
