@@ -23,6 +23,7 @@ underscore in a domain is taken, because such hosts exist.
 from __future__ import annotations
 
 import ipaddress
+import re
 import string
 import unicodedata
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ MAX_LABEL: Final = 63  # RFC 1035 section 2.3.4
 _ATEXT: Final = string.ascii_letters + string.digits + "!#$%&'*+-/=?^_`{|}~"
 _DOT_STRING_OCTETS: Final = (_ATEXT + ".").encode("ascii")
 _DOT_STRING: Final = frozenset(_ATEXT + ".")
+# RFC 6531 section 3.3: and all that is not ASCII
+_DOT_STRING_TEXT: Final = re.compile(f"[{re.escape(_ATEXT)}.\\x80-\\U0010ffff]+")
 _DOMAIN_CHARACTERS: Final = frozenset(string.ascii_lowercase + string.digits + "-_.")
 _CONTROLS: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))
 
@@ -301,7 +304,7 @@ def _is_dot_string(local: str) -> bool:
         and local[0] != "."
         and local[-1] != "."
         and ".." not in local
-        and all(c in _DOT_STRING or c > "\x7f" for c in local)
+        and _DOT_STRING_TEXT.fullmatch(local) is not None
     )
 
 

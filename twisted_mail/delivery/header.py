@@ -7,28 +7,33 @@ and Bcc goes. Bodies are nobody's.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..message.downgrade import downgrade_header, needs_downgrade
-from ..message.headers import header_end, names, split, without
+from ..message.headers import header_end, split, without
 from ..message.wire import wire_size
 from ..status import MailError
 
 __all__ = ["HeaderEditor", "HeaderRules"]
 
+# RFC 5322 section 4.5: obsolete space before the colon
+_OURS = re.compile(
+    rb"^(received|return-path|bcc|date|message-id)[ \t]*:", re.MULTILINE | re.IGNORECASE
+)
 MAX_HEADER = 256 * 1024
 """Octets of a header block, at most: it is held in memory until it is whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderRules:
-    """What to do. `trace` goes on top; `date` and `message_id` are whole fields, put in when there are none."""
+    """What to do. `trace` goes on top; `missing` gives whole fields by lower-case name, put in when there are none."""
 
     trace: bytes
     max_received: int
     submission: bool = False
-    date: bytes = b""
-    message_id: bytes = b""
+    missing: Callable[[], dict[bytes, bytes]] = dict
 
 
 class HeaderEditor:
@@ -72,7 +77,7 @@ class HeaderEditor:
         if rest and not rest.startswith(b"\n"):
             # RFC 5322 section 2.1: text that follows the fields at once is body; our trace must not be read as such.
             rest = b"\n" + rest
-        found = names(header)
+        found = [name.lower() for name in _OURS.findall(header)]
         # RFC 5321 section 6.3
         if found.count(b"received") >= self._rules.max_received:
             raise MailError(554, "5.4.6", "Too many hops: this message is in a loop")
@@ -89,10 +94,7 @@ class HeaderEditor:
         if rules.submission:
             # RFC 6409 section 8
             unwanted.add(b"bcc")
-            if b"date" not in found:
-                added += rules.date
-            if b"message-id" not in found:
-                added += rules.message_id
+            added = b"".join(field for name, field in rules.missing().items() if name not in found)
         if not unwanted.isdisjoint(found):
             header = without(header, unwanted)
         return header + added

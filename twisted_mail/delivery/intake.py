@@ -96,8 +96,10 @@ class MailIntake:
             ),
             max_received=settings.max_received,
             submission=client.account is not None,
-            date=f"Date: {trace.date(now)}\n".encode(),
-            message_id=trace.message_id(f"{int(now)}.{message_id}", settings.hostname),
+            missing=lambda: {
+                b"date": f"Date: {trace.date(now)}\n".encode(),
+                b"message-id": trace.message_id(f"{int(now)}.{message_id}", settings.hostname),
+            },
         )
 
         async def keep(draft: Draft, ascii_size: int | None) -> None:

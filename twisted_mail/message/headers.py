@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-__all__ = ["fields", "header_end", "is_8bit", "names", "split", "without"]
+__all__ = ["fields", "header_end", "split", "without"]
 
 # RFC 5322 section 3.6.8: ftext; section 4.5: obsolete space before the colon
 _FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
@@ -45,16 +45,6 @@ def fields(block: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield name, start, len(block)
 
 
-def names(block: bytes) -> list[bytes]:
-    """The lower-case names of all fields, in order."""
-    return [match[1].lower() for match in _FIELD.finditer(block)]
-
-
 def without(block: bytes, unwanted: Collection[bytes]) -> bytes:
     """The block less every field whose lower-case name is in `unwanted`."""
     return b"".join(block[start:end] for name, start, end in fields(block) if name not in unwanted)
-
-
-def is_8bit(block: bytes) -> bool:
-    """Whether the block holds anything over 0x7F (RFC 6532)."""
-    return not block.isascii()
