@@ -15,10 +15,10 @@ from ..message.wire import DotStuffer, wire_size
 
 __all__ = ["BLOCK", "Retrieval", "Top"]
 
-BLOCK: Final = 262_144
-"""Bytes read at once for RETR …"""
+BLOCK: Final = 65_536
+"""Bytes read at once for RETR: with what the transport holds, under 256 KiB for a slow reader."""
 TOP_BLOCK: Final = 16_384
-"""… and for TOP, which mostly wants a header."""
+"""The same for TOP, which mostly wants a header."""
 
 
 class Top:
