@@ -19,7 +19,8 @@ class Waited:
         self.results: list[Any] = []
         self.errors: list[Exception] = []
         awaited = coroutine.send(None)
-        self.waiting = Waiting(coroutine, awaited, self.results.append, self.errors.append)
+        self.waiting = Waiting(coroutine, self.results.append, self.errors.append)
+        self.waiting.wait_for(awaited)
 
 
 def test_a_result() -> None:

@@ -153,6 +153,12 @@ def test_a_turn_ends_when_its_time_is_over() -> None:
     assert transport.value() == b"hello\n" + b"x\n" * 3
 
 
+def test_what_looks_like_waiting_and_is_not_needs_no_stack() -> None:
+    client = greeted(ToyFactory())
+    client.send(b"tolerant\necho x\n" * 2000)
+    assert read_all(client) == b"foreign\nx\n" * 2000
+
+
 # Bytes that wait
 
 

@@ -30,7 +30,7 @@ class Cancelled(BaseException):
 
 
 class Waiting:
-    """A coroutine that has yielded `awaited`, on its way to its end.
+    """A coroutine on its way to its end, once `wait_for` was given what it has yielded.
 
     `done` is called with its result, or `failed` with its exception; neither after `cancel`.
     """
@@ -38,7 +38,6 @@ class Waiting:
     def __init__(
         self,
         coroutine: Coroutine[Any, Any, Any],
-        awaited: object,
         done: Callable[[Any], object],
         failed: Callable[[Exception], object],
     ) -> None:
@@ -46,7 +45,6 @@ class Waiting:
         self._done: Callable[[Any], object] | None = done
         self._failed: Callable[[Exception], object] | None = failed
         self._awaited: Deferred[Any] | None = None
-        self._wait_for(awaited)
 
     def cancel(self) -> None:
         """Raise `Cancelled` in the coroutine, and cancel what it waits for. Not from within it.
@@ -59,7 +57,8 @@ class Waiting:
             self._step(self._coroutine.throw, Cancelled())
             awaited.cancel()
 
-    def _wait_for(self, awaited: object) -> None:
+    def wait_for(self, awaited: object) -> None:
+        """Go on when `awaited` has a result; at once, with a TypeError, when it is no Deferred."""
         if isinstance(awaited, Deferred):
             self._awaited = awaited
             awaited.addBoth(self._fired, awaited)
@@ -90,7 +89,7 @@ class Waiting:
                 _log.failure("failure while a cancelled session cleaned up")
             return
         else:
-            self._wait_for(awaited)
+            self.wait_for(awaited)
             return
         if self._done is not None:
             self._done(result)

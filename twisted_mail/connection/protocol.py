@@ -256,10 +256,14 @@ class Connection(Wire):
             self._waiting = None
             if self.blocked:
                 self._first = partial(then, result)
+            elif self._in_turn:  # it did not wait after all
+                first = partial(then, result)
+                self._next_turn = self._reactor.callLater(0, self._take_turn, first)
             elif self.phase is Phase.OPEN:
                 self._take_turn(partial(then, result))
 
-        self._waiting = Waiting(coroutine, awaited, finished, self._failed)
+        self._waiting = Waiting(coroutine, finished, self._failed)
+        self._waiting.wait_for(awaited)
 
     def _failed(self, error: Exception) -> None:
         self._waiting = None
