@@ -34,7 +34,7 @@ from .wire import Phase, Wire
 
 __all__ = ["Bounds", "Connection"]
 
-EVENTS = 256
+EVENTS = 128
 """How many events a connection may have answered before others get their turn …"""
 TURN = 0.002
 """… and for how many seconds."""
