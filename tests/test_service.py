@@ -221,6 +221,13 @@ def test_what_was_taken_is_there_after_a_restart(tmp_path, running, world):
     result_of(world, again.stopService())
 
 
+def test_one_service_can_be_started_again(running, world):
+    result_of(world, running.stopService())
+    running.startService()
+    result_of(world, running.when_serving())
+    assert world.reactor.connect(25).read().startswith(b"220 ")
+
+
 def test_stopping_before_it_serves(tmp_path, world):
     service = MailService(configured(tmp_path), world)
     service.startService()

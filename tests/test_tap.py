@@ -218,7 +218,7 @@ def test_a_start_that_fails_later_ends_the_process(make, here):
     start(server, world)
     (complaint,) = server._console.complaints
     assert "newer program" in complaint
-    assert world.reactor.hasStopped
+    assert [hook for hook, *_ in world.reactor.whenRunningHooks] == [world.reactor.stop]
     assert server._failed
 
 

@@ -112,6 +112,8 @@ class MailService(Service):
     def startService(self) -> None:
         """Begin to serve. Raises StartError when that is known at once; see `when_serving` for the rest."""
         self.running = True
+        if self._waiting is None:
+            self._waiting = []
         self._bind()
         self._starting = Deferred.fromCoroutine(self._start())
 
@@ -180,6 +182,7 @@ class MailService(Service):
         await self._listeners.close()
         await self._drain()
         await self._close()
+        self._bound = False
         self._log.info("stopped")
 
     async def _drain(self) -> None:

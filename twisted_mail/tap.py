@@ -168,7 +168,8 @@ class MailServer(Service):
         self._log.critical("cannot start: {error}", error=str(failure.value))
         self._console.complain(str(failure.value))
         self._failed = True
-        self._world.reactor.stop()
+        # It may be known before the reactor runs.
+        self._world.reactor.callWhenRunning(self._world.reactor.stop)
 
     def _refuse(self, error: StartError) -> None:
         """Show `error` as the line it is, not as the traceback of what leaves twistd."""
