@@ -60,3 +60,9 @@ def test_deleted_means_deleted_at_quit(running):
     with running.pop(ALICE) as session:
         session.dele(2)
     assert running.subjects() == ["one", "three"]
+
+
+def test_a_client_that_comes_again_and_again_is_let_in(running):
+    """A session that has said goodbye takes up no place: there are 50 for one address."""
+    for _ in range(120):
+        assert running.subjects() == []

@@ -210,6 +210,10 @@ class Wire(Protocol):
             assert self.transport is not None
             self.transport.loseConnection()
             self.alarm.set(LINGER)
+        elif self._layer is not None:
+            # Many clients answer our goodbye with the end of the connection, not with theirs.
+            assert self.transport is not None
+            self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """Never asked for."""
