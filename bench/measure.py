@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 __all__ = [
     "Quiet",
@@ -157,7 +158,7 @@ class Quiet:
         finally:
             os.close(fd)
             path.unlink()
-        return cls(spin, percentile(times, 0.5))
+        return cls(spin, median(times))
 
 
 def _stat(pid: int) -> list[bytes] | None:

@@ -27,11 +27,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import harness
 import pop3
 from harness import DOMAIN, PASSWORD, Missing, Peer, end, spawn
-from measure import Quiet, cpu_seconds, file_system, machine_busy, memory, pause, percentile, spread
+from measure import Quiet, cpu_seconds, file_system, machine_busy, memory, pause, spread
 from table import Noise, Row, reading, receiving
 
 _HERE = Path(__file__).resolve().parent
@@ -321,7 +322,7 @@ def _timed(
     """
     with _Watch(one, place) as watch:
         own = time.process_time()
-        seconds = percentile([work() for _ in range(times)], 0.5)
+        seconds = median(work() for _ in range(times))
         watch.not_others += time.process_time() - own
     values = {"memory": memory(one.roots), "cpu": watch.cpu * 1000 / times}
     values[rate or "ms"] = 1 / seconds if rate else seconds * 1000

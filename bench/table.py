@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from measure import percentile
 
 __all__ = ["Noise", "Row", "reading", "receiving"]
 
@@ -56,14 +56,14 @@ def receiving(rows: Sequence[Row]) -> str:
             [
                 first.case,
                 first.peer,
-                f"{_median(rates):.0f}",
+                f"{median(rates):.0f}",
                 f"{min(rates):.0f}–{max(rates):.0f}",
                 _ratio(rows, group, "rate"),
-                f"{_median(_values(group, 'cpu')):.2f}",
+                f"{median(_values(group, 'cpu')):.2f}",
                 f"{max(_values(group, 'memory')):.0f}",
-                f"{_median(_values(group, 'p50')):.1f}",
-                f"{_median(_values(group, 'p99')):.1f}",
-                f"{_median(_values(group, 'lag')):.1f} s",
+                f"{median(_values(group, 'p50')):.1f}",
+                f"{median(_values(group, 'p99')):.1f}",
+                f"{median(_values(group, 'lag')):.1f} s",
                 f"{sum(_values(group, 'refused')):.0f}",
                 *_noise(rows, group),
             ]
@@ -84,10 +84,10 @@ def reading(rows: Sequence[Row]) -> str:
             [
                 first.case,
                 first.peer,
-                f"{_median(values):.{digits}f} {unit}",
+                f"{median(values):.{digits}f} {unit}",
                 f"{min(values):.{digits}f}–{max(values):.{digits}f}",
                 _ratio(rows, group, unit),
-                f"{_median(_values(group, 'cpu')):.1f}",
+                f"{median(_values(group, 'cpu')):.1f}",
                 f"{max(_values(group, 'memory')):.0f}",
                 *_noise(rows, group),
             ]
@@ -103,7 +103,7 @@ def _noise(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
     shortest = min(row.noise.spin for row in rows)
 
     def pick(get: Callable[[Noise], float]) -> float:
-        return _median([get(row.noise) for row in group])
+        return median([get(row.noise) for row in group])
 
     return [
         f"{pick(lambda n: n.spin) / shortest:.2f}",
@@ -119,7 +119,7 @@ def _ratio(rows: Sequence[Row], group: Sequence[Row], key: str) -> str:
     ratios = [row.values[key] / theirs[row.turn] for row in group if row.turn in theirs]
     if not ratios:
         return "–"
-    ratio = _median(ratios)
+    ratio = median(ratios)
     return f"{1 / ratio if key == 'ms' else ratio:.2f}"
 
 
@@ -134,10 +134,6 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _values(group: Sequence[Row], key: str) -> list[float]:
     return [row.values[key] for row in group]
-
-
-def _median(values: Sequence[float]) -> float:
-    return percentile(values, 0.5)
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
