@@ -207,7 +207,7 @@ def test_pipelined_replies_keep_their_order() -> None:
         S 354 End data with <CR><LF>.<CR><LF>
         S 250 2.0.0 Ok: queued as M1
         S 250 2.1.0 Ok
-        S 554 5.5.1 No valid recipients
+        S 503 5.5.1 Send RCPT first
         S 221 2.0.0 Bye
         """
     )
@@ -273,8 +273,8 @@ def test_what_the_client_calls_itself_is_made_harmless(written: bytes, helo: str
         "C DATA\nS 503 5.5.1 Send MAIL first",
         "C BDAT 2\nC\nS 503 5.5.1 Send MAIL first",
         "C HELO a\nC MAIL FROM:<>\nC MAIL FROM:<>\nS 250…\nS 250…\nS 503 5.5.1 Nested MAIL command",
-        "C HELO a\nC MAIL FROM:<>\nC DATA\nS 250…\nS 250…\nS 554 5.5.1 No valid recipients",
-        "C HELO a\nC MAIL FROM:<>\nC BDAT 0 LAST\nS 250…\nS 250…\nS 554 5.5.1 No valid recipients",
+        "C HELO a\nC MAIL FROM:<>\nC DATA\nS 250…\nS 250…\nS 503 5.5.1 Send RCPT first",
+        "C HELO a\nC MAIL FROM:<>\nC BDAT 0 LAST\nS 250…\nS 250…\nS 503 5.5.1 Send RCPT first",
     ],
 )
 def test_wrong_order(script: str) -> None:
@@ -303,7 +303,7 @@ def test_data_without_recipients_may_be_mended() -> None:
         C .
         S 250 mail.hamburger.edu
         S 250 2.1.0 Ok
-        S 554 5.5.1 No valid recipients
+        S 503 5.5.1 Send RCPT first
         S 250 2.1.5 Ok
         S 354 End data with <CR><LF>.<CR><LF>
         S 250 2.0.0 Ok: queued as M1
@@ -576,7 +576,7 @@ def test_pipelined_chunks_of_one_octet() -> None:
     ("before", "reply"),
     [
         (b"RSET\r\n", b"503 5.5.1 Send MAIL first"),
-        (b"RSET\r\nMAIL FROM:<>\r\n", b"554 5.5.1 No valid recipients"),
+        (b"RSET\r\nMAIL FROM:<>\r\n", b"503 5.5.1 Send RCPT first"),
         (
             b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<x@hamburger.edu>\r\n",
             b"554 5.5.1 No valid recipients",

@@ -28,18 +28,37 @@ __all__ = ["Transactions"]
 
 
 class _Transaction:
-    """One of them. `begun` once content was asked for; `refusal` is why it will not be taken."""
+    """One of them. `begun` once content was asked for; `refusal` is why it will not be taken;
+    `tried`: a recipient was named, maybe in vain.
+    """
 
-    __slots__ = ("_incoming", "_max_bytes", "begun", "client", "envelope", "refusal", "size")
+    __slots__ = (
+        "_incoming",
+        "_max_bytes",
+        "begun",
+        "client",
+        "envelope",
+        "refusal",
+        "size",
+        "tried",
+    )
 
     def __init__(self, client: Client, envelope: Envelope, max_bytes: int) -> None:
         self.client = client
         self.envelope = envelope
-        self.begun = False
+        self.begun = self.tried = False
         self.refusal: Exception | None = None
         self.size = 0
         self._max_bytes = max_bytes
         self._incoming: Incoming | None = None
+
+    @property
+    def without_recipient(self) -> Answer | None:
+        """The answer to DATA and BDAT that come too early, or in vain."""
+        if self.envelope.recipients:
+            return None
+        # RFC 5321 section 3.3: 503 when there was no RCPT, 554 when all were rejected
+        return replies.NO_RECIPIENT if self.tried else replies.NO_RCPT
 
     def begin(self, intake: Intake) -> None:
         self._incoming = intake.begin(self.client, self.envelope)
@@ -151,6 +170,7 @@ class Transactions:
             return replies.NO_MAIL
         if current.begun:
             return replies.CHUNKS_BEGUN
+        current.tried = True
         if argument[:3].upper() != b"TO:":
             return replies.RCPT_SYNTAX
         try:
@@ -177,8 +197,8 @@ class Transactions:
             return replies.NO_MAIL
         if current.begun:
             return replies.CHUNKS_BEGUN  # RFC 3030 section 2
-        if not current.envelope.recipients:
-            return replies.NO_RECIPIENT  # RFC 5321 section 3.3
+        if (refusal := current.without_recipient) is not None:
+            return refusal
         current.begin(self._intake)
         return replies.SEND_CONTENT
 
@@ -200,8 +220,8 @@ class Transactions:
             self._chunk_refusal = replies.BDAT_SYNTAX
         elif current is None:
             self._chunk_refusal = replies.NO_MAIL
-        elif not current.envelope.recipients:
-            self._chunk_refusal = replies.NO_RECIPIENT
+        elif (refusal := current.without_recipient) is not None:
+            self._chunk_refusal = refusal
         elif not current.begun:
             try:
                 current.begin(self._intake)
