@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..message.downgrade import downgrade_header, needs_downgrade
-from ..message.headers import header_end, split, without
+from ..message.headers import may_be_field, split, without
 from ..message.wire import wire_size
 from ..status import MailError
 
@@ -61,7 +61,7 @@ class HeaderEditor:
         if held.startswith(b"\n") or held.find(b"\n\n", max(0, self._looked - 1)) >= 0:
             return self._edit()
         if len(held) > MAX_HEADER:
-            raise MailError(552, "5.3.4", "Message header too big")
+            return self._edit()
         self._looked = len(held)
         return b""
 
@@ -71,9 +71,9 @@ class HeaderEditor:
 
     def _edit(self) -> bytes:
         content, self._held, self.done = bytes(self._held), bytearray(), True
-        if header_end(content) > MAX_HEADER:
-            raise MailError(552, "5.3.4", "Message header too big")
         header, rest = split(content)
+        if len(header) > MAX_HEADER or may_be_field(rest):
+            raise MailError(552, "5.3.4", "Message header too big")
         if rest and not rest.startswith(b"\n"):
             # RFC 5322 section 2.1: text that follows the fields at once is body; our trace must not be read as such.
             rest = b"\n" + rest

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-__all__ = ["fields", "header_end", "split", "without"]
+__all__ = ["fields", "header_end", "may_be_field", "split", "without"]
+
+MAX_LINE = 998
+"""Octets of a line, its end left out (RFC 5322 section 2.1.1)."""
 
 # RFC 5322 section 3.6.8: ftext; section 4.5: obsolete space before the colon
 _FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
@@ -32,6 +35,14 @@ def split(content: bytes) -> tuple[bytes, bytes]:
     match = _BLOCK.match(content)
     end = match.end() if match is not None else 0
     return content[:end], content[end:]
+
+
+def may_be_field(rest: bytes) -> bool:
+    """Whether `rest`, as `split` gives it, is one line without its end that may belong to the header block."""
+    if not rest or b"\n" in rest:
+        return False
+    # RFC 5322 section 2.1.1: a name without its colon cannot be longer than a line
+    return len(rest) <= MAX_LINE or rest[0] in b" \t" or _FIELD.match(rest, 0, MAX_LINE) is not None
 
 
 def fields(block: bytes) -> Iterator[tuple[bytes, int, int]]:
