@@ -22,8 +22,9 @@ __all__ = ["HeaderEditor", "HeaderRules"]
 _OURS = re.compile(
     rb"^(received|return-path|bcc|date|message-id)[ \t]*:", re.MULTILINE | re.IGNORECASE
 )
-MAX_HEADER = 256 * 1024
-"""Octets of a header block, at most: it is held in memory until it is whole."""
+MAX_HEADER = 128 * 1024
+"""Octets of a header block, at most, as Exchange has it: it is held in memory until it is whole, and looked at in
+one go, for which others wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from typing import Final
 __all__ = [
     "FIELD_END",
     "MAX_FIELD",
+    "MAX_TRANSLATED",
+    "Downgrader",
     "blank_field",
     "downgrade_field",
     "downgrade_header",
@@ -31,6 +33,10 @@ __all__ = [
 
 MAX_FIELD: Final = 131_072
 """Octets of one field; a longer one is left out of a downgraded header."""
+
+MAX_TRANSLATED: Final = 32_768
+"""Octets of fields with bytes over 0x7F that are translated in one header block, which is room for
+hundreds of addresses; further ones are left out. So the worst of headers takes some 30 ms."""
 
 FIELD_END: Final = re.compile(rb"\n(?=[^ \t])")
 """The end of a field whose next line is known: RFC 5322 section 2.2.3, folding."""
@@ -67,13 +73,31 @@ def needs_downgrade(header: bytes) -> bool:
 def downgrade_header(header: bytes) -> bytes:
     """The surrogate of a whole header block; ASCII only, LF line ends."""
     header = header.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+    downgrade = Downgrader().field
     out = []
     start = 0
     for end in FIELD_END.finditer(header):
-        out.append(downgrade_field(header[start : end.end()]))
+        out.append(downgrade(header[start : end.end()]))
         start = end.end()
-    out.append(downgrade_field(header[start:]))
+    out.append(downgrade(header[start:]))
     return b"".join(out)
+
+
+class Downgrader:
+    """`downgrade_field` for the fields of one header block, in their order, up to MAX_TRANSLATED."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = MAX_TRANSLATED
+
+    def field(self, field: bytes) -> bytes:
+        """The surrogate of the next field."""
+        if len(field) <= MAX_FIELD and not field.isascii():
+            self._left -= len(field)
+            if self._left < 0:
+                return b""
+        return downgrade_field(field)
 
 
 def downgrade_field(field: bytes) -> bytes:

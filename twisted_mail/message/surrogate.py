@@ -18,8 +18,8 @@ from typing import Final
 from .downgrade import (
     FIELD_END,
     MAX_FIELD,
+    Downgrader,
     blank_field,
-    downgrade_field,
     field_name,
     masked,
     parameters,
@@ -49,6 +49,7 @@ class Surrogate:
     __slots__ = (
         "_boundary",
         "_delimiters",
+        "_downgrade",
         "_held",
         "_in_header",
         "_lines",
@@ -58,6 +59,7 @@ class Surrogate:
 
     def __init__(self) -> None:
         self._lines = LineNormalizer()
+        self._downgrade = Downgrader().field
         self._held = b""
         self._in_header = True
         self._top = True
@@ -124,7 +126,7 @@ class Surrogate:
             return b"" if self._top else masked(field)
         if self._boundary is None and field_name(field) == b"content-type":
             self._boundary = _boundary(field)
-        return downgrade_field(field) if self._top else blank_field(field)
+        return self._downgrade(field) if self._top else blank_field(field)
 
     def _body(self, data: bytes, out: list[bytes]) -> bytes:
         """Up to the header of the next part; returns what follows the delimiter before it."""
