@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-
 __all__ = ["Noise", "Row", "reading", "receiving"]
 
 _YARDSTICK = "postfix-dovecot"
