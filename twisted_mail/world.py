@@ -14,11 +14,12 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from .disk import Disk, OsDisk
 
-__all__ = ["Lane", "Threads", "World", "real_world"]
+__all__ = ["Lane", "Threads", "World", "call_or_drop", "real_world"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +64,34 @@ class World:
     def now(self) -> float:
         """Seconds since 1970-01-01 UTC."""
         return float(self.reactor.seconds())
+
+
+async def call_or_drop(
+    threads: Threads,
+    drop: Callable[[T], object],
+    work: Callable[P, T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """`Threads.call` of something that opens: when who waits is cancelled meanwhile, the result goes to `drop`.
+
+    Work in a thread cannot be stopped: without this, what it opens for a client that has vanished stays open.
+    """
+    outcome: Deferred[T] = Deferred()
+    wanted = True
+
+    def over(result: T | Failure) -> None:
+        if wanted:
+            outcome.callback(result)
+        elif not isinstance(result, Failure):
+            drop(result)
+
+    threads.call(work, *args, **kwargs).addBoth(over)
+    try:
+        return await outcome
+    except BaseException:
+        wanted = False
+        raise
 
 
 class _RealLane:

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from ..disk import Disk, make_directories
 from . import maildir, scan
 from .errors import mailbox_broken, mailbox_in_use
-from .index import FolderRow, Index, Row, RowTuple, set_aside
+from .index import FolderRow, Index, Row, RowTuple, is_damage, set_aside
 from .maildir import MAX_UID, FileName, FolderState, read_file
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
@@ -99,6 +99,7 @@ class AccountStore:
         self._entropy = entropy
         self._mutex = threading.RLock()
         self._lock = -1
+        self._retired = False
         self._index: Index | None = None
         self._states: dict[str, tuple[str, FolderState]] = {}
         self.home = home
@@ -145,6 +146,12 @@ class AccountStore:
             if self._lock >= 0:
                 fd, self._lock = self._lock, -1
                 self._disk.close(fd)
+
+    def retire(self) -> None:
+        """Close files for good: who still uses this store opens them for a moment only."""
+        with self._mutex:
+            self._retired = True
+            self.release()
 
     def hold_inbox(self) -> int:
         """Take the lock of the one session that may write the inbox; close the descriptor to give it up.
@@ -302,7 +309,7 @@ class AccountStore:
         with self.locked() as index:
             path, state, folder = self._folder(index, self.inbox)
             place = _Place(path, state, folder)
-            found = maildir.listing(self._disk, path)
+            found = scan.readable(self._disk, path, maildir.listing(self._disk, path))
             rows = list(map(Row._make, index.rows(folder.key)))
             change = scan.adopt(
                 self._disk, path, found, rows, state, lambda least: self._take_uid(place, least)
@@ -312,6 +319,10 @@ class AccountStore:
             index.set_uidnext(folder.key, place.uidnext)
             whole: list[RowTuple] = index.rows(folder.key)
         gone = [row.base for row in rows if row.base not in found]
+        if gone:
+            # readdir(3): a file that is renamed while the directory is read may be missed. Look again.
+            found = maildir.listing(self._disk, path)
+            gone = [base for base in gone if base not in found]
         if gone:
             taken = frozenset(gone)
             whole = [row for row in whole if row[1] not in taken]
@@ -329,7 +340,7 @@ class AccountStore:
             except sqlite3.Error as error:
                 index.close()
                 self._index = None
-                if not isinstance(error, sqlite3.OperationalError):
+                if is_damage(error):
                     # Damaged. An index is a cache: the files are there, and they make a new one.
                     self._set_aside(error)
                 raise
@@ -346,6 +357,8 @@ class AccountStore:
             yield
         finally:
             self._disk.flock(self._lock, fcntl.LOCK_UN)
+            if self._retired:
+                self.release()
 
     # -- inside
 
@@ -358,7 +371,7 @@ class AccountStore:
         try:
             self._index = Index(self._disk, self._index_path)
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+            if not is_damage(error):
                 raise
             self._set_aside(error)
             self._index = Index(self._disk, self._index_path)

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..disk import Disk
 
-__all__ = ["FolderRow", "Index", "Row", "RowTuple", "set_aside"]
+__all__ = ["FolderRow", "Index", "Row", "RowTuple", "is_damage", "set_aside"]
 
 VERSION = 1
 _SCHEMA = """
@@ -194,6 +194,13 @@ class Index:
             (key, base),
         ).fetchone()
         return Row(*row) if row is not None else None
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the index is to be made anew: not for a full disk or a lock, but for what it should not hold."""
+    # The plain SQLITE_ERROR is "no such table" and the like: another's schema, or what a repair left.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR
 
 
 def set_aside(disk: Disk, path: str) -> None:

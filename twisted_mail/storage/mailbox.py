@@ -10,7 +10,8 @@ from zope.interface import implementer
 
 from ..content import BytesContent
 from ..interfaces import Content, IMailbox, MessageInfo
-from ..world import World
+from ..status import MailError
+from ..world import World, call_or_drop
 from . import maildir
 from .account import AccountStore
 from .errors import message_gone
@@ -65,7 +66,8 @@ class Inbox:
         self._ahead.clear()
         row = Row._make(self._rows[index])
         if row.size > AHEAD_BYTES:
-            fd = await self._world.threads.call(self._open, row)
+            world = self._world
+            fd = await call_or_drop(world.threads, world.disk.close, self._open, row)
             return _FileContent(self._world, fd)
         read = await self._world.threads.call(self._read_from, index)
         own = read.pop(index)
@@ -108,12 +110,21 @@ class Inbox:
                 os.path.join(self._account.maildir, row.sub, row.name)
             ):
                 break
-            fd = self._open(row)
             try:
-                read[at] = disk.pread(fd, row.size + BLOCK, 0)
-            finally:
-                disk.close(fd)
+                read[at] = self._read(row)
+            except (MailError, OSError):
+                if at == index:
+                    raise
+                break  # What is wrong with that one is said when it is asked for.
         return read
+
+    def _read(self, row: Row) -> bytes:
+        disk = self._world.disk
+        fd = self._open(row)
+        try:
+            return disk.pread(fd, row.size + BLOCK, 0)
+        finally:
+            disk.close(fd)
 
 
 class _FileContent:

@@ -33,7 +33,7 @@ OPEN_ACCOUNTS = 200
 
 
 class Accounts:
-    """The account stores of this process, by key; the least used ones close their files."""
+    """The account stores of this process, by key; the least used ones close their files. To be used in threads."""
 
     def __init__(self, make: Callable[[str], AccountStore]) -> None:
         self._make = make
@@ -49,20 +49,20 @@ class Accounts:
             store = self._known[key] = self._make(key)
             old = self._known.popitem(last=False)[1] if len(self._known) > OPEN_ACCOUNTS else None
         if old is not None:
-            old.release()
+            old.retire()
         return store
 
     def drop(self, key: str) -> None:
         with self._guard:
             store = self._known.pop(key, None)
         if store is not None:
-            store.release()
+            store.retire()
 
     def close(self) -> None:
         with self._guard:
             stores, self._known = list(self._known.values()), OrderedDict()
         for store in stores:
-            store.release()
+            store.retire()
 
 
 class Places(Steps):

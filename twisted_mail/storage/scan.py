@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,9 +14,9 @@ from ..message.downgrade import downgrade_header, needs_downgrade
 from ..message.headers import header_end
 from ..message.wire import wire_size
 from .index import Row, RowTuple
-from .maildir import FileName, FolderState, read_file
+from .maildir import FileName, FolderState, base_of, read_file
 
-__all__ = ["Change", "adopt", "agrees", "marks"]
+__all__ = ["Change", "adopt", "agrees", "marks", "readable"]
 
 _log = Logger()
 
@@ -50,6 +51,24 @@ def agrees(disk: Disk, folder: str, rows: Sequence[RowTuple]) -> bool:
     return new == {row[3] for row in rows if row[2] == "new"} and cur == {
         row[3] for row in rows if row[2] == "cur"
     }
+
+
+def readable(
+    disk: Disk, folder: str, found: dict[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """`found` with names that can be written down: a file whose name is not UTF-8 gets another, or is left out."""
+    good: dict[str, tuple[str, str]] = {}
+    for base, (sub, name) in found.items():
+        plain = name if name.isascii() else "".join(map(_plain, name))
+        if plain != name:
+            directory = os.path.join(folder, sub)
+            try:
+                disk.rename(os.path.join(directory, name), os.path.join(directory, plain))
+            except OSError as error:
+                _log.warn("{name} is left out: {error}", name=ascii(name), error=ascii(error))
+                continue
+        good[base if plain == name else base_of(plain)] = (sub, plain)
+    return good
 
 
 def adopt(
@@ -100,7 +119,10 @@ def _measure(
     """The row of a file; sizes from its name when they agree with the file, else by reading it."""
     path = os.path.join(folder, sub, name)
     try:
-        size = disk.stat(path).st_size
+        status = disk.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("not a file")  # To read a pipe would wait for ever.
+        size = status.st_size
         if parsed.size == size and parsed.wire is not None:
             return Row(uid, parsed.base, sub, name, size, parsed.wire, parsed.ascii)
         content = read_file(disk, path, size)
@@ -124,6 +146,11 @@ def _named(disk: Disk, folder: str, row: Row, validity: int) -> Row:
         _log.debug("{name} keeps its name: {error}", name=row.name, error=str(error))
         return row
     return row._replace(name=name)
+
+
+def _plain(character: str) -> str:
+    """An octet that is not UTF-8 (PEP 383), written as ASCII."""
+    return f"={ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else character
 
 
 def _ascii_size(content: bytes, wire: int) -> int | None:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from ..disk import make_directories
 from ..interfaces import IMailbox, MessageInfo
 from ..status import MailError
-from ..world import World
+from ..world import World, call_or_drop
 from . import segments
 from .account import AccountStore
 from .draft import Draft
@@ -190,6 +190,9 @@ class MailStore:
         self._write_site(self._generation)
 
     def _make_account(self, key: str) -> AccountStore:
+        # Keys come from the directory, or from somebody's realm: none leads out of the mail directory.
+        if not key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+            raise ValueError(f"{key!r} is no key of an account")
         return AccountStore(
             self._disk,
             os.path.join(self._mail, key),
@@ -290,9 +293,13 @@ class MailStore:
 
         Raises MailError; with ``pop3="IN-USE"`` when another session holds it.
         """
-        account = self._accounts.get(key)
         try:
-            rows, messages, gone, lock = await self._world.threads.call(self._open_inbox, account)
+            account, rows, messages, gone, lock = await call_or_drop(
+                self._world.threads,
+                lambda opened: self._disk.close(opened[-1]),
+                self._open_inbox,
+                key,
+            )
         except MailError:
             raise
         except Exception as error:
@@ -311,13 +318,14 @@ class MailStore:
         return Inbox(self._world, account, rows, messages, lock, remove)
 
     def _open_inbox(
-        self, account: AccountStore
-    ) -> tuple[list[RowTuple], list[MessageInfo], list[str], int]:
+        self, key: str
+    ) -> tuple[AccountStore, list[RowTuple], list[MessageInfo], list[str], int]:
+        account = self._accounts.get(key)
         account.prepare()
         lock = account.hold_inbox()
         try:
             rows, gone = account.refresh()
-            return rows, listed(rows), gone, lock
+            return account, rows, listed(rows), gone, lock
         except BaseException:
             self._disk.close(lock)
             raise
