@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import stat
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import x25519
+from cryptography.hazmat.primitives.asymmetric import rsa, x25519
 
 from twisted_mail.certs import (
     inspect_certificate,
@@ -63,6 +64,62 @@ def test_the_files(tmp_path: Path) -> None:
     ]
     assert mode(made.key) == mode(made.ca.with_suffix(".key")) == 0o600
     assert mode(made.certificate) == mode(made.ca) == 0o644
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022])
+def test_others_may_read_the_ca_whatever_the_mask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        made = make_development_certificates(tmp_path / "certs", "localhost", now=NOW)
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "certs") == 0o755
+    assert mode(made.ca) == mode(made.certificate) == 0o644
+    assert mode(made.key) == mode(made.ca.with_suffix(".key")) == 0o600
+
+
+def test_the_mode_of_a_directory_that_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "certs").mkdir(mode=0o700)
+    make_development_certificates(tmp_path / "certs", "localhost", now=NOW)
+    assert mode(tmp_path / "certs") == 0o700
+
+
+@pytest.mark.parametrize("name", ["localhost", "ca"])
+def test_a_certificate_of_somebodys_own_without_its_key_is_left_alone(
+    tmp_path: Path, name: str
+) -> None:
+    own = tmp_path / f"{name}.pem"
+    trustme.CA().cert_pem.write_to_path(str(own))
+    before = own.read_bytes()
+    with pytest.raises(ValueError, match=rf"{name}\.pem was not made here"):
+        make_development_certificates(tmp_path, "localhost", now=NOW)
+    assert own.read_bytes() == before
+
+
+def test_a_key_that_waits_for_its_certificate_is_left_alone(tmp_path: Path) -> None:
+    """Somebody has sent a request to a CA; without the key the answer would be worth nothing."""
+    own = tmp_path / "mail.example.org.key"
+    own.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    before = own.read_bytes()
+    with pytest.raises(ValueError, match=r"mail\.example\.org\.key was not made here"):
+        make_development_certificates(tmp_path, "mail.example.org", now=NOW)
+    assert own.read_bytes() == before
+
+
+def test_a_key_without_a_certificate_gets_one(tmp_path: Path) -> None:
+    """What a crash between the two leaves; nobody could tell such a key from another's."""
+    made = make_development_certificates(tmp_path, "localhost", now=NOW)
+    before = made.key.read_bytes()
+    made.certificate.unlink()
+    assert make_development_certificates(tmp_path, "localhost", now=NOW).made
+    load_pair(made.certificate, made.key)
+    assert made.key.read_bytes() == before
 
 
 def test_extensions(tmp_path: Path) -> None:

@@ -86,3 +86,16 @@ def test_a_log_that_cannot_be_opened_again_goes_on_in_the_old_file(tmp_path):
     log.flush()
     assert (tmp_path / "moved/twistd.log").read_text() == "one\n"
     log.close()
+
+
+def test_what_the_old_file_does_not_take_does_not_end_the_log(tmp_path):
+    path = tmp_path / "twistd.log"
+    path.symlink_to("/dev/full")
+    log = LogFile(str(path))
+    log.write("lost\n")
+    path.unlink()
+    log.reopen()
+    log.write("one\n")
+    log.flush()
+    assert path.read_text() == "one\n"
+    log.close()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer
 
 from twisted_mail.accounts.directory import Directory
@@ -172,6 +173,65 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path, world):
         result_of(world, service.when_serving())
     assert not world.reactor.listeners
     result_of(world, service.stopService())
+
+
+def test_a_start_that_failed_can_be_tried_again(tmp_path, world):
+    (tmp_path / "mail-data").mkdir(mode=0o700)
+    (tmp_path / "mail-data/site.json").write_text('{"version": 99, "generation": 1}')
+    service = MailService(configured(tmp_path), world)
+    service.startService()
+    with pytest.raises(StartError):
+        result_of(world, service.when_serving())
+    (tmp_path / "mail-data/site.json").unlink()
+    service.startService()
+    result_of(world, service.when_serving())
+    assert world.reactor.connect(25).read().startswith(b"220 ")
+    result_of(world, service.stopService())
+
+
+def test_who_asked_before_a_start_that_is_refused_is_told(tmp_path, world):
+    first = MailService(configured(tmp_path / "one"), world)
+    first.privilegedStartService()
+    second = MailService(configured(tmp_path / "two"), world)
+    asked = second.when_serving()
+    with pytest.raises(StartError):
+        second.startService()
+    with pytest.raises(StartError, match="in use"):
+        result_of(world, asked)
+    assert not second.running
+    result_of(world, first.stopService())
+    second.startService()
+    result_of(world, second.when_serving())
+    result_of(world, second.stopService())
+
+
+def test_the_accounts_are_prepared_when_the_store_is_open(tmp_path, world):
+    """What is made for a first start must not be lost with a start that fails."""
+    (tmp_path / "mail-data").mkdir(mode=0o700)
+    (tmp_path / "mail-data/site.json").write_text('{"version": 99, "generation": 1}')
+    prepared = []
+
+    async def prepare(directory):
+        prepared.append(directory)
+
+    service = MailService(configured(tmp_path), world, prepare=prepare)
+    service.startService()
+    with pytest.raises(StartError):
+        result_of(world, service.when_serving())
+    assert prepared == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_are_said_to_have_no_effect_yet(tmp_path, world, workers):
+    with capturedLogs() as events:
+        service = MailService(configured(tmp_path, workers=workers), world)
+        service.startService()
+        result_of(world, service.when_serving())
+        result_of(world, service.stopService())
+    said = [formatEvent(event) for event in events]
+    assert [line for line in said if "workers" in line] == (
+        ["workers = 2 has no effect yet: this process serves alone"] if workers else []
+    )
 
 
 def test_who_asks_late_is_told_too(running, world):

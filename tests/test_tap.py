@@ -190,6 +190,18 @@ def test_the_first_start_is_printed_when_everything_listens(make):
     assert [line.split()[0] for line in server._console.lines[-2:]] == ["printf", "curl"]
 
 
+def test_a_first_start_that_failed_does_not_cost_the_password(make, here):
+    (here / "mail-data").mkdir(mode=0o700)
+    (here / "mail-data/site.json").write_text('{"version": 99, "generation": 1}')
+    first, world = make()
+    start(first, world)
+    assert first._console.lines == [] and first._console.complaints
+    (here / "mail-data/site.json").unlink()
+    second, world = make()
+    start(second, world)
+    assert any(line.startswith("password: ") for line in second._console.lines)
+
+
 def test_a_configured_start_prints_nothing(make, here):
     (here / "mail.toml").write_text('[listen]\nsmtp = ["tcp:2525"]')
     server, world = make(load(here / "mail.toml"))
@@ -236,6 +248,34 @@ def test_sighup_reads_certificates_and_still_does_what_it_did(make):
     done = server.stopService()
     turns(world, lambda: done.called)
     assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_sighup_does_not_end_a_server_that_drains(make):
+    server, world = make()
+    start(server, world)
+    client = world.reactor.connect(2525)
+    client.ask(b"EHLO client\r\nMAIL FROM:<>\r\nRCPT TO:<alice@localhost>\r\nDATA\r\n")
+    done = server.stopService()
+    context = server.mail._tls._context
+    assert signal.getsignal(signal.SIGHUP) == server._hangup
+    os.kill(os.getpid(), signal.SIGHUP)
+    world.reactor.settle()
+    assert server.mail._tls._context is not context
+    assert not done.called
+    assert client.ask(b"\r\n.\r\n").startswith(b"250 ")
+    turns(world, lambda: done.called)
+
+
+def test_a_start_that_fails_while_it_is_stopped_does_not_stop_the_reactor_twice(make, here):
+    (here / "mail-data").mkdir(mode=0o700)
+    (here / "mail-data/site.json").write_text('{"version": 99, "generation": 1}')
+    server, world = make()
+    server.privilegedStartService()
+    server.startService()
+    done = server.stopService()
+    turns(world, lambda: done.called)
+    assert server._failed and server._console.complaints
+    assert world.reactor.whenRunningHooks == []
 
 
 def test_sighup_opens_the_log_again(make, here):

@@ -94,7 +94,13 @@ def make_development_certificates(directory: Path, hostname: str, *, now: float)
     ValueError when one of these names holds something else.
     """
     moment = datetime.fromtimestamp(now, UTC)
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        pass
+    else:
+        # A daemon's mask would keep `ca.pem` from everybody else; keys have a mode of their own.
+        directory.chmod(0o755)
     lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # `mailctl certs dev` and a server that starts may come at once.
@@ -153,14 +159,14 @@ def _make(directory: Path, hostname: str, moment: datetime) -> Development:
     made = Development(ca, directory / f"{stem}.pem", directory / f"{stem}.key", True)
     authority = _load(ca, ca_key, moment)
     if authority is None:
-        authority = certificate, key = _make_authority(moment)
-        _write_pair(ca, ca_key, [certificate], key)
+        key = _key_for(ca, ca_key)
+        authority = _make_authority(key, moment), key
+        _write_chain(ca, [authority[0]])
     leaf = _load(made.certificate, made.key, moment)
     if leaf is not None and _is_for(leaf[0], hostname) and _is_by(leaf[0], authority[0]):
         return Development(made.ca, made.certificate, made.key, False)
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _make_leaf(hostname, key, authority, moment)
-    _write_pair(made.certificate, made.key, [certificate, authority[0]], key)
+    key = _key_for(made.certificate, made.key)
+    _write_chain(made.certificate, [_make_leaf(hostname, key, authority, moment), authority[0]])
     return made
 
 
@@ -169,11 +175,12 @@ def _load(certificate: Path, key: Path, moment: datetime) -> _Pair | None:
     there and was not made here: nobody's own certificate is overwritten.
     """
     try:
-        found, private = _load_chain(certificate)[0], _load_key(key)
+        found = _load_chain(certificate)[0]
+        if _OURS not in _organizations(found.issuer):
+            raise _not_ours(certificate)
+        private = _load_key(key)
     except FileNotFoundError:
         return None
-    if _OURS not in _organizations(found.issuer):
-        raise ValueError(f"{certificate} was not made here: name it in [tls], or move it away")
     lasts = found.not_valid_before_utc <= moment < found.not_valid_after_utc - _RENEW
     if (
         not lasts
@@ -182,6 +189,32 @@ def _load(certificate: Path, key: Path, moment: datetime) -> _Pair | None:
     ):
         return None
     return found, private
+
+
+def _key_for(certificate: Path, key: Path) -> ec.EllipticCurvePrivateKey:
+    """The key for a certificate that is to be made: a new one, written; but a key that stands
+    alone stays. A crash has left it, or its owner waits for what a CA will send.
+    """
+    if key.exists() and not certificate.exists():
+        found = _load_key(key)
+        if not isinstance(found, ec.EllipticCurvePrivateKey):
+            raise _not_ours(key)
+        return found
+    made = ec.generate_private_key(ec.SECP256R1())
+    _write(
+        key,
+        made.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        0o600,
+    )
+    return made
+
+
+def _not_ours(path: Path) -> ValueError:
+    return ValueError(f"{path} was not made here: name it in [tls], or move it away")
 
 
 def _load_chain(path: Path) -> list[x509.Certificate]:
@@ -220,19 +253,17 @@ def _is_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     return True
 
 
-def _make_authority(moment: datetime) -> _Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _make_authority(key: ec.EllipticCurvePrivateKey, moment: datetime) -> x509.Certificate:
     # The serial number keeps an old CA and its successor apart in trust stores.
     serial = x509.random_serial_number()
     name = _name(f"CA {serial % 0x10000:04x}", _OURS)
-    certificate = (
+    return (
         _builder(name, name, key, serial, moment, _CA_VALID)
         # RFC 5280 section 4.2.1.9
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return certificate, key
 
 
 def _make_leaf(
@@ -315,24 +346,8 @@ def _usage(
     )
 
 
-def _write_pair(
-    certificate: Path,
-    key: Path,
-    chain: list[x509.Certificate],
-    private: ec.EllipticCurvePrivateKey,
-) -> None:
-    _write(
-        key,
-        private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-        0o600,
-    )
-    _write(
-        certificate, b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain), 0o644
-    )
+def _write_chain(path: Path, chain: list[x509.Certificate]) -> None:
+    _write(path, b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain), 0o644)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

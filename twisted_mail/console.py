@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TextIO
 
 __all__ = ["Console", "LogFile"]
@@ -53,9 +54,9 @@ class LogFile:
 
     def reopen(self) -> None:
         """Go on in a file of the same name. Raises OSError, and then goes on in the old one."""
-        fresh = self._open()
-        self.close()
-        self._file = fresh
+        old, self._file = self._file, self._open()
+        with suppress(OSError):  # what it does not take was lost before
+            old.close()
 
     def close(self) -> None:
         """Write no more."""

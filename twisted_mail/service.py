@@ -106,15 +106,15 @@ class MailService(Service):
     # IService
 
     def privilegedStartService(self) -> None:
-        """Open sockets, make directories, read keys. Raises StartError, and then nothing is open."""
+        """Open sockets, make directories, read keys. Raises StartError, and then all is closed again."""
         self._bind()
 
     def startService(self) -> None:
         """Begin to serve. Raises StartError when that is known at once; see `when_serving` for the rest."""
-        self.running = True
         if self._waiting is None:
             self._waiting = []
         self._bind()
+        self.running = True
         self._starting = Deferred.fromCoroutine(self._start())
 
     def stopService(self) -> Deferred[None]:
@@ -138,7 +138,9 @@ class MailService(Service):
             )
         except (OSError, ValueError, ListenError) as error:
             Deferred.fromCoroutine(self._listeners.close())
-            raise StartError(str(error)) from error
+            refusal = StartError(str(error))
+            self._settle(Failure(refusal))
+            raise refusal from error
         self._bound = True
 
     async def _start(self) -> None:
@@ -151,6 +153,11 @@ class MailService(Service):
             await self._close()
             self._settle(Failure(StartError(str(error) if expected else f"failure: {error!r}")))
         else:
+            if self.config.workers:
+                self._log.warn(
+                    "workers = {workers} has no effect yet: this process serves alone",
+                    workers=self.config.workers,
+                )
             for name, address in self.listeners:
                 self._log.info("listening", protocol=name, address=address)
             self._settle(None)
@@ -159,11 +166,12 @@ class MailService(Service):
         config, world, tls = self.config, self._world, self._tls
         assert tls is not None
         self._directory = directory = open_directory(config, now=world.now, entropy=world.entropy)
-        if self._prepare is not None:
-            await self._prepare(directory)
         self._store = store = make_store(config, world)
         await store.start()
-        self._factories = make_factories(config, world, directory, store, tls)
+        # Not before: a user made for a start that then fails would have a password nobody was told.
+        if self._prepare is not None:
+            await self._prepare(directory)
+        self._factories = _make_factories(config, world, directory, store, tls)
         self._listeners.open(self._factories)
 
     def _settle(self, outcome: Failure | None) -> None:
@@ -182,7 +190,6 @@ class MailService(Service):
         await self._listeners.close()
         await self._drain()
         await self._close()
-        self._bound = False
         self._log.info("stopped")
 
     async def _drain(self) -> None:
@@ -197,6 +204,7 @@ class MailService(Service):
 
     async def _close(self) -> None:
         await self._listeners.close()
+        self._bound = False
         store, self._store = self._store, None
         if store is not None:
             try:
@@ -214,10 +222,10 @@ def _abort_all(factories: list[MailFactory]) -> None:
         factory.abort_all()
 
 
-def make_factories(
+def _make_factories(
     config: Config, world: World, directory: Directory, store: MailStore, tls: ServerTls
 ) -> dict[str, MailFactory]:
-    """One factory for each name in ``[listen]`` that is served. Raises CheckerError and RealmError."""
+    """One factory for each name that ``[listen]`` knows. Raises CheckerError and RealmError."""
     limits = config.limits
     realm = (
         load_realm(config.auth.realm) if config.auth.realm else Realm(directory, store.open_inbox)

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred
@@ -37,6 +37,8 @@ from .site import Owner, configuration_path, read_configuration
 from .world import World, real_world
 
 __all__ = ["MailServer", "Options", "makeService", "make_application"]
+
+T = TypeVar("T")
 
 
 class Options(usage.Options):
@@ -155,8 +157,14 @@ class MailServer(Service):
 
     def stopService(self) -> Deferred[None]:
         self.running = False
+        stopped = self.mail.stopService()
+        # Not before: a SIGHUP would end a server that still drains.
+        stopped.addBoth(self._give_back_hangup)
+        return stopped
+
+    def _give_back_hangup(self, outcome: T) -> T:
         signal.signal(signal.SIGHUP, self._previous_hangup or signal.SIG_DFL)
-        return self.mail.stopService()
+        return outcome
 
     def _serving(self, _: object) -> None:
         if self._first_start is not None:
@@ -168,8 +176,9 @@ class MailServer(Service):
         self._log.critical("cannot start: {error}", error=str(failure.value))
         self._console.complain(str(failure.value))
         self._failed = True
-        # It may be known before the reactor runs.
-        self._world.reactor.callWhenRunning(self._world.reactor.stop)
+        if self.running:  # else it is being stopped already
+            # It may be known before the reactor runs.
+            self._world.reactor.callWhenRunning(self._world.reactor.stop)
 
     def _refuse(self, error: StartError) -> None:
         """Show `error` as the line it is, not as the traceback of what leaves twistd."""
