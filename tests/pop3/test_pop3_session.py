@@ -551,7 +551,7 @@ def test_a_mailbox_that_does_not_close_is_logged() -> None:
 
 
 def test_too_many_errors() -> None:
-    client = Dialogue(max_errors=2)
+    client = Dialogue(max_errors=3)
     assert client.say("A", "USER alice", "PASS x").count(b"-ERR") == 2
     assert not client.closed
     assert client.say("B", "CAPA") == b"-ERR Unknown command\r\n-ERR Too many errors\r\n"

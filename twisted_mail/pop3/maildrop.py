@@ -6,13 +6,18 @@ marks: who deletes is the session, at QUIT.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, Protocol
 
 from ..interfaces import Content, MessageInfo
 from .reply import Refusal, decimal
 
-__all__ = ["Mailbox", "Maildrop"]
+__all__ = ["PIECE", "Mailbox", "Maildrop"]
+
+PIECE: Final = 1000
+"""Lines of a listing that are made at once: a large mailbox holds up nobody, and a slow reader is
+not held all of it."""
 
 
 class Mailbox(Protocol):
@@ -84,25 +89,24 @@ class Maildrop:
     def needs_surrogate(self, index: int) -> bool:
         return not self._utf8 and self._messages[index].ascii_size is not None
 
-    def scan_listing(self) -> bytes:
-        """The lines of LIST, terminated."""
-        marked = self._marked
-        lines = [
-            f"{number} {size}\r\n"
-            for number, size in enumerate(self._sizes, 1)
-            if not marked or number - 1 not in marked
-        ]
-        return ("".join(lines) + ".\r\n").encode()
+    def scan_listing(self) -> Iterator[bytes]:
+        """The lines of LIST, terminated, in pieces."""
+        return self._listing(self._sizes)
 
-    def unique_id_listing(self) -> bytes:
-        """The lines of UIDL, terminated."""
+    def unique_id_listing(self) -> Iterator[bytes]:
+        """The lines of UIDL, terminated, in pieces."""
+        return self._listing(message.uidl for message in self._messages)
+
+    def _listing(self, values: Iterable[object]) -> Iterator[bytes]:
         marked = self._marked
-        lines = [
-            f"{number} {message.uidl}\r\n"
-            for number, message in enumerate(self._messages, 1)
+        lines = (
+            f"{number} {value}\r\n"
+            for number, value in enumerate(values, 1)
             if not marked or number - 1 not in marked
-        ]
-        return ("".join(lines) + ".\r\n").encode()
+        )
+        while piece := "".join(islice(lines, PIECE)):
+            yield piece.encode()
+        yield b".\r\n"
 
     def mark(self, index: int) -> None:
         self._marked.add(index)

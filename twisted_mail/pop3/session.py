@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 from twisted.internet.defer import Deferred
@@ -24,7 +24,7 @@ from ..connection.drive import to_the_end
 from ..connection.interfaces import Answer, Then
 from ..status import MailError
 from .engine import SASL_RESPONSE, Command, Event, SaslResponse
-from .maildrop import Mailbox, Maildrop
+from .maildrop import PIECE, Mailbox, Maildrop
 from .reply import Refusal, base64, decimal, err, ok, utf8_text
 from .retrieval import Retrieval, Top
 
@@ -42,8 +42,7 @@ class Pop3Session:
     """One client (see `connection.interfaces.Session`).
 
     `connection` is the log's name for it; `loopback`: it comes from this machine; `tls_available`:
-    STLS can be had; `tls`: it begins with TLS. More than `max_errors` wrong commands and failed
-    logins end it.
+    STLS can be had; `tls`: it begins with TLS. `max_errors` wrong commands and failed logins end it.
     """
 
     _log = Logger()
@@ -117,9 +116,9 @@ class Pop3Session:
         self._exchange = None
 
     def too_many_errors(self) -> bytes | None:
-        if self._errors <= self._max_errors:
-            return None
-        return err("Too many errors")
+        if self._errors >= self._max_errors:
+            return err("Too many errors")
+        return None
 
     def timed_out(self) -> bytes:
         # RFC 1939 section 3: close "without … sending any response to the client"
@@ -170,7 +169,7 @@ class Pop3Session:
             index = drop.index(number)
             return Answer(b"+OK %d %d\r\n" % (index + 1, drop.size(index)))
         first = ok(f"{drop.count} messages ({drop.octets} octets)")
-        return Answer(first + drop.scan_listing())
+        return self._listing(first, drop.scan_listing())
 
     async def _retr(self, argument: bytes) -> Answer:
         drop = self._maildrop
@@ -203,12 +202,14 @@ class Pop3Session:
         if number := argument.strip():
             index = drop.index(number)
             return Answer(ok(f"{index + 1} {drop.uidl(index)}"))
-        return Answer(b"+OK\r\n" + drop.unique_id_listing())
+        return self._listing(b"+OK\r\n", drop.unique_id_listing())
 
     async def _user_name(self, argument: bytes) -> Answer:
         self._check_private()
+        if not (name := utf8_text(argument.strip())):
+            raise Refusal("A name is expected", mistake=True)
         # RFC 1939 section 7: whether the name is known is not told before PASS
-        self._user = utf8_text(argument.strip())
+        self._user = name
         return Answer(b"+OK\r\n")
 
     async def _pass(self, argument: bytes) -> Answer:
@@ -320,6 +321,11 @@ class Pop3Session:
         )
         return Answer(ok(f"{drop.count} messages ({drop.octets} octets)"))
 
+    def _listing(self, first: bytes, pieces: Iterator[bytes]) -> Answer:
+        if self._maildrop.count <= PIECE:
+            return Answer(first + b"".join(pieces))
+        return Answer(first, body=_one_by_one(pieces))
+
     async def _retrieve(self, index: int, top: Top | None, first: bytes) -> Answer:
         drop = self._maildrop
         self._end_retrieval()
@@ -400,6 +406,11 @@ class Pop3Session:
         code = error.pop3 if isinstance(error, MailError) else "SYS/TEMP"
         # RFC 1939 section 6
         return err("some deleted messages not removed", code)
+
+
+async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 class _Known(NamedTuple):
