@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from twisted_mail.accounts.authenticate import Authenticator, Exchange, Login
@@ -74,7 +75,6 @@ def refusal(started: Started[Any]) -> tuple[int, str, str | None]:
 
 
 WRONG = (535, "5.7.8", "AUTH")
-LATER = (454, "4.7.0", "SYS/TEMP")
 MALFORMED = (501, "5.5.2", "AUTH")
 
 
@@ -156,7 +156,15 @@ def test_a_third_partys_user_without_an_account(
     world: World, portal: Portal, directory: Directory
 ) -> None:
     authenticator = authenticator_of(portal_with(directory, lambda _: b"carol"), world)
-    assert try_password(world, authenticator, "carol", "carol's")[0] == WRONG
+    with capturedLogs() as events:
+        started = Started(authenticator.login("carol", "carol's", HOME))
+        run(world, started)
+    with pytest.raises(MailError) as caught:
+        started.result()
+    assert (caught.value.code, caught.value.text) == (535, "Authentication credentials invalid")
+    # What the session will log, in its one line; so nothing is logged here.
+    assert caught.value.cause == "right password, but no account in the directory, as 'carol'"
+    assert events == []
 
 
 def raiser(error: Exception) -> Callable[[object], Any]:
@@ -166,19 +174,20 @@ def raiser(error: Exception) -> Callable[[object], Any]:
     return answer
 
 
-def test_what_is_unknown_is_temporary_and_logged(
+def test_what_nobody_foresaw_comes_out_as_it_is(
     world: World, portal: Portal, directory: Directory
 ) -> None:
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        portal_of_trouble = portal_with(directory, raiser(OSError("no disk")))
-        authenticator = authenticator_of(portal_of_trouble, world)
-        assert try_password(world, authenticator, "alice", "alice's") == (LATER, 0.0)
-    finally:
-        globalLogPublisher.removeObserver(events.append)
-    (event,) = events
-    assert event["log_failure"].value.args == ("no disk",)
+    """The session logs it, once, with what only it knows: the connection."""
+    authenticator = authenticator_of(portal_with(directory, raiser(OSError("no disk"))), world)
+    with capturedLogs() as events:
+        for started in (
+            Started(authenticator.login("alice", "alice's", HOME)),
+            Started(authenticator.exchange("PLAIN", HOME).step(b"\0alice\0alice's")),
+        ):
+            run(world, started)
+            with pytest.raises(OSError, match="no disk"):
+                started.result()
+    assert events == []
 
 
 def test_a_checkers_own_reply_is_passed_on(
@@ -198,7 +207,8 @@ def test_an_avatar_that_is_no_account_is_our_trouble(world: World) -> None:
             return interfaces[0], object(), lambda: None
 
     portal = Portal(Wrong(), [Checker(lambda _: b"alice")])
-    assert refusal(Started(authenticator_of(portal, world).login("a", "b", HOME))) == LATER
+    with pytest.raises(TypeError, match="adapt"):
+        done(authenticator_of(portal, world).login("a", "b", HOME))
 
 
 def test_the_cause_names_the_user_and_not_the_password(
@@ -425,9 +435,9 @@ def test_acting_as_somebody_else(world: World, authenticator: Authenticator) -> 
         assert refused(world, authenticator.exchange(name, HOME), response) == WRONG
 
 
-def test_trouble_in_the_middle_of_scram_is_temporary(
+def test_trouble_in_the_middle_of_scram_is_not_taken_for_a_wrong_proof(
     world: World, authenticator: Authenticator, directory: Directory
 ) -> None:
     directory.close()
-    exchange = authenticator.exchange("SCRAM-SHA-256", HOME)
-    assert refused(world, exchange, b"n,,n=alice,r=abc") == LATER
+    with pytest.raises(sqlite3.ProgrammingError):
+        done(authenticator.exchange("SCRAM-SHA-256", HOME).step(b"n,,n=alice,r=abc"))

@@ -1,12 +1,13 @@
 """Logging in, as sessions of every protocol see it: by name and password, or by a SASL exchange.
 
-Promises: every failure is a `MailError`; a wrong password, an unknown name and a refused account
-read the same and take equally long; what is unknown is temporary (454), and logged. Who has failed
+Promises: every refusal is a `MailError`; a wrong password, an unknown name and a refused account
+read the same and take equally long. What nobody foresaw comes out as it is: the session, which
+knows the connection, logs it and answers that it is temporary. Nothing is logged here. Who has failed
 waits: the answer to each further failure of a client's network, or of an account, comes later, and
 what that network tries meanwhile, on other connections, is not judged before. So an address
 costs us few hashes, whatever it does, and yields few guesses. Failures from elsewhere never make a
 right password wait, nor do those of others at home once it has been right there: nobody can lock a
-user out. Passwords are never logged.
+user out. No error holds a password.
 
 It checks nothing itself: the portal's checkers do.
 """
@@ -21,10 +22,7 @@ from typing import Final, Protocol
 from twisted.cred.credentials import ICredentials, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed
 from twisted.cred.portal import Portal
-from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ..interfaces import IAccount
 from ..sasl import (
@@ -40,6 +38,7 @@ from ..sasl import (
 from ..status import MailError
 from ..world import World
 from .checkers import IScramChecker, IScramCredentials, ScramCredentials
+from .realm import NoAccount
 
 __all__ = ["Authenticator", "Delays", "Exchange", "Login"]
 
@@ -81,8 +80,6 @@ class Authenticator:
     `network` names what a client's address is counted as (`policy.limits.client_network`);
     `max_known` bounds the memory of who is at home where.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -129,13 +126,12 @@ class Authenticator:
         await self.hold_back(username, client_ip)
         try:
             _, avatar, logout = await self._portal.login(credentials, None, IAccount)
-            account = IAccount(avatar)
+        except NoAccount:
+            reason = "right password, but no account in the directory"
+            raise await self.refuse(username, client_ip, reason) from None
         except LoginFailed:
             raise await self.refuse(username, client_ip, "wrong name or password") from None
-        except (MailError, CancelledError):
-            raise
-        except Exception as error:
-            raise self.broken(error) from error
+        account = IAccount(avatar)
         self.welcome(username, client_ip)
         return Login(account, logout)
 
@@ -182,12 +178,6 @@ class Authenticator:
                 del self._known[next(iter(self._known))]
         self._known[met] = True
 
-    def broken(self, error: Exception) -> MailError:
-        """Log what nobody foresaw, and give what to raise."""
-        self._log.failure("a login could not be judged", Failure(error))
-        # RFC 4954 section 6; RFC 3206 section 4
-        return MailError(454, "4.7.0", "Temporary authentication failure", error)
-
     def _keys(self, username: str, client_ip: str) -> tuple[str, str]:
         return f"client {self._network(client_ip)}", f"account {username.casefold()[:_MAX_KEY]}"
 
@@ -213,10 +203,6 @@ class _Exchange(ABC):
             raise MailError(
                 501, "5.5.2", "Malformed authentication response", error, pop3="AUTH"
             ) from None
-        except (MailError, CancelledError):
-            raise
-        except Exception as error:
-            raise self._authenticator.broken(error) from error
 
     @abstractmethod
     async def _advance(self, response: bytes | None) -> bytes | Login:

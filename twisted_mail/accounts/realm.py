@@ -14,7 +14,6 @@ from operator import attrgetter
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
-from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from ..address import Address
@@ -22,11 +21,15 @@ from ..interfaces import IAccount, IMailbox
 from .directory import Directory
 from .tables import User
 
-__all__ = ["Account", "Realm", "RealmError", "load_realm"]
+__all__ = ["Account", "NoAccount", "Realm", "RealmError", "load_realm"]
 
 
 class RealmError(ValueError):
     """A configured realm that cannot be had; the text is for the operator."""
+
+
+class NoAccount(UnauthorizedLogin):
+    """Somebody has a right password and no account: a checker knows more names than the directory."""
 
 
 @implementer(IAccount)
@@ -57,8 +60,6 @@ class Account:
 class Realm:
     """Avatars from the directory."""
 
-    _log = Logger()
-
     def __init__(
         self, directory: Directory, open_inbox: Callable[[str], Awaitable[IMailbox]]
     ) -> None:
@@ -70,16 +71,15 @@ class Realm:
     ) -> tuple[type[Interface], object, Callable[[], None]]:
         """The account of `avatarId`: an address or its local part alone, as UTF-8.
 
-        Raises UnauthorizedLogin for whom the directory does not have: a right password elsewhere
-        makes no mailbox here.
+        Raises NoAccount for whom the directory does not have: a right password elsewhere makes no
+        mailbox here.
         """
         if IAccount not in interfaces:
             raise NotImplementedError("this realm has IAccount only")
         name = avatarId.decode(errors="replace") if avatarId else ""
         user = self._directory.login_user(name)
         if user is None or not user.enabled:
-            self._log.warn("{name!r} has a password but no account in the directory", name=name)
-            raise UnauthorizedLogin
+            raise NoAccount
         return IAccount, Account(user, self._directory, self._open_inbox), _logout
 
 

@@ -227,14 +227,16 @@ class SmtpSession:
         except MailError as error:
             self._login_failures += error.code == 535
             self._log.warn(
-                "login failed: {error}",
+                "login failed",
                 connection=self._connection,
                 client=self._client_ip,
                 error=str(error),
             )
             return replies.refusal(error)
         except Exception:
-            self._log.failure("failure in a login", connection=self._connection)
+            self._log.failure(
+                "failure in a login", connection=self._connection, client=self._client_ip
+            )
             return replies.LOGIN_ERROR
         if isinstance(result, bytes):
             self._exchange = exchange
@@ -330,10 +332,11 @@ class SmtpSession:
 
     def _refused(self, event: Event, error: MailError) -> Answer:
         self._log.info(
-            "{what} refused: {error}",
+            "{what} refused",
+            what=event.verb if type(event) is Command else type(event).__name__,
             connection=self._connection,
             client=self._client_ip,
-            what=event.verb if type(event) is Command else type(event).__name__,
+            # Not in the text: it may quote an address, and nothing in that shall look like a field.
             error=str(error),
         )
         return replies.refusal(error, self._transactions.utf8)
