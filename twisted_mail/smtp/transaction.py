@@ -257,7 +257,7 @@ class Transactions:
         message_id = await current.commit()
         envelope = current.envelope
         self._log.info(
-            "message {message} accepted from <{sender}>",
+            "message accepted",
             connection=current.client.connection,
             message=message_id,
             sender=str(envelope.reverse_path or ""),
