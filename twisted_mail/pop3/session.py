@@ -391,14 +391,20 @@ class Pop3Session:
     def _refused(self, error: MailError) -> bytes:
         if error.pop3 == "AUTH":
             self._errors += 1
-            self._log.info(
-                "login refused: {error}",
+            self._login_failures += error.code == 535
+            self._log.warn(
+                "login failed",
                 connection=self._connection,
                 client=self._client_ip,
                 error=str(error),
             )
         elif error.pop3.startswith("SYS/"):
-            self._log.warn("refused: {error}", connection=self._connection, error=str(error))
+            self._log.warn(
+                "refused",
+                connection=self._connection,
+                client=self._client_ip,
+                error=str(error),
+            )
         return err(error.text, error.pop3)
 
     def _not_removed(self, error: Exception) -> bytes:
