@@ -254,6 +254,7 @@ def _make_factories(
         hostname=config.hostname,
         allow_plaintext_loopback=config.pop3.allow_plaintext_loopback,
         max_errors=limits.errors,
+        max_login_failures=limits.login_failures,
     )
     shared = ConnectionLimits(limits.connections, limits.connections_per_address)
 

@@ -558,6 +558,26 @@ def test_too_many_errors() -> None:
     assert client.closed
 
 
+def test_too_many_failed_logins() -> None:
+    client = Dialogue(max_login_failures=2)
+    wrong = b"-ERR [AUTH] Wrong name or password\r\n"
+    assert client.say("USER alice", "PASS x") == b"+OK\r\n" + wrong
+    answer = client.say("AUTH PLAIN AGFsaWNlAHg=", "USER alice", "PASS open sésame")
+    assert answer == wrong + b"-ERR Too many failed logins\r\n"
+    assert client.closed
+    assert client.authenticator.logins == []
+
+
+def test_a_temporary_failure_is_no_failed_login() -> None:
+    client = Dialogue(max_login_failures=1)
+    client.authenticator.error = MailError(454, "4.7.0", "Too many logins at once")
+    client.say("USER alice", "PASS x")
+    client.authenticator.error = MailError(501, "5.5.2", "Malformed", pop3="AUTH")
+    client.say("USER alice", "PASS x")
+    assert not client.closed
+    assert client.say("USER alice", "PASS open sésame").count(b"+OK") == 2
+
+
 def test_asking_for_messages_that_are_not_there_is_no_error() -> None:
     client = on(ONE, max_errors=1)
     client.say(*["RETR 7"] * 20)
@@ -583,7 +603,10 @@ VERBS = (b"RETR ", b"TOP 1 ", b"LIST ", b"AUTH ", b"AUTH PLAIN ", b"DELE ", b"US
 
 @given(st.lists(st.binary(max_size=300), max_size=8))
 def test_no_commands_make_it_raise(lines: list[bytes]) -> None:
-    for client in (Dialogue(max_errors=100), on(ONE, GREEK, max_errors=100)):
+    for client in (
+        Dialogue(max_errors=100, max_login_failures=100),
+        on(ONE, GREEK, max_errors=100),
+    ):
         client.say(*(verb + line for verb in VERBS for line in lines))
         client.session.lost()
         assert client.mailbox.closed == len(client.authenticator.logins)

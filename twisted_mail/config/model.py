@@ -232,8 +232,8 @@ class Limits(Section):
         default=3,
         ge=1,
         le=100,
-        description="Failed logins in one SMTP session before it is ended; POP3 counts them among "
-        "`errors`. A person who mistypes tries again; a guesser has to connect again, and waits.",
+        description="Failed logins in one session before it is ended. A person who mistypes tries "
+        "again; a guesser has to connect again, and waits.",
     )
     login_delay_seconds: float = Field(
         default=1,

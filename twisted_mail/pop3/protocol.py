@@ -27,6 +27,7 @@ class Pop3Settings:
     hostname: str
     allow_plaintext_loopback: bool = False
     max_errors: int = 10
+    max_login_failures: int = 3
 
 
 class Pop3Factory(MailFactory):
@@ -72,5 +73,6 @@ class Pop3Factory(MailFactory):
             tls=self._implicit_tls,
             allow_plaintext_loopback=self._settings.allow_plaintext_loopback,
             max_errors=self._settings.max_errors,
+            max_login_failures=self._settings.max_login_failures,
         )
         return Engine(), session

@@ -42,7 +42,8 @@ class Pop3Session:
     """One client (see `connection.interfaces.Session`).
 
     `connection` is the log's name for it; `loopback`: it comes from this machine; `tls_available`:
-    STLS can be had; `tls`: it begins with TLS. `max_errors` wrong commands and failed logins end it.
+    STLS can be had; `tls`: it begins with TLS. `max_errors` wrong commands end it, failed logins
+    among them, or `max_login_failures` of those alone.
     """
 
     _log = Logger()
@@ -61,6 +62,7 @@ class Pop3Session:
         tls: bool = False,
         allow_plaintext_loopback: bool = False,
         max_errors: int = 10,
+        max_login_failures: int = 3,
     ) -> None:
         self._authenticator = authenticator
         self._hostname = hostname
@@ -70,7 +72,9 @@ class Pop3Session:
         self._tls_available = tls_available
         self._tls = tls
         self._max_errors = max_errors
+        self._max_login_failures = max_login_failures
         self._errors = 0
+        self._login_failures = 0
         self._busy = False
         self._lost = False
         self._utf8 = False
@@ -101,7 +105,7 @@ class Pop3Session:
         except MailError as error:
             return Answer(self._refused(error))
         except Exception:
-            self._log.failure("command failed", connection=self._connection)
+            self._log.failure("command failed", connection=self._connection, client=self._client_ip)
             return Answer(err("Internal failure, try again later", "SYS/TEMP"))
         finally:
             self._busy = False
@@ -118,6 +122,8 @@ class Pop3Session:
     def too_many_errors(self) -> bytes | None:
         if self._errors >= self._max_errors:
             return err("Too many errors")
+        if self._login_failures >= self._max_login_failures:
+            return err("Too many failed logins")
         return None
 
     def timed_out(self) -> bytes:
