@@ -308,6 +308,7 @@ class Connection(Wire):
         if not self._engine.start_tls():
             # RFC 3207 section 4.2: an attacker may have put in commands before the handshake
             return self._part(self._session.starttls_refused, "bytes in clear behind STARTTLS")
+        self._message_due = None
         self._say(answer.data)
         self._flush()
         self.alarm.set(self._bounds.handshake_seconds)
