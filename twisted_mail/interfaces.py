@@ -75,7 +75,11 @@ class ILocalDelivery(Interface):
     """Optional on a realm: it takes local mail itself, in place of our store."""
 
     def knows(address: Address) -> Awaitable[bool]:
-        """*Awaitable.* Whether mail for `address` is wanted. False is answered 550 5.1.1."""
+        """*Awaitable.* Whether mail for `address` is wanted.
+
+        False is answered 550 5.1.1 where the directory has the domain (``mailctl domain add``), elsewhere as mail
+        for other sites is: to strangers 550 5.7.1.
+        """
 
     def deliver(
         sender: Address | None, recipients: Sequence[Address], message: bytes
