@@ -7,6 +7,7 @@ import os
 import pytest
 
 from twisted_mail.console import Console, LogFile
+from twisted_mail.site import Owner
 
 
 @pytest.fixture
@@ -86,6 +87,23 @@ def test_a_log_that_cannot_be_opened_again_goes_on_in_the_old_file(tmp_path):
     log.flush()
     assert (tmp_path / "moved/twistd.log").read_text() == "one\n"
     log.close()
+
+
+def test_a_new_log_belongs_to_who_the_process_will_be(tmp_path):
+    """Else a SIGHUP could not open it again, once privileges are dropped."""
+    owner = Owner(65534, 65534) if os.geteuid() == 0 else Owner(os.geteuid(), os.getegid())
+    path = tmp_path / "twistd.log"
+    LogFile(str(path), owner).close()
+    assert (path.stat().st_uid, path.stat().st_gid) == (owner.uid, owner.gid)
+
+
+def test_a_log_that_is_there_keeps_its_owner(tmp_path):
+    """A link in its place must not give away what it leads to."""
+    (tmp_path / "precious").write_text("")
+    path = tmp_path / "twistd.log"
+    path.symlink_to(tmp_path / "precious")
+    LogFile(str(path), Owner(65534, 65534)).close()
+    assert (tmp_path / "precious").stat().st_uid == os.geteuid()
 
 
 def test_what_the_old_file_does_not_take_does_not_end_the_log(tmp_path):

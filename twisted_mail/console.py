@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
+from .site import Owner
+
 __all__ = ["Console", "LogFile"]
 
 
@@ -40,10 +42,14 @@ class Console:
 
 
 class LogFile:
-    """A text file that only grows. Raises OSError when it cannot be opened."""
+    """A text file that only grows. Raises OSError when it cannot be opened.
 
-    def __init__(self, path: str) -> None:
+    What is made here belongs to `owner`, when that is somebody else than this process.
+    """
+
+    def __init__(self, path: str, owner: Owner | None = None) -> None:
         self._path = path
+        self._owner = owner
         self._file = self._open()
 
     def write(self, text: str) -> None:
@@ -63,10 +69,16 @@ class LogFile:
         self._file.close()
 
     def _open(self) -> TextIO:
-        # Not for others: the log tells who writes to whom.
-        descriptor = os.open(
-            self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
-        )
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            # Not for others: the log tells who writes to whom.
+            descriptor = os.open(self._path, flags | os.O_EXCL, 0o640)
+        except FileExistsError:
+            descriptor = os.open(self._path, flags, 0o640)
+        else:
+            # Only what is new: in the owner's directory a name may lead to somebody else's file.
+            if self._owner is not None:
+                os.fchown(descriptor, self._owner.uid, self._owner.gid)
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 

@@ -201,7 +201,7 @@ class MailServer(Service):
         name = self._twistd.get("logfile")
         if name == "-" or (not name and self._twistd.get("nodaemon", True)):
             return sys.stdout
-        self._log_file = LogFile(os.path.abspath(name or "twistd.log"))
+        self._log_file = LogFile(os.path.abspath(name or "twistd.log"), _owner(self._twistd))
         return self._log_file
 
     def _hangup(self, number: int, frame: FrameType | None) -> None:
