@@ -286,7 +286,7 @@ class _Child(LineOnlyReceiver):
         assert self.server is not None
         if verb == "add_user":
             await self.server.add_user(*words)
-            return {"value": None}
+            return None
         return [base64.b64encode(data).decode() for data in self.server.messages(*words)]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
