@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from .segments import Segment, is_sealed
 __all__ = ["Entry", "Journal", "Steps"]
 
 _log = Logger()
+_WRITER = re.compile("[0-9a-f]{16}").fullmatch
 MAX_BATCH = 256
 """Records in one batch."""
 MAX_BUFFERS = 1000
@@ -97,7 +99,7 @@ class Journal:
         self._writers = os.path.join(directory, "writers")
         self._writer = int.from_bytes(world.entropy(8), "little") or 1
         self._sequence = 0
-        self._voids: list[int] = []
+        self._failed_from = 0
         self._segment: Segment | None = None
         self._guard = threading.Lock()
         self._checkpointing = threading.Lock()
@@ -105,6 +107,7 @@ class Journal:
         self._running = False
         self._open = False
         self._pinned = False
+        self._kept = False
         self._lane = world.threads.lane("journal")
         self._locks: dict[str, int] = {}
 
@@ -154,9 +157,7 @@ class Journal:
             if ready:
                 with self._lock_current() as segment:
                     self._append(segment, ready)
-                    self._steps.fill(ready)
-                    if self._disk.fstat(segment.fd).st_size >= self._size:
-                        self._due()
+                    self._committed(segment, ready)
         except Exception as error:
             because = refusal(error)
             _log.error(
@@ -165,6 +166,17 @@ class Journal:
             for entry in batch:
                 if entry.error is None:
                     entry.error = because
+
+    def _committed(self, segment: Segment, ready: Sequence[Entry]) -> None:
+        """The answer is yes from here on, whatever happens."""
+        try:
+            self._steps.fill(ready)
+            if self._disk.fstat(segment.fd).st_size >= self._size:
+                self._due()
+        except Exception:
+            _log.failure("a batch may not be filled; the journal is kept until the next start")
+            self._kept = True
+            self.pin(True)
 
     def _append(self, segment: Segment, ready: Sequence[Entry]) -> None:
         first = self._sequence
@@ -192,40 +204,51 @@ class Journal:
                 raise OSError(28, f"only {written} of {expected} bytes were written")
         except OSError:
             # Whole records may stand before the tear. What we answer with 451 must not come back at a replay.
-            self._voids += range(first + 1, self._sequence + 1)
+            self._failed_from = self._failed_from or first + 1
+            self._void(segment)
             raise
         try:
             self._disk.fdatasync(segment.fd)
         except OSError:
             # The kernel may have dropped what it could not write: this segment is never synced again.
-            self._voids += range(first + 1, self._sequence + 1)
+            self._failed_from = self._failed_from or first + 1
             self._abandon(segment)
             raise
-        self._voids.clear()
+        self._failed_from = 0
 
     def _void_record(self, segment: Segment) -> list[bytes]:
-        if not self._voids:
+        """All since the first that failed: nothing of this process succeeded in between."""
+        if not self._failed_from:
             return []
+        meta = {"writer": self._writer, "first": self._failed_from, "last": self._sequence}
         self._sequence += 1
-        meta = {"writer": self._writer, "sequences": self._voids}
         return record.encode(
             Kind.VOID, meta, epoch=segment.epoch, writer=self._writer, sequence=self._sequence
         )
 
+    def _void(self, segment: Segment) -> None:
+        """Say at once what does not count: we may be killed before the next batch, which says it otherwise."""
+        try:
+            buffers = self._void_record(segment)
+            if self._disk.writev(segment.fd, buffers) == sum(map(len, buffers)):
+                self._disk.fdatasync(segment.fd)
+                self._failed_from = 0
+        except OSError as error:
+            _log.error("a failed batch could not be voided yet: {error}", error=str(error))
+
     def _abandon(self, segment: Segment) -> None:
         """Go on in a new segment, which begins by voiding what failed in the old one."""
         try:
-            self._next(segment.number)
-            segments.seal(self._disk, segment.fd)
-            fresh = segments.open_current(self._disk, self._directory)
-            if fresh is None:
-                return
             try:
-                self._disk.writev(fresh.fd, self._void_record(fresh))
-                self._disk.fdatasync(fresh.fd)
-                self._voids.clear()
+                self._next(segment.number)
             finally:
-                self._disk.close(fresh.fd)
+                segments.seal(self._disk, segment.fd)
+            fresh = segments.open_current(self._disk, self._directory)
+            if fresh is not None:
+                try:
+                    self._void(fresh)
+                finally:
+                    self._disk.close(fresh.fd)
         except OSError as error:
             _log.error("no new segment after a failed sync: {error}", error=str(error))
 
@@ -273,8 +296,8 @@ class Journal:
 
     def pin(self, held: bool) -> None:
         """Keep every segment (True) while this process has places that are neither filled nor parked."""
-        self._pinned = held
-        self._disk.flock(self._locks["pins"], fcntl.LOCK_SH if held else fcntl.LOCK_UN)
+        self._pinned = held or self._kept
+        self._disk.flock(self._locks["pins"], fcntl.LOCK_SH if self._pinned else fcntl.LOCK_UN)
 
     # -- start, checkpoint, stop
 
@@ -300,14 +323,24 @@ class Journal:
             recovered = True
         # A conversion lets go for a moment; whoever replays in between finds nothing left to do.
         self._disk.flock(site, fcntl.LOCK_SH)
-        own = self._disk.open(
-            os.path.join(self._writers, f"{self._writer:016x}"), os.O_RDWR | os.O_CREAT
-        )
-        self._disk.flock(own, fcntl.LOCK_EX)
-        self._locks["writer"] = own
+        self._locks["writer"] = self._register()
         with self._guard:
             self._open = True
         return recovered
+
+    def _register(self) -> int:
+        """Our file in ``writers/``, locked: who finds it without its lock knows that we are dead."""
+        own = os.path.join(self._writers, f"{self._writer:016x}")
+        while True:
+            fd = self._disk.open(own, os.O_RDWR | os.O_CREAT)
+            self._disk.flock(fd, fcntl.LOCK_EX)
+            # A checkpoint of another process may have taken it away before it was locked.
+            if (
+                self._disk.exists(own)
+                and self._disk.stat(own).st_ino == self._disk.fstat(fd).st_ino
+            ):
+                return fd
+            self._disk.close(fd)
 
     def _recover(self) -> None:
         """Settle everything that the segments say, then begin anew."""
@@ -319,10 +352,10 @@ class Journal:
         self._next((old or [0])[-1])
         for number in old:
             self._disk.unlink(segments.path_of(self._directory, number))
+            self._disk.sync_directory(self._directory)
         for directory in (self.spill, self.scratch, self._writers):
             for name in self._disk.names(directory):
                 self._disk.unlink(os.path.join(directory, name))
-        self._disk.sync_directory(self._directory)
 
     def checkpoint(self) -> None:
         """Seal the current segment, sync the file system, drop what is sealed. Blocks; at most one at a time."""
@@ -345,36 +378,56 @@ class Journal:
 
     def _checkpoint(self) -> None:
         disk = self._disk
-        current = segments.open_current(disk, self._directory)
-        if current is not None and disk.fstat(current.fd).st_size <= current.start:
-            disk.close(current.fd)
+        if not self._seal_current():
             return
-        if current is not None:
-            try:
-                self._next(current.number)
-                gate = disk.open(os.path.join(self._directory, "gate"), os.O_RDWR)
-                try:
-                    disk.flock(gate, fcntl.LOCK_EX)
-                    disk.flock(current.fd, fcntl.LOCK_EX)
-                    segments.seal(disk, current.fd)
-                finally:
-                    disk.close(gate)
-            finally:
-                disk.close(current.fd)
-        last = current.number if current is not None else 1 << 62
-        sealed = [n for n in segments.numbers(disk, self._directory) if n <= last]
-        self._settle_dead(sealed)
+        sealed = segments.sealed(disk, self._directory)
         # Held by a process with places neither filled nor parked: then everything is kept.
         pins = disk.open(os.path.join(self._directory, "pins"), os.O_RDWR)
         try:
             disk.flock(pins, fcntl.LOCK_EX | fcntl.LOCK_NB)
             disk.syncfs(self._directory)
-            for number in sealed:
-                self._drop(number)
+            if self._dead(settle=False):
+                # A process that was killed in the midst of a batch lets go of its locks one by one.
+                _log.warn("the journal is kept: a process died just now")
+                return
+            self._drop_all(sealed)
         except BlockingIOError:
             _log.warn("the journal is kept: places of a process are not filled yet")
         finally:
             disk.close(pins)
+
+    def _seal_current(self) -> bool:
+        """Settle what dead processes left, and let batches go on in the next segment. False: nothing is to be done."""
+        disk = self._disk
+        current = segments.open_current(disk, self._directory)
+        if current is None:
+            return True
+        try:
+            used = disk.fstat(current.fd).st_size > current.start
+            if used:
+                self._next(current.number)
+            elif not segments.sealed(disk, self._directory):
+                return False
+            gate = disk.open(os.path.join(self._directory, "gate"), os.O_RDWR)
+            try:
+                disk.flock(gate, fcntl.LOCK_EX)
+                disk.flock(current.fd, fcntl.LOCK_EX)
+                # No batch runs now: nobody removes what is put in its place here.
+                self._dead(settle=True)
+                if used:
+                    segments.seal(disk, current.fd)
+            finally:
+                disk.close(gate)
+        finally:
+            disk.close(current.fd)
+        return True
+
+    def _drop_all(self, numbers: Sequence[int]) -> None:
+        """In their order, also on the disk: a record that removes or voids never goes before what it is about."""
+        for number in numbers:
+            self._drop(number)
+            if number != numbers[-1]:
+                self._disk.sync_directory(self._directory)
 
     def _drop(self, number: int) -> None:
         spilled: list[str] = []
@@ -389,28 +442,37 @@ class Journal:
             if self._disk.exists(path):
                 self._disk.unlink(path)
 
-    def _settle_dead(self, sealed: Sequence[int]) -> None:
-        """What a process left unfilled when it died, while others went on."""
-        dead: dict[int, int] = {}
+    def _dead(self, *, settle: bool) -> bool:
+        """Whether processes have died, leaving us up; `settle`: do what they left unfilled, and forget them."""
+        dead: dict[str, int] = {}
         try:
             for name in self._disk.names(self._writers):
-                if int(name, 16) == self._writer:
+                path = os.path.join(self._writers, name)
+                if name == f"{self._writer:016x}" or not _WRITER(name):
                     continue
-                fd = self._disk.open(os.path.join(self._writers, name), os.O_RDWR)
+                try:
+                    fd = self._disk.open(path, os.O_RDWR)
+                except FileNotFoundError:
+                    continue  # it has stopped
                 try:
                     self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     self._disk.close(fd)
                     continue
-                dead[int(name, 16)] = fd
-            if dead:
-                loaded = [segments.load(self._disk, self._directory, number) for number in sealed]
-                self._steps.settle(loaded, frozenset(dead))
-                for writer in dead:
-                    self._disk.unlink(os.path.join(self._writers, f"{writer:016x}"))
+                dead[path] = fd
+            if dead and settle:
+                loaded = [
+                    segments.load(self._disk, self._directory, number)
+                    for number in segments.numbers(self._disk, self._directory)
+                ]
+                writers = frozenset(int(os.path.basename(path), 16) for path in dead)
+                self._steps.settle(loaded, writers)
+                for path in dead:
+                    self._disk.unlink(path)
         finally:
             for fd in dead.values():
                 self._disk.close(fd)
+        return bool(dead)
 
     def refuse(self) -> None:
         """Commit nothing more; what waits is still committed."""
@@ -440,13 +502,11 @@ class Journal:
         except BlockingIOError:
             self._disk.unlink(own)
             return
-        others = [n for n in self._disk.names(self._writers) if int(n, 16) != self._writer]
-        if others:
+        if self._disk.names(self._writers) != [os.path.basename(own)]:
             return
         try:
             self._disk.syncfs(self._directory)
-            for number in segments.numbers(self._disk, self._directory):
-                self._drop(number)
+            self._drop_all(segments.numbers(self._disk, self._directory))
             self._disk.unlink(own)
             self._disk.sync_directory(self._directory)
         except OSError as error:

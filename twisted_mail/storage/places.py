@@ -7,10 +7,13 @@ After the commit the answer is yes. A place that cannot be filled then is parked
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.logger import Logger
@@ -20,6 +23,7 @@ from . import record, segments
 from .account import AccountStore, Filling, Source, Wanted
 from .errors import no_space, refusal
 from .journal import Entry, Steps
+from .maildir import read_file
 from .record import Kind, Place, Record
 from .source import InlineSource, SpilledSource
 
@@ -65,6 +69,16 @@ class Accounts:
             store.retire()
 
 
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """A record that could not be obeyed, or what is left of it. `boot`: under which its places may have been filled."""
+
+    kind: Kind
+    meta: dict[str, Any]
+    content: Sequence[bytes]
+    boot: str
+
+
 class Places(Steps):
     """The steps of this site's journal."""
 
@@ -76,7 +90,7 @@ class Places(Steps):
         *,
         boot: str,
         entropy: Callable[[int], bytes],
-        unclean: Callable[[], None],
+        starting: Callable[[bool], None],
         pin: Callable[[bool], None],
     ) -> None:
         self._disk = disk
@@ -84,13 +98,15 @@ class Places(Steps):
         self._accounts = accounts
         self._boot = boot
         self._entropy = entropy
-        self._unclean = unclean
+        self._starting = starting
         self._pin = pin
         self._spill = os.path.join(data, "journal", "spill")
         self._scratch = os.path.join(data, "journal", "scratch")
         self.parked = os.path.join(data, "parked")
-        self._unparked: list[tuple[Entry, list[Place]]] = []
-        self._unremoved: list[dict[str, Any]] = []
+        self._guard = threading.Lock()
+        self._retrying = threading.Lock()
+        self._unparked: list[_Owed] = []
+        """Changed, and pinned for, with the guard held: the lane and a pool thread meet here."""
 
     # -- around a batch
 
@@ -101,6 +117,10 @@ class Places(Steps):
         prepared: dict[str, Exception | None] = {}
         for entry in entries:
             if entry.kind is not Kind.ACCEPT:
+                continue
+            if self._unparked:
+                # It waits in memory: no more of it is taken before that has found its place.
+                entry.error = no_space("committed mail could not be parked")
                 continue
             free -= entry.size + space.f_frsize
             if inodes is not None:
@@ -144,10 +164,13 @@ class Places(Steps):
             elif entry.kind is Kind.ACCOUNT_REMOVED:
                 self._remove_account(entry.meta["account"], entry.meta["target"])
         for entry, places in failed.values():
-            self._park(entry, places)
+            self._park(_Owed(Kind.ACCEPT, _only(entry.meta, places), entry.content, self._boot))
         for entry in entries:
             if entry.source is not None:
-                entry.source.close()
+                try:
+                    entry.source.close()
+                except OSError as error:
+                    _log.error("a scratch file stays: {error}", error=str(error))
 
     def _fill_account(
         self, account: str, wanted: Sequence[tuple[Entry, Place]]
@@ -171,137 +194,201 @@ class Places(Steps):
                 account=meta["account"],
                 error=str(error),
             )
-            # The record stands until it is obeyed.
-            self._unremoved.append(meta)
-            self._pin(True)
+            # What was only noticed is noticed again.
+            if not meta["noticed"]:
+                self._park(_Owed(Kind.REMOVE, meta, (), self._boot))
 
     def _remove_account(self, account: str, target: str) -> None:
-        store = self._accounts.get(account)
-        self._accounts.drop(account)
         try:
+            store = self._accounts.get(account)
+            self._accounts.drop(account)
             if self._disk.exists(store.home):
                 make_directories(self._disk, os.path.dirname(os.path.join(self._data, target)))
                 self._disk.rename(store.home, os.path.join(self._data, target))
-        except OSError as error:
-            _log.error("{home} could not be moved: {error}", home=store.home, error=str(error))
+        except Exception as error:
+            _log.error("{account} could not be moved: {error}", account=account, error=str(error))
 
     # -- parking
 
-    def _park(self, entry: Entry, places: list[Place]) -> None:
+    def _park(self, owed: _Owed) -> None:
         try:
-            self._write_parked(entry, places)
+            self._write_parked(owed)
         except OSError as error:
             _log.error(
                 "a place could not be parked, the journal is kept: {error}", error=str(error)
             )
             # Its content is needed until then; a spilled one stays in the journal's keeping.
-            self._unparked.append((entry, places))
-            self._pin(True)
+            with self._guard:
+                self._unparked.append(owed)
+                self._pin(True)
 
-    def _write_parked(self, entry: Entry, places: Sequence[Place]) -> None:
-        content = list(entry.content)
-        if entry.meta.get("spill"):
-            fd = self._disk.open(os.path.join(self._spill, entry.meta["spill"]), os.O_RDONLY)
-            try:
-                content = [self._disk.pread(fd, entry.meta["size"], 0)]
-            finally:
-                self._disk.close(fd)
-        meta = {**entry.meta, "spill": None, "places": [_plain(place) for place in places]}
+    def _write_parked(self, owed: _Owed) -> None:
+        content, meta = owed.content, owed.meta
+        if meta.get("spill"):
+            content = [
+                read_file(self._disk, os.path.join(self._spill, meta["spill"]), meta["size"])
+            ]
+            meta = {**meta, "spill": None}
         name = os.path.join(self.parked, self._entropy(8).hex())
         epoch = int.from_bytes(self._entropy(8), "little")
-        head = {"version": 1, "boot": self._boot}
+        head = {"version": 1, "boot": owed.boot}
         fd = self._disk.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            for kind, values, blocks in ((Kind.SEGMENT, head, []), (Kind.ACCEPT, meta, content)):
-                for buffer in record.encode(
-                    kind, values, blocks, epoch=epoch, writer=0, sequence=0
+            try:
+                for buffer in (
+                    *record.encode(Kind.SEGMENT, head, epoch=epoch, writer=0, sequence=0),
+                    *record.encode(owed.kind, meta, content, epoch=epoch, writer=0, sequence=0),
                 ):
                     self._disk.write(fd, buffer)
-            self._disk.fsync(fd)
-        finally:
-            self._disk.close(fd)
-        self._disk.rename(f"{name}.new", f"{name}.log")
+                self._disk.fsync(fd)
+            finally:
+                self._disk.close(fd)
+            self._disk.rename(f"{name}.new", f"{name}.log")
+        except OSError:
+            # It is tried again and again, and a disk may be full: nothing half-written stays.
+            with contextlib.suppress(OSError):
+                self._disk.unlink(f"{name}.new")
+            raise
         self._disk.sync_directory(self.parked)
 
     def retry(self) -> None:
-        """Try parked places again, and to park what could not be. Blocks; call it now and then, on the lane."""
-        unparked, self._unparked = self._unparked, []
-        unremoved, self._unremoved = self._unremoved, []
-        for entry, places in unparked:
-            self._park(entry, places)
-        for meta in unremoved:
-            self._remove(meta)
-        if (unparked or unremoved) and not (self._unparked or self._unremoved):
-            self._pin(False)
-        for name in self._disk.names(self.parked):
-            if not name.endswith(".log"):
-                continue
-            path = os.path.join(self.parked, name)
-            try:
-                if self._apply([segments.load_file(self._disk, path)], None):
-                    self._disk.unlink(path)
-            except FileNotFoundError:
-                continue  # another process was faster
+        """Try parked places again, and to park what could not be. Blocks; call it in a thread, now and then."""
+        if not self._retrying.acquire(blocking=False):
+            return
+        try:
+            with self._guard:
+                unparked, self._unparked = self._unparked, []
+            for owed in unparked:
+                self._park(owed)
+            names = self._parked_names()
+            # While something is pinned, no checkpoint drops the record of what is deleted meanwhile.
+            with self._guard:
+                self._pin(bool(names or self._unparked))
+            for name in names:
+                self._retry_parked(os.path.join(self.parked, name))
+            with self._guard:
+                self._pin(bool(self._unparked))
+        finally:
+            self._retrying.release()
+
+    def _retry_parked(self, path: str) -> None:
+        try:
+            fd = self._disk.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._disk.exists(path):
+                return  # another process was faster
+            loaded = segments.load_file(self._disk, path)
+            if not loaded.records:
+                _log.error("{path} is damaged and left alone", path=path)
+            elif not self._apply([loaded], None):
+                # What was put in its place is on the disk before that which would bring it again is not.
+                self._disk.syncfs(self._data)
+                self._disk.unlink(path)
+                self._disk.sync_directory(self.parked)
+        except BlockingIOError:
+            pass  # another process is at it
+        finally:
+            self._disk.close(fd)
+
+    def _parked_names(self) -> list[str]:
+        return sorted(name for name in self._disk.names(self.parked) if name.endswith(".log"))
 
     # -- replay
 
     def recover(self, loaded: Sequence[segments.Loaded]) -> None:
         make_directories(self._disk, self.parked)
-        if loaded:
-            self._unclean()
+        self._starting(bool(loaded))
         for name in self._disk.names(self.parked):
             if name.endswith(".new"):
                 self._disk.unlink(os.path.join(self.parked, name))
-        if not self._apply(loaded, None):
-            raise OSError(
-                "some mail of the journal could not be put into its mailboxes; see the log"
-            )
-        self.retry()
+        parked = {
+            path: segments.load_file(self._disk, path)
+            for path in (os.path.join(self.parked, name) for name in self._parked_names())
+        }
+        # One story: what was parked may have been deleted since.
+        self._settle([*parked.values(), *loaded], None)
+        settled = [path for path, found in parked.items() if found.records]
+        if settled:
+            self._disk.syncfs(self._data)
+        for path in settled:
+            self._disk.unlink(path)
+        self._disk.sync_directory(self.parked)
 
     def settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int]) -> None:
-        if not self._apply(loaded, writers):
-            raise OSError("what a dead process left could not be settled; see the log")
+        self._settle(loaded, writers)
 
-    def _apply(self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None) -> bool:
-        """Bring the disk to what the records say, those of `writers` or all. False when something is left."""
+    def _settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None) -> None:
+        """A mailbox that takes no mail keeps neither the site from starting nor the journal from ending."""
+        for owed in self._apply(loaded, writers):
+            self._write_parked(owed)
+
+    def _apply(
+        self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None
+    ) -> list[_Owed]:
+        """Bring the disk to what the records say, those of `writers` or all. Returns what could not be done."""
         story = _Story(self._boot, loaded, writers)
-        whole = True
+        owed: list[_Owed] = []
         for account, target in story.removed.items():
             if not self._disk.exists(os.path.join(self._data, target)):
                 self._remove_account(account, target)
         for account in sorted(story.accounts):
-            wanted: list[Wanted] = []
-            sources: dict[int, Source] = {}
-            for place, (found, elsewhere) in story.wanted.get(account, {}).items():
+            places = story.wanted.get(account, {})
+            gone = {folder: list(bases) for folder, bases in story.gone.get(account, {}).items()}
+            try:
+                left = self._settle_account(account, places, gone)
+            except Exception as error:
+                _log.error(
+                    "mailbox {account} not settled: {error}", account=account, error=str(error)
+                )
+                left = list(places)
+                owed += [
+                    _Owed(
+                        Kind.REMOVE,
+                        {"account": account, "folder": folder, "bases": bases, "noticed": False},
+                        (),
+                        self._boot,
+                    )
+                    for folder, bases in gone.items()
+                ]
+            for place in left:
+                found, elsewhere = places[place]
+                # Of another boot stays of another boot: what is there has to be checked then, too.
+                boot = "" if elsewhere else self._boot
+                content = [bytes(found.content)]
+                owed.append(_Owed(Kind.ACCEPT, _only(found.meta, [place]), content, boot))
+        return owed
+
+    def _settle_account(
+        self,
+        account: str,
+        places: Mapping[Place, tuple[Record, bool]],
+        gone: Mapping[str, Sequence[str]],
+    ) -> list[Place]:
+        wanted: list[Wanted] = []
+        sources: dict[int, Source] = {}
+        try:
+            for place, (found, elsewhere) in places.items():
                 source = sources.get(id(found)) or self._source(found)
                 if source is None:
                     continue
                 sources[id(found)] = source
                 crc = found.meta["crc"] if elsewhere else None
                 wanted.append(Wanted(Filling(place.folder, place.base, source), crc))
-            try:
-                failed = self._accounts.get(account).settle(
-                    wanted,
-                    {folder: list(bases) for folder, bases in story.gone.get(account, {}).items()},
-                )
-            except Exception as error:
-                _log.error(
-                    "mailbox {account} not settled: {error}", account=account, error=str(error)
-                )
-                whole = False
-                continue
-            finally:
-                for source in sources.values():
-                    source.close()
-            for filling, reason in failed:
-                _log.error(
-                    "{base} of {account} not delivered: {error}",
-                    base=filling.base,
-                    account=account,
-                    error=str(reason),
-                )
-                whole = False
-        return whole
+            failed = self._accounts.get(account).settle(wanted, gone)
+        finally:
+            for source in sources.values():
+                source.close()
+        for filling, reason in failed:
+            _log.error(
+                "{base} of {account} not delivered: {error}",
+                base=filling.base,
+                account=account,
+                error=str(reason),
+            )
+        return [Place(account, filling.folder, filling.base) for filling, _ in failed]
 
     def _source(self, found: Record) -> Source | None:
         meta = found.meta
@@ -335,7 +422,7 @@ class _Story:
             for segment in loaded
             for found in segment.records
             if found.kind is Kind.VOID
-            for sequence in found.meta["sequences"]
+            for sequence in range(found.meta["first"], found.meta["last"] + 1)
         }
         for segment in loaded:
             for found in segment.records:
@@ -372,5 +459,7 @@ class _Story:
         self.removed[account] = meta["target"]
 
 
-def _plain(place: Place) -> list[str]:
-    return [place.account, place.folder, place.base]
+def _only(meta: dict[str, Any], places: Sequence[Place]) -> dict[str, Any]:
+    """What an ACCEPT says, for these of its places."""
+    plain = [[place.account, place.folder, place.base] for place in places]
+    return {**meta, "places": plain}

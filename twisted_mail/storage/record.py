@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Kind", "Place", "Record", "decode_meta", "encode", "scan"]
+__all__ = ["Kind", "Place", "Record", "decode_meta", "encode", "epoch_of", "first", "scan"]
 
 MAGIC = b"TMJ1"
 _HEADER = struct.Struct("<4sIIQQQB3x")
@@ -99,6 +99,18 @@ def first(data: bytes | memoryview) -> tuple[int, Record, int] | None:
     epoch = _HEADER.unpack_from(view)[3]
     found = _read(view, 0, epoch)
     return None if found is None or found[0].kind is not Kind.SEGMENT else (epoch, *found)
+
+
+def epoch_of(data: bytes) -> int | None:
+    """The epoch of a segment whose own record is damaged: that of its first whole one."""
+    view = memoryview(data)
+    at = data.find(MAGIC)
+    while 0 <= at <= len(view) - HEADER_SIZE:
+        epoch: int = _HEADER.unpack_from(view, at)[3]
+        if _read(view, at, epoch) is not None:
+            return epoch
+        at = data.find(MAGIC, at + 1)
+    return None
 
 
 def scan(data: Any, epoch: int) -> Iterator[Record]:

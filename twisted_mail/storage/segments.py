@@ -7,6 +7,7 @@ made and synced, name and all, before the one in use is sealed; so there is alwa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -27,6 +28,7 @@ __all__ = [
     "open_current",
     "path_of",
     "seal",
+    "sealed",
 ]
 
 SEGMENT_SIZE = 64 * 1024 * 1024
@@ -67,31 +69,46 @@ def numbers(disk: Disk, directory: str) -> list[int]:
     )
 
 
+def sealed(disk: Disk, directory: str) -> list[int]:
+    """The numbers of those that nobody appends to any more, in order."""
+    return [
+        number
+        for number in numbers(disk, directory)
+        if not disk.stat(path_of(directory, number)).st_mode & stat.S_IWUSR
+    ]
+
+
 def create(disk: Disk, directory: str, number: int, *, boot: str, epoch: int, size: int) -> None:
-    """Make an empty segment; it is on the disk, with its name, when this returns. Raises OSError."""
-    target = path_of(directory, number)
-    scratch = f"{target}.new"
-    fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    """Make an empty segment; it is on the disk, with its name, when this returns. Raises OSError.
+
+    Whoever is first makes it: a link, unlike a rename, never puts one in the place of another that is in use.
+    """
+    scratch = os.path.join(directory, "scratch", f"{number}.{epoch:016x}")
+    fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        space = disk.statvfs(directory)
-        try:
-            # On a small disk a quarter of what is free is enough to go on with.
-            disk.reserve(fd, min(size, space.f_bavail * space.f_frsize // 4))
-        except OSError as error:
-            if error.errno not in _CANNOT_RESERVE:
-                raise
-        head = {"version": VERSION, "number": number, "boot": boot, "epoch": epoch}
-        disk.write(
-            fd,
-            b"".join(
-                record.encode(record.Kind.SEGMENT, head, epoch=epoch, writer=0, sequence=number)
-            ),
-        )
-        disk.fdatasync(fd)
+        _begin(disk, fd, directory, number, boot=boot, epoch=epoch, size=size)
+        with contextlib.suppress(FileExistsError):
+            disk.link(scratch, path_of(directory, number))
     finally:
         disk.close(fd)
-    disk.rename(scratch, target)
+        disk.unlink(scratch)
     disk.sync_directory(directory)
+
+
+def _begin(
+    disk: Disk, fd: int, directory: str, number: int, *, boot: str, epoch: int, size: int
+) -> None:
+    space = disk.statvfs(directory)
+    try:
+        # On a small disk a quarter of what is free is enough to go on with.
+        disk.reserve(fd, min(size, space.f_bavail * space.f_frsize // 4))
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise
+    head = {"version": VERSION, "number": number, "boot": boot, "epoch": epoch}
+    encoded = record.encode(record.Kind.SEGMENT, head, epoch=epoch, writer=0, sequence=number)
+    disk.write(fd, b"".join(encoded))
+    disk.fdatasync(fd)
 
 
 def open_current(disk: Disk, directory: str) -> Segment | None:
@@ -130,16 +147,19 @@ def load_file(disk: Disk, path: str, number: int = 0) -> Loaded:
     finally:
         disk.close(fd)
     head = record.first(data)
-    if head is None:
-        return Loaded(number, None, [])
-    epoch, own, _ = head
-    return Loaded(number, own.meta.get("boot"), list(record.scan(data, epoch)))
+    if head is not None:
+        epoch, own, _ = head
+        return Loaded(number, own.meta.get("boot"), list(record.scan(data, epoch)))
+    found = record.epoch_of(data)
+    return Loaded(number, None, [] if found is None else list(record.scan(data, found)))
 
 
 def _blocks(disk: Disk, fd: int) -> Sequence[bytes]:
     blocks: list[bytes] = []
     at = 0
-    while block := disk.pread(fd, 1 << 24, at):
+    # In one piece as a rule: a segment need not be in memory twice.
+    size = max(disk.fstat(fd).st_size, 1)
+    while block := disk.pread(fd, size, at):
         blocks.append(block)
         at += len(block)
     return blocks

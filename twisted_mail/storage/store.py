@@ -77,7 +77,7 @@ class MailStore:
             self._accounts,
             boot=boot,
             entropy=world.entropy,
-            unclean=self._count_unclean_stop,
+            starting=self._count_start,
             pin=lambda held: self._journal.pin(held),
         )
         self._journal = Journal(
@@ -90,6 +90,7 @@ class MailStore:
         )
         self._timers: list[Any] = []
         self._checkpoint: Deferred[None] | None = None
+        self._retry: Deferred[None] | None = None
         self._space: tuple[float, int] = (float("-inf"), 0)
 
     # -- start and stop
@@ -98,7 +99,7 @@ class MailStore:
         """Open the store, recovering first what an unclean stop left. Raises OSError, MailError, ValueError."""
         await self._world.threads.call(self._start)
         self._timer(CHECKPOINT_EVERY, self._due)
-        self._timer(RETRY_EVERY, self._retry)
+        self._timer(RETRY_EVERY, self._try_again)
 
     async def stop(self) -> None:
         """Finish what was begun and close. After it the next start has nothing to recover."""
@@ -107,8 +108,9 @@ class MailStore:
             if timer.active():
                 timer.cancel()
         self._journal.refuse()
-        if self._checkpoint is not None:
-            await self._checkpoint
+        for running in (self._checkpoint, self._retry):
+            if running is not None:
+                await running
         await self._world.threads.call(self._stop)
 
     def _start(self) -> None:
@@ -120,7 +122,7 @@ class MailStore:
                 raise ValueError(
                     f"{path} lies on another file system than {self._data}: messages are linked, not copied"
                 )
-        self._generation = self._read_site()
+        self._read_site()
         self._journal.start()
         self._generation = self._read_site()
 
@@ -147,19 +149,24 @@ class MailStore:
     def _checkpointed(self, _: object) -> None:
         self._checkpoint = None
 
-    def _retry(self) -> None:
-        self._world.threads.call(self._places.retry).addErrback(
-            lambda failure: _log.error("parked mail: {error}", error=str(failure.value))
-        )
+    def _try_again(self) -> None:
+        """Parked mail, unless that is under way."""
+        if self._retry is None:
+            self._retry = self._world.threads.call(self._places.retry)
+            self._retry.addBoth(self._tried_again)
+
+    def _tried_again(self, result: object) -> None:
+        self._retry = None
+        if isinstance(result, Failure):
+            _log.error("parked mail: {error}", error=str(result.value))
 
     # -- the site file
 
     def _read_site(self) -> int:
-        """The number of unclean stops. Raises ValueError for what a newer version stored."""
+        """The number of unclean stops, and one; 0 for a new site. Raises ValueError for what a newer version stored."""
         path = os.path.join(self._data, "site.json")
         if not self._disk.exists(path):
-            self._write_site(1)
-            return 1
+            return 0
         fd = self._disk.open(path, os.O_RDONLY)
         try:
             values = json.loads(self._disk.pread(fd, 4096, 0))
@@ -185,9 +192,12 @@ class MailStore:
         self._disk.rename(f"{path}.new", path)
         self._disk.sync_directory(self._data)
 
-    def _count_unclean_stop(self) -> None:
-        self._generation += 1
-        self._write_site(self._generation)
+    def _count_start(self, unclean: bool) -> None:
+        """Alone on the site: two processes may start at the same moment on a new one."""
+        self._generation = self._read_site()
+        if unclean or not self._generation:
+            self._generation += 1
+            self._write_site(self._generation)
 
     def _make_account(self, key: str) -> AccountStore:
         # Keys come from the directory, or from somebody's realm: none leads out of the mail directory.
