@@ -244,7 +244,7 @@ def test_no_other_checker_is_asked_when_one_is_broken(world: World) -> None:
     ("names", "reason"),
     [
         ([], "no checker is named, so nobody could log in"),
-        (["nosuch:x"], "there is no checker 'nosuch'"),
+        (["nosuch:x"], "there is no checker 'nosuch', only anonymous, directory, file, memory"),
         (["file:"], "the checker 'file' is given no file that exists"),
         (["file:/nonexistent/passwd"], "the checker 'file' is given no file that exists"),
         (["anonymous"], "the checker 'anonymous' checks no passwords"),
@@ -257,4 +257,4 @@ def test_no_other_checker_is_asked_when_one_is_broken(world: World) -> None:
 def test_what_cannot_be_had(names: list[str], reason: str) -> None:
     with pytest.raises(CheckerError) as caught:
         make_checkers(names, no_directory)
-    assert str(caught.value) == reason
+    assert str(caught.value).startswith(reason)

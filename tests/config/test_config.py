@@ -432,11 +432,17 @@ class TestAuth:
         assert "memory" not in repr(read)
 
     def test_checkers_that_are_none(self, tmp_path: Path) -> None:
-        text = '[auth]\ncheckers = ["nowhere", "memory:bob", "file:/none"]'
-        first, second, third = mistakes(tmp_path, text)
-        assert "must be directory or a strcred string of anonymous, file, memory" in first
-        assert "must have an argument that its checker takes" in second
-        assert "must name a file that exists" in third
+        text = '[auth]\ncheckers = ["nowhere", "memory:bob", "file:/none", "anonymous"]'
+        found = mistakes(tmp_path, text)
+        reasons = (
+            "there is no checker 'nowhere', only anonymous, directory, file, memory",
+            "the checker 'memory' does not take its argument (",
+            "the checker 'file' is given no file that exists",
+            "the checker 'anonymous' checks no passwords",
+        )
+        for index, (line, reason) in enumerate(zip(found, reasons, strict=True)):
+            start = f"mail.toml:2: auth.checkers[{index}] = …: must be a checker that can be had: "
+            assert line.startswith(start + reason)
 
     def test_a_realm(self, tmp_path: Path) -> None:
         name = f"{__name__}:SomeRealm"

@@ -34,6 +34,7 @@ __all__ = [
     "IScramChecker",
     "IScramCredentials",
     "ScramCredentials",
+    "described_checker",
     "make_checkers",
 ]
 
@@ -173,7 +174,7 @@ def make_checkers(
     """
     if not names:
         raise CheckerError("no checker is named, so nobody could log in")
-    made = [directory() if name == "directory" else _described(name) for name in names]
+    made = [directory() if name == "directory" else described_checker(name) for name in names]
     if len(made) == 1:
         return made
     scram = [checker for checker in made if IScramCredentials in checker.credentialInterfaces]
@@ -184,7 +185,8 @@ def make_checkers(
     ]
 
 
-def _described(description: str) -> ICredentialsChecker:
+def described_checker(description: str) -> ICredentialsChecker:
+    """What `twisted.cred.strcred` makes of a description. Raises CheckerError."""
     # Only the kind is quoted: what follows it may hold a password ("memory:alice:…").
     kind, _, argument = description.partition(":")
     if kind == "file" and not os.path.isfile(argument):
@@ -193,7 +195,10 @@ def _described(description: str) -> ICredentialsChecker:
     try:
         checker: ICredentialsChecker = strcred.makeChecker(description)
     except strcred.InvalidAuthType:
-        raise CheckerError(f"there is no checker {kind!r}") from None
+        known = {factory.authType for factory in strcred.findCheckerFactories()} | {"directory"}
+        raise CheckerError(
+            f"there is no checker {kind!r}, only {', '.join(sorted(known))}"
+        ) from None
     except Exception as error:  # a plugin's own: whatever it is, and whatever it quotes
         name = type(error).__name__
         raise CheckerError(f"the checker {kind!r} does not take its argument ({name})") from None

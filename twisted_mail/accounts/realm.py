@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
+from typing import cast
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
@@ -21,7 +22,7 @@ from ..interfaces import IAccount, IMailbox
 from .directory import Directory
 from .tables import User
 
-__all__ = ["Account", "NoAccount", "Realm", "RealmError", "load_realm"]
+__all__ = ["Account", "NoAccount", "Realm", "RealmError", "find_callable", "load_realm"]
 
 
 class RealmError(ValueError):
@@ -87,20 +88,37 @@ def _logout() -> None:
     """Nothing is held for a login: mailboxes are closed by whom they were opened for."""
 
 
+def find_callable(name: str) -> Callable[[], object]:
+    """What ``package.module:callable`` names. Raises RealmError, with the reason in words."""
+    module_name, colon, callable_name = name.partition(":")
+    if not (colon and module_name and callable_name):
+        raise RealmError(f"{name!r} is not of the form package.module:callable")
+    try:
+        found = attrgetter(callable_name)(importlib.import_module(module_name))
+    except (
+        Exception
+    ) as error:  # somebody else's code runs: the operator wants to read whatever it is
+        raise RealmError(f"{name!r} cannot be imported: {_said(error)}") from error
+    if not callable(found):
+        raise RealmError(f"{name!r} is not callable")
+    return cast(Callable[[], object], found)
+
+
 def load_realm(name: str) -> IRealm:
     """The realm that ``auth.realm`` names: ``package.module:callable``, called without arguments.
 
     Raises RealmError, with the reason in words.
     """
-    module_name, colon, callable_name = name.partition(":")
-    if not (colon and module_name and callable_name):
-        raise RealmError(f"{name!r} is not of the form package.module:callable")
+    make = find_callable(name)
     try:
-        made = attrgetter(callable_name)(importlib.import_module(module_name))()
-    except (
-        Exception
-    ) as error:  # somebody else's code: whatever it is, the operator wants to read it
-        raise RealmError(f"{name!r} gives no realm: {type(error).__name__}: {error}") from error
+        made = make()
+    except Exception as error:  # as above
+        raise RealmError(f"{name!r} gives no realm: {_said(error)}") from error
     if not IRealm.providedBy(made):
         raise RealmError(f"{name!r} gave {type(made).__name__}, which does not provide IRealm")
     return IRealm(made)
+
+
+def _said(error: Exception) -> str:
+    """In one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -6,7 +6,6 @@ Each check gives the path of the key at fault and what is allowed there.
 
 from __future__ import annotations
 
-import importlib
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,16 +29,24 @@ def check_tls(tls: Tls) -> Iterator[tuple[KeyPath, str]]:
 
 
 def check_auth(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
-    """Every checker has its plugin and takes its argument; the realm can be imported."""
+    """Every checker can be made; the realm can be imported."""
     for index, text in enumerate(auth.checkers):
-        if text != "directory":
-            yield from _checker(text, ("checkers", index))
-    if auth.realm:
+        if text == "directory":
+            continue
+        # Lean import: most sites have no checker but the directory, and our own realm.
+        from ..accounts.checkers import CheckerError, described_checker
+
         try:
-            _find_callable(auth.realm)
-        except Exception as error:  # importing runs somebody's code
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            yield ("realm",), f"must be importable ({why})"
+            described_checker(text)
+        except CheckerError as error:
+            yield ("checkers", index), f"must be a checker that can be had: {error}"
+    if auth.realm:
+        from ..accounts.realm import RealmError, find_callable
+
+        try:
+            find_callable(auth.realm)
+        except RealmError as error:
+            yield ("realm",), f"must be importable: {error}"
 
 
 SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath, str]]]]] = {
@@ -88,32 +95,3 @@ def _pair(certificate: Path, key: Path, above: KeyPath) -> Iterator[tuple[KeyPat
         else:
             allowed = "must be PEM with a private key"
         yield (*above, "key"), allowed
-
-
-def _checker(text: str, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    # Lean import: most sites have no checker but the directory.
-    from twisted.cred import strcred
-
-    kind, _, argument = text.partition(":")
-    if kind == "file" and not Path(argument).is_file():
-        # Its plugin only warns, on standard error.
-        yield path, "must name a file that exists"
-        return
-    try:
-        strcred.makeChecker(text)
-    except strcred.InvalidAuthType:
-        known = sorted({factory.authType for factory in strcred.findCheckerFactories()})
-        yield path, f"must be directory or a strcred string of {', '.join(known)}"
-    except Exception as error:  # plugins raise what they like, and may quote a password
-        yield path, f"must have an argument that its checker takes ({type(error).__name__})"
-
-
-def _find_callable(text: str) -> Callable[[], Any]:
-    """What ``package.module:callable`` names. Raises what importing it raises, or TypeError."""
-    module, _, names = text.partition(":")
-    found: Any = importlib.import_module(module)
-    for name in names.split("."):
-        found = getattr(found, name)
-    if not callable(found):
-        raise TypeError(f"{text} is not callable")
-    return found  # type: ignore[no-any-return]
