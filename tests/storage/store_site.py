@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,13 @@ from twisted_mail.disk import Disk, OsDisk
 from twisted_mail.message.wire import wire_size
 from twisted_mail.storage.store import MailStore
 from twisted_mail.testing.world import simulated_world
+
+_MEMORY = "/dev/shm"
+
+
+def scratch() -> str:
+    """A new directory, in memory where that can be had."""
+    return tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
 
 
 class Site:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from store_site import Site
+from store_site import Site, scratch
 
 from twisted_mail.testing.disk import PowerCutDisk
 
@@ -22,7 +21,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @initialize()
     def start(self):
-        self.root = tempfile.mkdtemp()
+        self.root = scratch()
         self.number = 0
         self.boot = 1
         self.data = os.path.join(self.root, "1")
@@ -131,4 +130,4 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStoreModel = StoreModel.TestCase
-TestStoreModel.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestStoreModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
