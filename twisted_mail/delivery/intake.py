@@ -10,7 +10,9 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..accounts.directory import Directory
 from ..address import Address
@@ -148,9 +150,27 @@ class MailIntake:
         try:
             await draft.finish()
             content = await self._world.threads.call(self._content, draft)
-            await self._realm.deliver(envelope.reverse_path, tuple(envelope.recipients), content)
         finally:
             draft.discard()
+        # All recipients or none: a client that vanishes meanwhile stops nothing half-way.
+        outcome: Deferred[None] = Deferred()
+
+        def over(result: Failure | None) -> None:
+            if not outcome.called:
+                outcome.callback(result)
+            elif isinstance(result, Failure):
+                _log.warn(
+                    "message {message} not delivered, and nobody waits: {error}",
+                    message=message_id,
+                    error=str(result.value),
+                )
+
+        delivery = self._deliver(self._realm, envelope, content)
+        Deferred.fromCoroutine(delivery).addBoth(over)
+        await outcome
+
+    async def _deliver(self, realm: ILocalDelivery, envelope: Envelope, content: bytes) -> None:
+        await realm.deliver(envelope.reverse_path, tuple(envelope.recipients), content)
 
     def _content(self, draft: Draft) -> bytes:
         if draft.spill is None:
