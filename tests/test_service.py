@@ -283,8 +283,10 @@ def test_what_was_taken_is_there_after_a_restart(tmp_path, running, world):
 
 def test_one_service_can_be_started_again(running, world):
     result_of(world, running.stopService())
+    asked = running.when_serving()
+    assert not asked.called
     running.startService()
-    result_of(world, running.when_serving())
+    result_of(world, asked)
     assert world.reactor.connect(25).read().startswith(b"220 ")
 
 

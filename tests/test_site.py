@@ -68,6 +68,20 @@ def test_development_certificates_are_made_once(tmp_path):
     assert pair.certificate.read_bytes() == before
 
 
+def test_only_what_was_made_is_given_to_the_owner(tmp_path):
+    given = []
+
+    class Recording(Owner):
+        def take(self, path):
+            given.append(path.name)
+
+    certificates = tmp_path / "certs"
+    certificates.mkdir()
+    (certificates / "of-another-program.key").write_text("")
+    make_certificates(default(tmp_path), NOW, Recording(0, 0))
+    assert sorted(given) == ["ca.key", "certs", "localhost.key"]
+
+
 def test_configured_certificates_come_first_and_with_those_by_name(tmp_path):
     for name in ("one", "two"):
         make_certificates(default(tmp_path / name), NOW)

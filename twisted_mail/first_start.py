@@ -15,7 +15,7 @@ from shlex import quote
 from typing import Final
 
 from .accounts.directory import Directory
-from .accounts.passwords import hash_password
+from .accounts.passwords import Hasher
 from .address import Address
 from .world import World
 
@@ -39,8 +39,7 @@ class FirstStart:
             if not directory.is_local_domain(_USER.domain):
                 directory.add_domain(_USER.domain)
             password = _password(self._world.entropy)
-            record = await self._world.threads.call(hash_password, password, self._world.entropy)
-            directory.add_user(_USER, record)
+            directory.add_user(_USER, await Hasher(self._world).make(password))
             self._password = password
         self._user = _USER if directory.user(_USER) else None
 

@@ -190,6 +190,8 @@ class MailService(Service):
         await self._listeners.close()
         await self._drain()
         await self._close()
+        if self._outcome is None and self._waiting is None:
+            self._waiting = []  # who asks now waits for the next start
         self._log.info("stopped")
 
     async def _drain(self) -> None:

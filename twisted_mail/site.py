@@ -107,7 +107,7 @@ def make_certificates(
         )
     found = make_development_certificates(config.certificates, config.hostname, now=now)
     if owner is not None and found.made:
-        for path in (config.certificates, *config.certificates.glob("*.key")):
+        for path in (config.certificates, found.ca.with_suffix(".key"), found.key):
             owner.take(path)
     return (CertificatePair(certificate=found.certificate, key=found.key),)
 

@@ -340,16 +340,6 @@ def test_an_alias_that_broke_later_is_an_error(directory: Directory, alice: User
         directory.expand(a("team@example.org"))
 
 
-def test_find(directory: Directory, alice: User, bob: User) -> None:
-    directory.add_alias("info@example.org", [alice.address])
-    directory.add_alias("all@example.org", [alice.address, bob.address])
-    directory.add_alias("copy@example.org", [alice.address, a("x@example.net")])
-    assert directory.find(a("info+x@example.org")) == alice
-    assert directory.find(a("bob+x@example.org")) == bob
-    for name in ("all", "copy", "nobody"):
-        assert directory.find(a(f"{name}@example.org")) is None
-
-
 # -- postmaster
 
 

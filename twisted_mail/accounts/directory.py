@@ -111,13 +111,6 @@ class Directory:
         self._refresh()
         return self._cached_expansion(address)
 
-    def find(self, address: Address) -> User | None:
-        """The user who alone gets the mail for `address`, if there is one."""
-        expansion = self.expand(address)
-        if expansion is None or expansion.remote or len(expansion.locals) != 1:
-            return None
-        return expansion.locals[0]
-
     def domains(self) -> list[str]:
         """A-labels, sorted."""
         return self._tables.domains()

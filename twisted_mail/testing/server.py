@@ -29,7 +29,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from ..accounts.directory import Directory
-from ..accounts.passwords import Cost, hash_password
+from ..accounts.passwords import Cost, Hasher
 from ..address import Address
 from ..config import LISTENERS, Config
 from ..service import MailService
@@ -120,10 +120,7 @@ class MailServer:
         parsed = Address.parse(address)
         if not accounts.is_local_domain(parsed.domain):
             accounts.add_domain(parsed.domain)
-        record = await self._world.threads.call(
-            hash_password, password, self._world.entropy, _CHEAP
-        )
-        accounts.add_user(parsed, record)
+        accounts.add_user(parsed, await Hasher(self._world, _CHEAP).make(password))
 
     def messages(self, address: str) -> list[bytes]:
         """All messages of a user's inbox, the oldest first, as they lie in the Maildir: LF line ends, trace headers.
