@@ -39,6 +39,10 @@ def test_send_look_and_fetch(server):
     assert server.messages("alice@example.org") == []
 
 
+def test_its_log_begins_without_warnings(server):
+    assert "Warning" not in (server.directory / "server.log").read_text()
+
+
 def test_a_user_made_later(server):
     server.add_user("dave@example.net", "another secret")
     assert server.messages("dave@example.net") == []

@@ -1,7 +1,8 @@
 """For tests, yours and ours: a server to talk to, and a simulated `World`. See ``docs/testing.md``."""
 
 from .client import Client
-from .server import MailServer, ServerProcess, running_server
+from .process import ServerProcess, running_server
+from .server import MailServer
 from .world import SimulatedReactor, SimulatedThreads, simulated_world
 
 __all__ = [
