@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from twisted_mail.connection.drive import Cancelled
 from twisted_mail.disk import OsDisk
+from twisted_mail.message.downgrade import downgrade_header
+from twisted_mail.message.wire import wire_size
 from twisted_mail.status import MailError
 from twisted_mail.storage import places, segments
 from twisted_mail.storage.account import AccountStore
@@ -722,3 +724,25 @@ def test_a_stop_waits_for_parked_mail_that_is_tried_again(tmp_path):
     again = Site(site.data, seed=2, boot="boot-2").start()
     assert again.contents("d/a") == [message(1)]
     again.stop()
+
+
+def test_a_large_file_of_another_program_is_measured_in_blocks(site):
+    site.deliver(SMALL, "d/a")
+    sizes = []
+
+    class Watched(OsDisk):
+        def pread(self, fd, size, offset):
+            sizes.append(size)
+            return super().pread(fd, size, offset)
+
+    content = "Subject: größer\n\n".encode() + b"z" * 70 + b"\r\n" + b"y" * 3_000_000
+    with open(os.path.join(site.maildir("d/a"), "new", "1700000000.large"), "wb") as file:
+        file.write(content)
+    site.store._accounts.get("d/a")._disk = Watched()
+    inbox = site.run(site.store.open_inbox("d/a"))
+    site.run(inbox.close())
+    assert max(sizes) <= 256 * 1024
+    assert inbox.messages[1].size == wire_size(content)
+    header = "Subject: größer\n".encode()
+    shorter = wire_size(header) - wire_size(downgrade_header(header))
+    assert inbox.messages[1].ascii_size == wire_size(content) - shorter

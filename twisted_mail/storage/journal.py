@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,11 +30,11 @@ from . import record, segments
 from .errors import refusal
 from .record import Kind, Place
 from .segments import Segment, is_sealed
+from .writers import Writers
 
 __all__ = ["Entry", "Journal", "Steps"]
 
 _log = Logger()
-_WRITER = re.compile("[0-9a-f]{16}").fullmatch
 MAX_BATCH = 256
 """Records in one batch."""
 MAX_BUFFERS = 1000
@@ -96,8 +95,8 @@ class Journal:
         self._due = due
         self.spill = os.path.join(directory, "spill")
         self.scratch = os.path.join(directory, "scratch")
-        self._writers = os.path.join(directory, "writers")
         self._writer = int.from_bytes(world.entropy(8), "little") or 1
+        self._writers = Writers(self._disk, os.path.join(directory, "writers"), self._writer)
         self._sequence = 0
         self._failed_from = 0
         self._segment: Segment | None = None
@@ -306,7 +305,7 @@ class Journal:
 
         Raises OSError, or what `Steps.recover` raises.
         """
-        for path in (self._directory, self.spill, self.scratch, self._writers):
+        for path in (self._directory, self.spill, self.scratch, self._writers.directory):
             make_directories(self._disk, path)
         for name in ("site.lock", "gate", "pins", "checkpoint.lock"):
             self._locks[name] = self._disk.open(
@@ -323,24 +322,10 @@ class Journal:
             recovered = True
         # A conversion lets go for a moment; whoever replays in between finds nothing left to do.
         self._disk.flock(site, fcntl.LOCK_SH)
-        self._locks["writer"] = self._register()
+        self._locks["writer"] = self._writers.register()
         with self._guard:
             self._open = True
         return recovered
-
-    def _register(self) -> int:
-        """Our file in ``writers/``, locked: who finds it without its lock knows that we are dead."""
-        own = os.path.join(self._writers, f"{self._writer:016x}")
-        while True:
-            fd = self._disk.open(own, os.O_RDWR | os.O_CREAT)
-            self._disk.flock(fd, fcntl.LOCK_EX)
-            # A checkpoint of another process may have taken it away before it was locked.
-            if (
-                self._disk.exists(own)
-                and self._disk.stat(own).st_ino == self._disk.fstat(fd).st_ino
-            ):
-                return fd
-            self._disk.close(fd)
 
     def _recover(self) -> None:
         """Settle everything that the segments say, then begin anew."""
@@ -353,7 +338,7 @@ class Journal:
         for number in old:
             self._disk.unlink(segments.path_of(self._directory, number))
             self._disk.sync_directory(self._directory)
-        for directory in (self.spill, self.scratch, self._writers):
+        for directory in (self.spill, self.scratch, self._writers.directory):
             for name in self._disk.names(directory):
                 self._disk.unlink(os.path.join(directory, name))
 
@@ -386,11 +371,12 @@ class Journal:
         try:
             disk.flock(pins, fcntl.LOCK_EX | fcntl.LOCK_NB)
             disk.syncfs(self._directory)
-            if self._dead(settle=False):
-                # A process that was killed in the midst of a batch lets go of its locks one by one.
-                _log.warn("the journal is kept: a process died just now")
-                return
-            self._drop_all(sealed)
+            with self._writers.dead() as dead:
+                if not dead:
+                    self._drop_all(sealed)
+                    return
+            # A process that was killed in the midst of a batch lets go of its locks one by one.
+            _log.warn("the journal is kept: a process died just now")
         except BlockingIOError:
             _log.warn("the journal is kept: places of a process are not filled yet")
         finally:
@@ -413,7 +399,7 @@ class Journal:
                 disk.flock(gate, fcntl.LOCK_EX)
                 disk.flock(current.fd, fcntl.LOCK_EX)
                 # No batch runs now: nobody removes what is put in its place here.
-                self._dead(settle=True)
+                self._settle_dead()
                 if used:
                     segments.seal(disk, current.fd)
             finally:
@@ -421,6 +407,18 @@ class Journal:
         finally:
             disk.close(current.fd)
         return True
+
+    def _settle_dead(self) -> None:
+        """What a process left unfilled when it died, while others went on."""
+        with self._writers.dead() as dead:
+            if dead:
+                loaded = [
+                    segments.load(self._disk, self._directory, number)
+                    for number in segments.numbers(self._disk, self._directory)
+                ]
+                self._steps.settle(loaded, dead)
+                for writer in dead:
+                    self._writers.forget(writer)
 
     def _drop_all(self, numbers: Sequence[int]) -> None:
         """In their order, also on the disk: a record that removes or voids never goes before what it is about."""
@@ -442,38 +440,6 @@ class Journal:
             if self._disk.exists(path):
                 self._disk.unlink(path)
 
-    def _dead(self, *, settle: bool) -> bool:
-        """Whether processes have died, leaving us up; `settle`: do what they left unfilled, and forget them."""
-        dead: dict[str, int] = {}
-        try:
-            for name in self._disk.names(self._writers):
-                path = os.path.join(self._writers, name)
-                if name == f"{self._writer:016x}" or not _WRITER(name):
-                    continue
-                try:
-                    fd = self._disk.open(path, os.O_RDWR)
-                except FileNotFoundError:
-                    continue  # it has stopped
-                try:
-                    self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    self._disk.close(fd)
-                    continue
-                dead[path] = fd
-            if dead and settle:
-                loaded = [
-                    segments.load(self._disk, self._directory, number)
-                    for number in segments.numbers(self._disk, self._directory)
-                ]
-                writers = frozenset(int(os.path.basename(path), 16) for path in dead)
-                self._steps.settle(loaded, writers)
-                for path in dead:
-                    self._disk.unlink(path)
-        finally:
-            for fd in dead.values():
-                self._disk.close(fd)
-        return bool(dead)
-
     def refuse(self) -> None:
         """Commit nothing more; what waits is still committed."""
         with self._guard:
@@ -493,21 +459,20 @@ class Journal:
             self._disk.close(self._locks.popitem()[1])
 
     def _finish(self) -> None:
-        own = os.path.join(self._writers, f"{self._writer:016x}")
         if self._pinned:
             # The next start, or the others' checkpoint, finds a dead writer and settles what it left.
             return
         try:
             self._disk.flock(self._locks["site.lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._disk.unlink(own)
+            self._writers.forget(self._writer)
             return
-        if self._disk.names(self._writers) != [os.path.basename(own)]:
+        if self._writers.others():
             return
         try:
             self._disk.syncfs(self._directory)
             self._drop_all(segments.numbers(self._disk, self._directory))
-            self._disk.unlink(own)
+            self._writers.forget(self._writer)
             self._disk.sync_directory(self._directory)
         except OSError as error:
             _log.error("the journal is kept for the next start: {error}", error=str(error))

@@ -26,6 +26,7 @@ from .journal import Entry, Steps
 from .maildir import read_file
 from .record import Kind, Place, Record
 from .source import InlineSource, SpilledSource
+from .story import Story
 
 __all__ = ["Accounts", "Places"]
 
@@ -329,7 +330,7 @@ class Places(Steps):
         self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None
     ) -> list[_Owed]:
         """Bring the disk to what the records say, those of `writers` or all. Returns what could not be done."""
-        story = _Story(self._boot, loaded, writers)
+        story = Story(self._boot, loaded, writers)
         owed: list[_Owed] = []
         for account, target in story.removed.items():
             if not self._disk.exists(os.path.join(self._data, target)):
@@ -404,59 +405,6 @@ class Places(Steps):
             _log.error("the spill file {path} is gone", path=path)
             return None
         return SpilledSource(self._disk, path, **sizes)
-
-
-class _Story:
-    """Records read in order: what must be there at the end, and what must not."""
-
-    def __init__(
-        self, boot: str, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None
-    ) -> None:
-        self.accounts: set[str] = set()
-        self.wanted: dict[str, dict[Place, tuple[Record, bool]]] = {}
-        self.gone: dict[str, dict[str, dict[str, None]]] = {}
-        self.removed: dict[str, str] = {}
-        """Accounts that are over, and where their mail goes."""
-        void = {
-            (found.meta["writer"], sequence)
-            for segment in loaded
-            for found in segment.records
-            if found.kind is Kind.VOID
-            for sequence in range(found.meta["first"], found.meta["last"] + 1)
-        }
-        for segment in loaded:
-            for found in segment.records:
-                if (found.writer, found.sequence) in void:
-                    continue
-                if found.kind is Kind.ACCEPT and (writers is None or found.writer in writers):
-                    self._accepted(found, segment.boot != boot)
-                elif found.kind is Kind.REMOVE:
-                    self._left(found.meta)
-                elif found.kind is Kind.ACCOUNT_REMOVED:
-                    self._over(found.meta)
-
-    def _accepted(self, found: Record, elsewhere: bool) -> None:
-        for place in found.places:
-            self.accounts.add(place.account)
-            self.removed.pop(place.account, None)
-            self.wanted.setdefault(place.account, {})[place] = (found, elsewhere)
-
-    def _left(self, meta: dict[str, Any]) -> None:
-        account, bases = meta["account"], frozenset(meta["bases"])
-        self.accounts.add(account)
-        wanted = self.wanted.get(account, {})
-        for place in [place for place in wanted if place.base in bases]:
-            del wanted[place]
-        if not meta["noticed"]:
-            folders = self.gone.setdefault(account, {})
-            folders.setdefault(meta["folder"], {}).update(dict.fromkeys(meta["bases"]))
-
-    def _over(self, meta: dict[str, Any]) -> None:
-        account = meta["account"]
-        self.accounts.discard(account)
-        self.wanted.pop(account, None)
-        self.gone.pop(account, None)
-        self.removed[account] = meta["target"]
 
 
 def _only(meta: dict[str, Any], places: Sequence[Place]) -> dict[str, Any]:

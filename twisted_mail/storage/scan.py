@@ -12,13 +12,15 @@ from twisted.logger import Logger
 from ..disk import Disk
 from ..message.downgrade import downgrade_header, needs_downgrade
 from ..message.headers import header_end
-from ..message.wire import wire_size
+from ..message.wire import OctetCounter, wire_size
 from .index import Row, RowTuple
-from .maildir import FileName, FolderState, base_of, read_file
+from .maildir import FileName, FolderState, base_of
 
 __all__ = ["Change", "adopt", "agrees", "marks", "readable"]
 
 _log = Logger()
+BLOCK = 256 * 1024
+"""Bytes read at once; a header is looked for in the first of them."""
 
 
 @dataclass(slots=True)
@@ -125,13 +127,28 @@ def _measure(
         size = status.st_size
         if parsed.size == size and parsed.wire is not None:
             return Row(uid, parsed.base, sub, name, size, parsed.wire, parsed.ascii)
-        content = read_file(disk, path, size)
+        wire, ascii_size = _sizes(disk, path)
     except OSError as error:
         # Gone again, or not readable by us: it gets its row when it can be read.
         _log.warn("{path} is left out: {error}", path=path, error=str(error))
         return None
-    wire = wire_size(content)
-    return Row(uid, parsed.base, sub, name, size, wire, _ascii_size(content, wire))
+    return Row(uid, parsed.base, sub, name, size, wire, ascii_size)
+
+
+def _sizes(disk: Disk, path: str) -> tuple[int, int | None]:
+    """The sizes on the wire, as it is and downgraded, of a file of any size. Raises OSError."""
+    counter = OctetCounter()
+    head = b""
+    fd = disk.open(path, os.O_RDONLY)
+    try:
+        at = 0
+        while block := disk.pread(fd, BLOCK, at):
+            head = head or block
+            counter.add(block)
+            at += len(block)
+    finally:
+        disk.close(fd)
+    return counter.octets, _ascii_size(head, counter.octets)
 
 
 def _named(disk: Disk, folder: str, row: Row, validity: int) -> Row:

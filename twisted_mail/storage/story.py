@@ -1,0 +1,66 @@
+"""Journal records read in their order: what has to be there at the end, and what has not. Pure; no disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .record import Kind, Place, Record
+from .segments import Loaded
+
+__all__ = ["Story"]
+
+
+class Story:
+    """What the records of `writers`, or all, come to. `boot` is the boot id of now.
+
+    `wanted`, by account: the places to be filled, with their record and whether it is of another boot.
+    `gone`, by account and folder: the bases that must not be there. Removals count whoever wrote them.
+    """
+
+    def __init__(self, boot: str, loaded: Sequence[Loaded], writers: frozenset[int] | None) -> None:
+        self.accounts: set[str] = set()
+        self.wanted: dict[str, dict[Place, tuple[Record, bool]]] = {}
+        self.gone: dict[str, dict[str, dict[str, None]]] = {}
+        self.removed: dict[str, str] = {}
+        """Accounts that are over, and where their mail goes."""
+        void = {
+            (found.meta["writer"], sequence)
+            for segment in loaded
+            for found in segment.records
+            if found.kind is Kind.VOID
+            for sequence in range(found.meta["first"], found.meta["last"] + 1)
+        }
+        for segment in loaded:
+            for found in segment.records:
+                if (found.writer, found.sequence) in void:
+                    continue
+                if found.kind is Kind.ACCEPT and (writers is None or found.writer in writers):
+                    self._accepted(found, segment.boot != boot)
+                elif found.kind is Kind.REMOVE:
+                    self._left(found.meta)
+                elif found.kind is Kind.ACCOUNT_REMOVED:
+                    self._over(found.meta)
+
+    def _accepted(self, found: Record, elsewhere: bool) -> None:
+        for place in found.places:
+            self.accounts.add(place.account)
+            self.removed.pop(place.account, None)
+            self.wanted.setdefault(place.account, {})[place] = (found, elsewhere)
+
+    def _left(self, meta: dict[str, Any]) -> None:
+        account, bases = meta["account"], frozenset(meta["bases"])
+        self.accounts.add(account)
+        wanted = self.wanted.get(account, {})
+        for place in [place for place in wanted if place.base in bases]:
+            del wanted[place]
+        if not meta["noticed"]:
+            folders = self.gone.setdefault(account, {})
+            folders.setdefault(meta["folder"], {}).update(dict.fromkeys(meta["bases"]))
+
+    def _over(self, meta: dict[str, Any]) -> None:
+        account = meta["account"]
+        self.accounts.discard(account)
+        self.wanted.pop(account, None)
+        self.gone.pop(account, None)
+        self.removed[account] = meta["target"]
