@@ -92,6 +92,21 @@ def test_mail_that_another_program_filed_stays_where_it_is(tmp_path):
         again.kill()
 
 
+def test_mail_that_another_program_took_away_and_put_back_is_kept(tmp_path):
+    site = Site(str(tmp_path / "data")).start()
+    site.deliver(SMALL, "d/a")
+    new = os.path.join(site.maildir("d/a"), "new")
+    (name,) = os.listdir(new)
+    os.rename(os.path.join(new, name), str(tmp_path / "away"))
+    assert site.read("d/a") == []  # noticed
+    site.turn()
+    os.rename(str(tmp_path / "away"), os.path.join(new, name))
+    site.kill()
+    again = Site(site.data, seed=2).start()
+    assert again.contents("d/a") == [SMALL]
+    again.stop()
+
+
 def test_a_damaged_file_is_written_anew_after_a_power_cut(tmp_path):
     site = Site(str(tmp_path / "data")).start()
     site.deliver(message(1, 100), "d/a", "d/b")
