@@ -204,11 +204,13 @@ def test_an_avatar_that_is_no_account_is_our_trouble(world: World) -> None:
     @implementer(IRealm)
     class Wrong:
         def requestAvatar(self, avatarId: bytes, mind: object, *interfaces: object) -> object:
-            return interfaces[0], object(), lambda: None
+            return interfaces[0], object(), lambda: logouts.append(avatarId)
 
+    logouts: list[bytes | tuple[()]] = []
     portal = Portal(Wrong(), [Checker(lambda _: b"alice")])
     with pytest.raises(TypeError, match="adapt"):
         done(authenticator_of(portal, world).login("a", "b", HOME))
+    assert logouts == [b"alice"]
 
 
 def test_the_cause_names_the_user_and_not_the_password(

@@ -131,7 +131,11 @@ class Authenticator:
             raise await self.refuse(username, client_ip, reason) from None
         except LoginFailed:
             raise await self.refuse(username, client_ip, "wrong name or password") from None
-        account = IAccount(avatar)
+        try:
+            account = IAccount(avatar)
+        except TypeError:
+            logout()
+            raise
         self.welcome(username, client_ip)
         return Login(account, logout)
 
