@@ -50,9 +50,11 @@ class Disk(Protocol):
     def fdatasync(self, fd: int) -> None: ...
     def fsync(self, fd: int) -> None: ...
     def sync_directory(self, path: str) -> None: ...
-    def syncfs(self, path: str) -> None:
-        """Everything of the file system that holds `path` is on the disk afterwards."""
+    def syncfs(self, fd: int) -> None:
+        """Everything of the file system that holds `fd` is on the disk afterwards.
 
+        Raises OSError also for what could not be written at any time since `fd` was opened (Linux 5.8).
+        """
     def reserve(self, fd: int, size: int) -> None:
         """Keep `size` bytes free for this file without changing its size (fallocate, KEEP_SIZE)."""
 
@@ -136,14 +138,10 @@ class OsDisk:
         finally:
             os.close(fd)
 
-    def syncfs(self, path: str) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if _libc.syncfs(fd) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), path)
-        finally:
-            os.close(fd)
+    def syncfs(self, fd: int) -> None:
+        if _libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def reserve(self, fd: int, size: int) -> None:
         if _libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size) != 0:

@@ -121,6 +121,7 @@ class Site:
         for fd in list(journal._locks.values()):
             os.close(fd)
         journal._locks.clear()
+        journal._checkpoints.close()
         if journal._segment is not None:
             os.close(journal._segment.fd)
             journal._segment = None

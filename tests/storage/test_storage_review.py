@@ -24,6 +24,7 @@ from twisted_mail.storage.account import AccountStore
 from twisted_mail.storage.journal import Entry
 from twisted_mail.storage.places import Places
 from twisted_mail.storage.record import Kind, Place
+from twisted_mail.storage.segments import Segments
 from twisted_mail.testing.disk import FaultyDisk, HookedDisk, PowerCutDisk
 
 SMALL = b"Subject: one\n\nhello\n"
@@ -358,11 +359,15 @@ def test_two_who_make_the_same_segment_do_not_replace_each_others(tmp_path):
             if not inner:
                 # Another process makes it, and writes to it, at this moment.
                 inner.append(True)
-                segments.create(OsDisk(), directory, 1, boot="b", epoch=7, size=4096)
-                inner.append(os.stat(segments.path_of(directory, 1)).st_ino)
+                other = made_by(OsDisk(), b"\x07" * 8)
+                inner.append(os.stat(other.path(1)).st_ino)
 
-    segments.create(Meeting(), directory, 1, boot="b", epoch=8, size=4096)
-    assert os.stat(segments.path_of(directory, 1)).st_ino == inner[1]
+    def made_by(disk, epoch):
+        found = Segments(disk, directory, boot="b", size=4096, entropy=lambda _: epoch)
+        found.make_after(0)
+        return found
+
+    assert os.stat(made_by(Meeting(), b"\x08" * 8).path(1)).st_ino == inner[1]
     assert [name for name in os.listdir(directory) if name != "scratch"] == ["1.log"]
     assert os.listdir(os.path.join(directory, "scratch")) == []
 
@@ -671,7 +676,7 @@ def test_a_rename_that_hides_a_file_from_one_listing_is_no_removal(tmp_path):
     records = [
         record
         for log in logs(site)
-        for record in segments.load(OsDisk(), journal(site), int(log[:-4])).records
+        for record in segments.load_file(OsDisk(), os.path.join(journal(site), log)).records
         if record.kind == 3
     ]
     assert records == []

@@ -7,9 +7,9 @@ and only then drops the old one. Every process of a site appends to the same seg
 the order of all events.
 
 Locks, always taken in this order: ``gate`` (so that a checkpoint is not starved by batches) → the segment. Beside
-them: ``site.lock``, held shared by every process that is up and alone by one that replays; ``checkpoint.lock``;
-``pins``, held shared by a process with places neither filled nor parked, which keeps every segment; and one file a
-process in ``writers/``, locked while it lives.
+them: ``site.lock``, held shared by every process that is up and alone by one that replays; ``pins``, held shared by a
+process with places neither filled nor parked, which keeps every segment; those of `storage.checkpoint` and
+`storage.writers`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from twisted.logger import Logger
 from ..disk import Disk, make_directories
 from ..world import World
 from . import record, segments
+from .checkpoint import Checkpoints, Recovery
 from .errors import refusal
 from .record import Kind, Place
-from .segments import Segment, is_sealed
+from .segments import Segment, Segments, is_sealed
 from .writers import Writers
 
 __all__ = ["Entry", "Journal", "Steps"]
@@ -57,7 +58,7 @@ class Entry:
     done: Deferred[None] = field(default_factory=Deferred)
 
 
-class Steps:
+class Steps(Recovery):
     """What a batch does around its record; the store gives its own."""
 
     def check(self, entries: Sequence[Entry]) -> None:
@@ -65,12 +66,6 @@ class Steps:
 
     def fill(self, entries: Sequence[Entry]) -> None:
         """After the commit, and never raising: do what the entries say. The answer is yes already."""
-
-    def recover(self, loaded: Sequence[segments.Loaded]) -> None:
-        """Alone on the site: bring the disk to what the records say. Raises when that could not be finished."""
-
-    def settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int]) -> None:
-        """The same for the records of these `writers`, who died while we are up."""
 
 
 class Journal:
@@ -90,18 +85,22 @@ class Journal:
         self._disk: Disk = world.disk
         self._directory = directory
         self._steps = steps
-        self._boot = boot
         self._size = segment_size
         self._due = due
+        self._segments = Segments(
+            self._disk, directory, boot=boot, size=segment_size, entropy=world.entropy
+        )
         self.spill = os.path.join(directory, "spill")
         self.scratch = os.path.join(directory, "scratch")
         self._writer = int.from_bytes(world.entropy(8), "little") or 1
         self._writers = Writers(self._disk, os.path.join(directory, "writers"), self._writer)
+        self._checkpoints = Checkpoints(
+            self._disk, self._segments, self._writers, steps, self.spill, self.scratch
+        )
         self._sequence = 0
         self._failed_from = 0
         self._segment: Segment | None = None
         self._guard = threading.Lock()
-        self._checkpointing = threading.Lock()
         self._waiting: list[Entry] = []
         self._running = False
         self._open = False
@@ -239,10 +238,10 @@ class Journal:
         """Go on in a new segment, which begins by voiding what failed in the old one."""
         try:
             try:
-                self._next(segment.number)
+                self._segments.make_after(segment.number)
             finally:
                 segments.seal(self._disk, segment.fd)
-            fresh = segments.open_current(self._disk, self._directory)
+            fresh = self._segments.open_current()
             if fresh is not None:
                 try:
                     self._void(fresh)
@@ -265,9 +264,9 @@ class Journal:
         while True:
             segment = self._segment
             if segment is None:
-                segment = segments.open_current(self._disk, self._directory)
+                segment = self._segments.open_current()
                 if segment is None:
-                    self._next((segments.numbers(self._disk, self._directory) or [0])[-1])
+                    self._segments.make_after((self._segments.numbers() or [0])[-1])
                     continue
                 self._segment = segment
             gate = self._locks["gate"]
@@ -280,18 +279,6 @@ class Journal:
                 return _Held(self._disk, segment)
             self._segment = None
             self._disk.close(segment.fd)
-
-    def _next(self, number: int) -> None:
-        """Make the segment after `number` unless it is there."""
-        if not self._disk.exists(segments.path_of(self._directory, number + 1)):
-            segments.create(
-                self._disk,
-                self._directory,
-                number + 1,
-                boot=self._boot,
-                epoch=int.from_bytes(self._world.entropy(8), "little"),
-                size=self._size,
-            )
 
     def pin(self, held: bool) -> None:
         """Keep every segment (True) while this process has places that are neither filled nor parked."""
@@ -307,7 +294,8 @@ class Journal:
         """
         for path in (self._directory, self.spill, self.scratch, self._writers.directory):
             make_directories(self._disk, path)
-        for name in ("site.lock", "gate", "pins", "checkpoint.lock"):
+        self._checkpoints.open()
+        for name in ("site.lock", "gate", "pins"):
             self._locks[name] = self._disk.open(
                 os.path.join(self._directory, name), os.O_RDWR | os.O_CREAT
             )
@@ -318,7 +306,7 @@ class Journal:
         except BlockingIOError:
             _log.debug("another process is up: no replay")
         else:
-            self._recover()
+            self._checkpoints.recover()
             recovered = True
         # A conversion lets go for a moment; whoever replays in between finds nothing left to do.
         self._disk.flock(site, fcntl.LOCK_SH)
@@ -327,118 +315,9 @@ class Journal:
             self._open = True
         return recovered
 
-    def _recover(self) -> None:
-        """Settle everything that the segments say, then begin anew."""
-        old = segments.numbers(self._disk, self._directory)
-        loaded = [segments.load(self._disk, self._directory, number) for number in old]
-        self._steps.recover(loaded)
-        if old:
-            self._disk.syncfs(self._directory)
-        self._next((old or [0])[-1])
-        for number in old:
-            self._disk.unlink(segments.path_of(self._directory, number))
-            self._disk.sync_directory(self._directory)
-        for directory in (self.spill, self.scratch, self._writers.directory):
-            for name in self._disk.names(directory):
-                self._disk.unlink(os.path.join(directory, name))
-
     def checkpoint(self) -> None:
         """Seal the current segment, sync the file system, drop what is sealed. Blocks; at most one at a time."""
-        if not self._checkpointing.acquire(blocking=False):
-            return
-        try:
-            lock = self._locks["checkpoint.lock"]
-            try:
-                self._disk.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            try:
-                self._checkpoint()
-            finally:
-                self._disk.flock(lock, fcntl.LOCK_UN)
-        except Exception as error:
-            _log.error("checkpoint failed, the journal is kept: {error}", error=str(error))
-        finally:
-            self._checkpointing.release()
-
-    def _checkpoint(self) -> None:
-        disk = self._disk
-        if not self._seal_current():
-            return
-        sealed = segments.sealed(disk, self._directory)
-        # Held by a process with places neither filled nor parked: then everything is kept.
-        pins = disk.open(os.path.join(self._directory, "pins"), os.O_RDWR)
-        try:
-            disk.flock(pins, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            disk.syncfs(self._directory)
-            with self._writers.dead() as dead:
-                if not dead:
-                    self._drop_all(sealed)
-                    return
-            # A process that was killed in the midst of a batch lets go of its locks one by one.
-            _log.warn("the journal is kept: a process died just now")
-        except BlockingIOError:
-            _log.warn("the journal is kept: places of a process are not filled yet")
-        finally:
-            disk.close(pins)
-
-    def _seal_current(self) -> bool:
-        """Settle what dead processes left, and let batches go on in the next segment. False: nothing is to be done."""
-        disk = self._disk
-        current = segments.open_current(disk, self._directory)
-        if current is None:
-            return True
-        try:
-            used = disk.fstat(current.fd).st_size > current.start
-            if used:
-                self._next(current.number)
-            elif not segments.sealed(disk, self._directory):
-                return False
-            gate = disk.open(os.path.join(self._directory, "gate"), os.O_RDWR)
-            try:
-                disk.flock(gate, fcntl.LOCK_EX)
-                disk.flock(current.fd, fcntl.LOCK_EX)
-                # No batch runs now: nobody removes what is put in its place here.
-                self._settle_dead()
-                if used:
-                    segments.seal(disk, current.fd)
-            finally:
-                disk.close(gate)
-        finally:
-            disk.close(current.fd)
-        return True
-
-    def _settle_dead(self) -> None:
-        """What a process left unfilled when it died, while others went on."""
-        with self._writers.dead() as dead:
-            if dead:
-                loaded = [
-                    segments.load(self._disk, self._directory, number)
-                    for number in segments.numbers(self._disk, self._directory)
-                ]
-                self._steps.settle(loaded, dead)
-                for writer in dead:
-                    self._writers.forget(writer)
-
-    def _drop_all(self, numbers: Sequence[int]) -> None:
-        """In their order, also on the disk: a record that removes or voids never goes before what it is about."""
-        for number in numbers:
-            self._drop(number)
-            if number != numbers[-1]:
-                self._disk.sync_directory(self._directory)
-
-    def _drop(self, number: int) -> None:
-        spilled: list[str] = []
-        if self._disk.names(self.spill):
-            spilled = [
-                os.path.join(self.spill, found.meta["spill"])
-                for found in segments.load(self._disk, self._directory, number).records
-                if found.kind is Kind.ACCEPT and found.meta["spill"]
-            ]
-        self._disk.unlink(segments.path_of(self._directory, number))
-        for path in spilled:
-            if self._disk.exists(path):
-                self._disk.unlink(path)
+        self._checkpoints.run()
 
     def refuse(self) -> None:
         """Commit nothing more; what waits is still committed."""
@@ -450,32 +329,15 @@ class Journal:
         self.refuse()
         self._lane.stop()
         before_sync()
-        if "writer" in self._locks:
-            self._finish()
+        # With something unfilled, the next start, or the others' checkpoint, finds a dead writer and settles it.
+        if "writer" in self._locks and not self._pinned:
+            self._checkpoints.finish(self._locks["site.lock"])
         segment, self._segment = self._segment, None
         if segment is not None:
             self._disk.close(segment.fd)
+        self._checkpoints.close()
         while self._locks:
             self._disk.close(self._locks.popitem()[1])
-
-    def _finish(self) -> None:
-        if self._pinned:
-            # The next start, or the others' checkpoint, finds a dead writer and settles what it left.
-            return
-        try:
-            self._disk.flock(self._locks["site.lock"], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._writers.forget(self._writer)
-            return
-        if self._writers.others():
-            return
-        try:
-            self._disk.syncfs(self._directory)
-            self._drop_all(segments.numbers(self._disk, self._directory))
-            self._writers.forget(self._writer)
-            self._disk.sync_directory(self._directory)
-        except OSError as error:
-            _log.error("the journal is kept for the next start: {error}", error=str(error))
 
 
 class _Held:

@@ -285,8 +285,9 @@ class Places(Steps):
             if not loaded.records:
                 _log.error("{path} is damaged and left alone", path=path)
             elif not self._apply([loaded], None):
-                # What was put in its place is on the disk before that which would bring it again is not.
-                self._disk.syncfs(self._data)
+                # What was put in its place is on the disk before that which would bring it again is not. `fd` was
+                # opened before it was put there, so a write that failed meanwhile is told.
+                self._disk.syncfs(fd)
                 self._disk.unlink(path)
                 self._disk.sync_directory(self.parked)
         except BlockingIOError:
@@ -309,11 +310,15 @@ class Places(Steps):
             path: segments.load_file(self._disk, path)
             for path in (os.path.join(self.parked, name) for name in self._parked_names())
         }
-        # One story: what was parked may have been deleted since.
-        self._settle([*parked.values(), *loaded], None)
-        settled = [path for path, found in parked.items() if found.records]
-        if settled:
-            self._disk.syncfs(self._data)
+        synced = self._disk.open(self.parked, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # One story: what was parked may have been deleted since.
+            self._settle([*parked.values(), *loaded], None)
+            settled = [path for path, found in parked.items() if found.records]
+            if settled:
+                self._disk.syncfs(synced)
+        finally:
+            self._disk.close(synced)
         for path in settled:
             self._disk.unlink(path)
         self._disk.sync_directory(self.parked)

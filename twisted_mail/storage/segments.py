@@ -11,25 +11,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..disk import Disk
 from . import record
 
-__all__ = [
-    "SEGMENT_SIZE",
-    "Segment",
-    "create",
-    "is_sealed",
-    "load",
-    "load_file",
-    "numbers",
-    "open_current",
-    "path_of",
-    "seal",
-    "sealed",
-]
+__all__ = ["SEGMENT_SIZE", "Loaded", "Segment", "Segments", "is_sealed", "load_file", "seal"]
 
 SEGMENT_SIZE = 64 * 1024 * 1024
 """A checkpoint is due when a segment has grown to this. It bounds what a start has to replay."""
@@ -56,73 +44,89 @@ class Loaded:
     records: list[record.Record]
 
 
-def path_of(directory: str, number: int) -> str:
-    return os.path.join(directory, f"{number}.log")
+class Segments:
+    """The segments in `directory`, and how the next one is made: for this `boot`, with `size` bytes reserved."""
 
+    def __init__(
+        self, disk: Disk, directory: str, *, boot: str, size: int, entropy: Callable[[int], bytes]
+    ) -> None:
+        self._disk = disk
+        self._boot = boot
+        self._size = size
+        self._entropy = entropy
+        self.directory = directory
 
-def numbers(disk: Disk, directory: str) -> list[int]:
-    """The numbers of the segments that are there, in order."""
-    return sorted(
-        int(name[:-4])
-        for name in disk.names(directory)
-        if name.endswith(".log") and name[:-4].isdigit()
-    )
+    def path(self, number: int) -> str:
+        return os.path.join(self.directory, f"{number}.log")
 
+    def numbers(self) -> list[int]:
+        """The numbers of the segments that are there, in order."""
+        return sorted(
+            int(name[:-4])
+            for name in self._disk.names(self.directory)
+            if name.endswith(".log") and name[:-4].isdigit()
+        )
 
-def sealed(disk: Disk, directory: str) -> list[int]:
-    """The numbers of those that nobody appends to any more, in order."""
-    return [
-        number
-        for number in numbers(disk, directory)
-        if not disk.stat(path_of(directory, number)).st_mode & stat.S_IWUSR
-    ]
+    def sealed(self) -> list[int]:
+        """The numbers of those that nobody appends to any more, in order."""
+        return [
+            number
+            for number in self.numbers()
+            if not self._disk.stat(self.path(number)).st_mode & stat.S_IWUSR
+        ]
 
+    def make_after(self, number: int) -> None:
+        """Make the segment after `number`, unless it is there; it is on the disk, with its name, afterwards.
 
-def create(disk: Disk, directory: str, number: int, *, boot: str, epoch: int, size: int) -> None:
-    """Make an empty segment; it is on the disk, with its name, when this returns. Raises OSError.
-
-    Whoever is first makes it: a link, unlike a rename, never puts one in the place of another that is in use.
-    """
-    scratch = os.path.join(directory, "scratch", f"{number}.{epoch:016x}")
-    fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        _begin(disk, fd, directory, number, boot=boot, epoch=epoch, size=size)
-        with contextlib.suppress(FileExistsError):
-            disk.link(scratch, path_of(directory, number))
-    finally:
-        disk.close(fd)
-        disk.unlink(scratch)
-    disk.sync_directory(directory)
-
-
-def _begin(
-    disk: Disk, fd: int, directory: str, number: int, *, boot: str, epoch: int, size: int
-) -> None:
-    space = disk.statvfs(directory)
-    try:
-        # On a small disk a quarter of what is free is enough to go on with.
-        disk.reserve(fd, min(size, space.f_bavail * space.f_frsize // 4))
-    except OSError as error:
-        if error.errno not in _CANNOT_RESERVE:
-            raise
-    head = {"version": VERSION, "number": number, "boot": boot, "epoch": epoch}
-    encoded = record.encode(record.Kind.SEGMENT, head, epoch=epoch, writer=0, sequence=number)
-    disk.write(fd, b"".join(encoded))
-    disk.fdatasync(fd)
-
-
-def open_current(disk: Disk, directory: str) -> Segment | None:
-    """The segment to append to, or None when all are sealed (or there is none)."""
-    for number in numbers(disk, directory):
+        Whoever is first makes it: a link, unlike a rename, never puts one in the place of another that is in
+        use. Raises OSError.
+        """
+        disk, target = self._disk, self.path(number + 1)
+        if disk.exists(target):
+            return
+        epoch = int.from_bytes(self._entropy(8), "little")
+        scratch = os.path.join(self.directory, "scratch", f"{number + 1}.{epoch:016x}")
+        fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            fd = disk.open(path_of(directory, number), os.O_RDWR | os.O_APPEND)
-        except (FileNotFoundError, PermissionError):
-            continue
-        head = None if is_sealed(disk, fd) else record.first(disk.pread(fd, 4096, 0))
-        if head is not None:
-            return Segment(number, fd, head[0], head[2])
-        disk.close(fd)
-    return None
+            self._begin(fd, number + 1, epoch)
+            with contextlib.suppress(FileExistsError):
+                disk.link(scratch, target)
+        finally:
+            disk.close(fd)
+            disk.unlink(scratch)
+        disk.sync_directory(self.directory)
+
+    def _begin(self, fd: int, number: int, epoch: int) -> None:
+        space = self._disk.statvfs(self.directory)
+        try:
+            # On a small disk a quarter of what is free is enough to go on with.
+            self._disk.reserve(fd, min(self._size, space.f_bavail * space.f_frsize // 4))
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
+        head = {"version": VERSION, "number": number, "boot": self._boot, "epoch": epoch}
+        encoded = record.encode(record.Kind.SEGMENT, head, epoch=epoch, writer=0, sequence=number)
+        self._disk.write(fd, b"".join(encoded))
+        self._disk.fdatasync(fd)
+
+    def open_current(self) -> Segment | None:
+        """The segment to append to, or None when all are sealed (or there is none)."""
+        for number in self.numbers():
+            try:
+                fd = self._disk.open(self.path(number), os.O_RDWR | os.O_APPEND)
+            except (FileNotFoundError, PermissionError):
+                continue
+            head = (
+                None if is_sealed(self._disk, fd) else record.first(self._disk.pread(fd, 4096, 0))
+            )
+            if head is not None:
+                return Segment(number, fd, head[0], head[2])
+            self._disk.close(fd)
+        return None
+
+    def load(self, number: int) -> Loaded:
+        """All whole records of a segment. Raises OSError when it cannot be read."""
+        return load_file(self._disk, self.path(number), number)
 
 
 def is_sealed(disk: Disk, fd: int) -> bool:
@@ -134,13 +138,8 @@ def seal(disk: Disk, fd: int) -> None:
     disk.fchmod(fd, 0o400)
 
 
-def load(disk: Disk, directory: str, number: int) -> Loaded:
-    """All whole records of a segment. Raises OSError when it cannot be read."""
-    return load_file(disk, path_of(directory, number), number)
-
-
 def load_file(disk: Disk, path: str, number: int = 0) -> Loaded:
-    """The same of any file that is made like a segment."""
+    """All whole records of a file that is made like a segment."""
     fd = disk.open(path, os.O_RDONLY)
     try:
         data = b"".join(_blocks(disk, fd))

@@ -44,6 +44,10 @@ class Writers:
         """It has left nothing unfilled."""
         self._disk.unlink(self._path(writer))
 
+    def forget_own(self) -> None:
+        """We have left nothing unfilled."""
+        self.forget(self._own)
+
     def others(self) -> list[int]:
         """All but us, dead or alive."""
         names = filter(_IS_NAME, self._disk.names(self.directory))

@@ -38,8 +38,8 @@ class _UnsyncedDisk(OsDisk):
     def sync_directory(self, path: str) -> None:
         os.stat(path)
 
-    def syncfs(self, path: str) -> None:
-        os.stat(path)
+    def syncfs(self, fd: int) -> None:
+        os.fstat(fd)
 
 
 def _hooked(name: str) -> Callable[..., Any]:

@@ -1,0 +1,197 @@
+"""When the journal's segments are over: at a start, at a checkpoint, at a clean stop.
+
+A segment is dropped when everything its records say is done and on the disk: no batch of it runs, no process that died
+left something of it unfilled, none that is up has places neither filled nor parked, and the file system is synced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+
+from ..disk import Disk
+from .record import Kind
+from .segments import Loaded, Segments, seal
+from .writers import Writers
+
+__all__ = ["Checkpoints", "Recovery"]
+
+_log = Logger()
+
+
+class Recovery:
+    """How records are obeyed once more; the store gives its own."""
+
+    def recover(self, loaded: Sequence[Loaded]) -> None:
+        """Alone on the site: bring the disk to what the records say. Raises when that could not be finished."""
+
+    def settle(self, loaded: Sequence[Loaded], writers: frozenset[int]) -> None:
+        """The same for the records of these `writers`, who died while we are up."""
+
+
+class Checkpoints:
+    """Checkpoints of the journal in `segments`. Its methods block."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        segments: Segments,
+        writers: Writers,
+        recovery: Recovery,
+        spill: str,
+        scratch: str,
+    ) -> None:
+        self._disk = disk
+        self._segments = segments
+        self._writers = writers
+        self._recovery = recovery
+        self._spill = spill
+        self._scratch = scratch
+        self._lock = -1
+        self._synced = -1
+        self._running = threading.Lock()
+
+    def open(self) -> None:
+        """Before anything else. Raises OSError."""
+        self._lock = self._open_lock("checkpoint.lock")
+        # Kept open: a file system tells a descriptor of each write that failed since it was opened, once.
+        self._synced = self._disk.open(self._segments.directory, os.O_RDONLY | os.O_DIRECTORY)
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        for fd in (self._lock, self._synced):
+            if fd >= 0:
+                self._disk.close(fd)
+        self._lock = self._synced = -1
+
+    def _open_lock(self, name: str) -> int:
+        return self._disk.open(os.path.join(self._segments.directory, name), os.O_RDWR | os.O_CREAT)
+
+    def recover(self) -> None:
+        """Alone on the site: settle everything that the segments say, then begin anew."""
+        old = self._segments.numbers()
+        loaded = [self._segments.load(number) for number in old]
+        self._recovery.recover(loaded)
+        if old:
+            self._disk.syncfs(self._synced)
+        self._segments.make_after((old or [0])[-1])
+        for number in old:
+            self._disk.unlink(self._segments.path(number))
+            self._disk.sync_directory(self._segments.directory)
+        for directory in (self._spill, self._scratch, self._writers.directory):
+            for name in self._disk.names(directory):
+                self._disk.unlink(os.path.join(directory, name))
+
+    def run(self) -> None:
+        """Seal the current segment, sync the file system, drop what is sealed. At most one at a time."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            self._disk.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                self._checkpoint()
+            finally:
+                self._disk.flock(self._lock, fcntl.LOCK_UN)
+        except BlockingIOError:
+            _log.debug("another process makes a checkpoint")
+        except Exception as error:
+            _log.error("checkpoint failed, the journal is kept: {error}", error=str(error))
+        finally:
+            self._running.release()
+
+    def _checkpoint(self) -> None:
+        disk = self._disk
+        if not self._seal_current():
+            return
+        sealed = self._segments.sealed()
+        # Held by a process with places neither filled nor parked: then everything is kept.
+        pins = self._open_lock("pins")
+        try:
+            disk.flock(pins, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            disk.syncfs(self._synced)
+            with self._writers.dead() as dead:
+                if not dead:
+                    self._drop_all(sealed)
+                    return
+            # A process that was killed in the midst of a batch lets go of its locks one by one.
+            _log.warn("the journal is kept: a process died just now")
+        except BlockingIOError:
+            _log.warn("the journal is kept: places of a process are not filled yet")
+        finally:
+            disk.close(pins)
+
+    def _seal_current(self) -> bool:
+        """Settle what dead processes left, and let batches go on in the next segment. False: nothing is to be done."""
+        disk = self._disk
+        current = self._segments.open_current()
+        if current is None:
+            return True
+        try:
+            used = disk.fstat(current.fd).st_size > current.start
+            if used:
+                self._segments.make_after(current.number)
+            elif not self._segments.sealed():
+                return False
+            gate = self._open_lock("gate")
+            try:
+                disk.flock(gate, fcntl.LOCK_EX)
+                disk.flock(current.fd, fcntl.LOCK_EX)
+                # No batch runs now: nobody removes what is put in its place here.
+                self._settle_dead()
+                if used:
+                    seal(disk, current.fd)
+            finally:
+                disk.close(gate)
+        finally:
+            disk.close(current.fd)
+        return True
+
+    def _settle_dead(self) -> None:
+        """What a process left unfilled when it died, while others went on."""
+        with self._writers.dead() as dead:
+            if dead:
+                loaded = [self._segments.load(number) for number in self._segments.numbers()]
+                self._recovery.settle(loaded, dead)
+                for writer in dead:
+                    self._writers.forget(writer)
+
+    def _drop_all(self, numbers: Sequence[int]) -> None:
+        """In their order, also on the disk: a record that removes or voids never goes before what it is about."""
+        for number in numbers:
+            self._drop(number)
+            if number != numbers[-1]:
+                self._disk.sync_directory(self._segments.directory)
+
+    def _drop(self, number: int) -> None:
+        spilled: list[str] = []
+        if self._disk.names(self._spill):
+            spilled = [
+                os.path.join(self._spill, found.meta["spill"])
+                for found in self._segments.load(number).records
+                if found.kind is Kind.ACCEPT and found.meta["spill"]
+            ]
+        self._disk.unlink(self._segments.path(number))
+        for path in spilled:
+            if self._disk.exists(path):
+                self._disk.unlink(path)
+
+    def finish(self, site_lock: int) -> None:
+        """This process has left nothing unfilled and ends. The last one leaves no segment behind: a clean stop."""
+        try:
+            self._disk.flock(site_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._writers.forget_own()
+            return
+        if self._writers.others():
+            return
+        try:
+            self._disk.syncfs(self._synced)
+            self._drop_all(self._segments.numbers())
+            self._writers.forget_own()
+            self._disk.sync_directory(self._segments.directory)
+        except OSError as error:
+            _log.error("the journal is kept for the next start: {error}", error=str(error))
