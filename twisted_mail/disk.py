@@ -55,6 +55,7 @@ class Disk(Protocol):
 
         Raises OSError also for what could not be written at any time since `fd` was opened (Linux 5.8).
         """
+
     def reserve(self, fd: int, size: int) -> None:
         """Keep `size` bytes free for this file without changing its size (fallocate, KEEP_SIZE)."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Literal, Protocol
 
@@ -54,23 +55,24 @@ class _Observer:
     def __init__(self, form: Any, file: File, level: Any) -> None:
         self._form = form
         self._file = file
-        self._level = level
+        # Comparing constants costs more than the rest of a line that is not wanted.
+        self._levels = frozenset(one for one in LogLevel.iterconstants() if one >= level)
 
     def __call__(self, event: LogEvent) -> None:
-        if event.get("log_level", LogLevel.info) < self._level:
+        if event.get("log_level", LogLevel.info) not in self._levels:
             return
         self._file.write(self._form(event) + "\n")
         self._file.flush()
 
 
 def _text_line(event: LogEvent) -> str:
-    parts = [_time(event, "seconds")]
+    parts = [_second(int(event.get("log_time", 0.0))) + "Z"]
     level = event.get("log_level", LogLevel.info)
     if level is not LogLevel.info:
         parts.append(level.name)
     fields = _fields(event)
     parts += [f"{name}={_word(fields.pop(name))}" for name in _IDS if name in fields]
-    parts.append(formatEvent(event))
+    parts.append(_message(event))
     wanted = event.get("log_format") or ""
     parts += [
         f"{name}={_word(value)}"
@@ -86,10 +88,10 @@ def _text_line(event: LogEvent) -> str:
 def _json_line(event: LogEvent) -> str:
     level = event.get("log_level", LogLevel.info)
     record: dict[str, object] = {
-        "time": _time(event, "milliseconds"),
+        "time": _milliseconds(event.get("log_time", 0.0)),
         "level": level.name,
         "namespace": event.get("log_namespace"),
-        "text": _cut(formatEvent(event)),
+        "text": _cut(_message(event)),
     }
     for name, value in _fields(event).items():
         record.setdefault(name, _plain(value))
@@ -112,14 +114,28 @@ def _fields(event: LogEvent) -> dict[str, Any]:
     return fields
 
 
-def _time(event: LogEvent, precision: str) -> str:
-    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+def _message(event: LogEvent) -> str:
+    """What `formatEvent` makes, which knows more than most formats ask for."""
+    try:
+        return str(event["log_format"].format_map(event))
+    except Exception:
+        return formatEvent(event)
+
+
+@lru_cache(maxsize=8)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{_second(int(seconds))}.{int(seconds % 1 * 1000):03}Z"
 
 
 def _word(value: object) -> str:
     """A value that cannot be taken for two: bare when it is plain, else in quotes."""
-    text = _text(value)
+    if type(value) is int:
+        return str(value)
+    text = value if type(value) is str else _text(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
@@ -160,7 +176,8 @@ def _cut(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return _CONTROL.sub(_escape, _cut(text))
+    text = _cut(text)
+    return text if text.isprintable() else _CONTROL.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

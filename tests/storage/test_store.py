@@ -220,6 +220,47 @@ def test_a_uid_in_a_name_that_is_not_ours_is_not_believed(site):
     assert uids(site) == [1, 2, 3, 4, 5]
 
 
+# -- batches
+
+
+def crowd(site, count):
+    return [site.begin(SMALL + b"%d\n" % n, "d/a") for n in range(count)]
+
+
+def test_in_a_crowd_a_record_waits_a_moment_for_others(site):
+    crowd(site, 5)
+    site.turn()
+    first, second = crowd(site, 2)
+    site.turn()
+    assert first == []
+    site.world.reactor.advance(0.003)
+    site.turn()
+    assert first == second == [None]
+    assert len(site.read("d/a")) == 7
+
+
+def test_who_is_alone_never_waits(site):
+    for _ in range(3):
+        (alone,) = crowd(site, 1)
+        site.turn()
+        assert alone == [None]
+
+
+def test_a_stop_commits_what_waits(tmp_path):
+    site = Site(str(tmp_path / "data")).start()
+    crowd(site, 5)
+    site.turn()
+    waiting = crowd(site, 3)
+    site.turn()
+    assert waiting == [[], [], []]
+    site.stop()
+    site.turn()
+    assert waiting == [[None], [None], [None]]
+    again = Site(site.data, seed=2).start()
+    assert len(again.read("d/a")) == 8
+    again.stop()
+
+
 # -- refusals before the commit
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 __all__ = ["FailureDelays", "client_network"]
 
 
+@lru_cache(maxsize=1024)
 def client_network(ip: str) -> str:
     """The name under which a client's address is counted.
 

@@ -65,7 +65,7 @@ class Draft:
 
     def write(self, block: bytes) -> Deferred[None] | None:
         """Take a block. A Deferred, when there is one, fires when there is room for more."""
-        if self.error is not None:
+        if self.error is not None or not block:
             return None
         self.size += len(block)
         self.lines += block.count(b"\n")

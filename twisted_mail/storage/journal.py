@@ -36,6 +36,9 @@ from .writers import Writers
 __all__ = ["Entry", "Journal", "Steps"]
 
 _log = Logger()
+GATHER = 0.003
+"""Seconds that a record waits for others when the last batch had several. A batch costs as much as some messages (a
+sync, locks, two threads taking turns): bigger ones are worth a short wait, and who is alone never waits."""
 MAX_BATCH = 256
 """Records in one batch."""
 MAX_BUFFERS = 1000
@@ -103,6 +106,8 @@ class Journal:
         self._guard = threading.Lock()
         self._waiting: list[Entry] = []
         self._running = False
+        self._crowd = 0
+        self._gathering: Any = None
         self._open = False
         self._pinned = False
         self._kept = False
@@ -118,21 +123,46 @@ class Journal:
                 entry.error = refusal(RuntimeError("the journal is not open"))
             else:
                 self._waiting.append(entry)
-                if not self._running:
-                    self._running = True
-                    self._lane.submit(self._work)
         if entry.error is not None:
             self._answer([entry])
+        else:
+            self._next_batch()
         return entry.done
 
+    def _next_batch(self) -> None:
+        """See that what waits gets to the lane. Reactor thread only, as all that touches `_running`."""
+        if self._running or not self._waiting or not self._open:
+            return
+        self._running = True
+        if self._crowd > 1:
+            self._gathering = self._world.reactor.callLater(GATHER, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._gathering = None
+        self._lane.submit(self._work)
+
     def _work(self) -> None:
-        """On the lane: batch after batch until nothing waits."""
+        """On the lane: one batch."""
+        with self._guard:
+            batch = self._take()
+        self._run(batch)
+        self._world.threads.back(self._done, batch)
+
+    def _done(self, batch: Sequence[Entry]) -> None:
+        self._running = False
+        self._crowd = len(batch)
+        self._answer(batch)
+        self._next_batch()
+
+    def _rest(self) -> None:
+        """On the lane, at the end: batch after batch until nothing waits."""
         while True:
             with self._guard:
                 batch = self._take()
-                if not batch:
-                    self._running = False
-                    return
+            if not batch:
+                return
             self._run(batch)
             self._world.threads.back(self._answer, batch)
 
@@ -323,10 +353,15 @@ class Journal:
         """Commit nothing more; what waits is still committed."""
         with self._guard:
             self._open = False
+        if self._gathering is not None:
+            # `_rest` takes them
+            self._gathering.cancel()
+            self._gathering = None
 
     def stop(self, before_sync: Callable[[], None]) -> None:
         """Finish what waits, and when this is the last process leave no segment behind: a clean stop. Blocks."""
         self.refuse()
+        self._lane.submit(self._rest)
         self._lane.stop()
         before_sync()
         # With something unfilled, the next start, or the others' checkpoint, finds a dead writer and settles it.

@@ -82,7 +82,7 @@ def encode(
     sequence: int,
 ) -> list[bytes]:
     """The record as buffers for one `writev`; `content` is not copied."""
-    text = json.dumps(meta, separators=(",", ":")).encode()
+    text = _to_json(meta).encode()
     head = _META.pack(len(text)) + text
     length = len(head) + sum(map(len, content))
     crc = zlib.crc32(head, zlib.crc32(_REST.pack(length, epoch, writer, sequence, kind)))
@@ -159,3 +159,5 @@ def _read(view: memoryview, at: int, epoch: int) -> tuple[Record, int] | None:
 
 
 _KINDS = frozenset(Kind)
+# json.dumps would make an encoder for each record.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode

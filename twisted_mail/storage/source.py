@@ -77,8 +77,7 @@ class InlineSource:
             self._fd = self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             self._name = name
         try:
-            for block in self._blocks:
-                self._disk.write(self._fd, block)
+            self._disk.write(self._fd, b"".join(self._blocks))
         except BaseException:
             self.close()
             raise
