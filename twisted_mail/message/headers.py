@@ -12,8 +12,10 @@ MAX_LINE = 998
 
 # RFC 5322 section 3.6.8: ftext; section 4.5: obsolete space before the colon
 _FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
-# Possessive: each byte is looked at once, whatever they are.
-_BLOCK = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+)*+")
+# Possessive inside a line: each byte is looked at once, whatever they are. Not around the groups: Python before
+# 3.11.5 forgets where such a group began when its next turn fails (CPython issue 106052). Nothing stands behind
+# them that could fail, so they are never tried shorter.
+_BLOCK = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*)*")
 
 
 def header_end(content: bytes) -> int:
