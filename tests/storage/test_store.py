@@ -233,10 +233,17 @@ def test_in_a_crowd_a_record_waits_a_moment_for_others(site):
     first, second = crowd(site, 2)
     site.turn()
     assert first == []
-    site.world.reactor.advance(0.003)
+    site.world.reactor.advance(0.005)
     site.turn()
     assert first == second == [None]
     assert len(site.read("d/a")) == 7
+
+
+def test_a_crowd_that_is_all_there_waits_for_nobody(site):
+    for _ in range(3):
+        together = crowd(site, 5)
+        site.turn()
+        assert together == [[None]] * 5
 
 
 def test_who_is_alone_never_waits(site):

@@ -36,9 +36,9 @@ from .writers import Writers
 __all__ = ["Entry", "Journal", "Steps"]
 
 _log = Logger()
-GATHER = 0.003
-"""Seconds that a record waits for others when the last batch had several. A batch costs as much as some messages (a
-sync, locks, two threads taking turns): bigger ones are worth a short wait, and who is alone never waits."""
+GATHER = 0.005
+"""Seconds at most that a record waits for as many others as the last batch had. A batch costs as much as some messages
+(a sync, locks, two threads taking turns), so bigger ones are worth a short wait; who is alone never waits."""
 MAX_BATCH = 256
 """Records in one batch."""
 MAX_BUFFERS = 1000
@@ -131,6 +131,9 @@ class Journal:
 
     def _next_batch(self) -> None:
         """See that what waits gets to the lane. Reactor thread only, as all that touches `_running`."""
+        if self._gathering is not None and len(self._waiting) >= self._crowd:
+            self._gathering.cancel()
+            self._begin()
         if self._running or not self._waiting or not self._open:
             return
         self._running = True
