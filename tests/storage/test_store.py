@@ -290,6 +290,29 @@ def test_a_full_disk_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
     site.stop()
 
 
+def test_a_full_disk_gets_back_what_was_deleted(tmp_path, monkeypatch):
+    """The journal holds on to large messages that were deleted, until a checkpoint."""
+    site = Site(str(tmp_path / "data"), segment_size=64 << 20).start()
+    site.deliver(LARGE, "d/a")
+    site.delete("d/a", 0)
+    spill = os.path.join(site.data, "journal", "spill")
+    assert len(os.listdir(spill)) == 1
+    real = os.statvfs(tmp_path)
+
+    def statvfs(path):
+        free = 10 if os.listdir(spill) else 1_000_000
+        return os.statvfs_result((*real[:4], free, *real[5:]))
+
+    monkeypatch.setattr(site.disk, "statvfs", statvfs)
+    with pytest.raises(MailError):
+        site.deliver(SMALL, "d/a")
+    site.turn()
+    assert os.listdir(spill) == []
+    site.deliver(SMALL, "d/a")
+    assert site.contents("d/a") == [SMALL]
+    site.stop()
+
+
 def test_no_inodes_left(tmp_path, monkeypatch):
     site = Site(str(tmp_path / "data")).start()
     real = os.statvfs(tmp_path)

@@ -333,7 +333,7 @@ class SmtpSession:
     def _refused(self, event: Event, error: MailError) -> Answer:
         self._log.info(
             "{what} refused",
-            what=event.verb if type(event) is Command else type(event).__name__,
+            what=event.verb if type(event) is Command else "message",
             connection=self._connection,
             client=self._client_ip,
             # Not in the text: it may quote an address, and nothing in that shall look like a field.

@@ -93,6 +93,7 @@ class Places(Steps):
         entropy: Callable[[int], bytes],
         starting: Callable[[bool], None],
         pin: Callable[[bool], None],
+        full: Callable[[], None],
     ) -> None:
         self._disk = disk
         self._data = data
@@ -101,6 +102,7 @@ class Places(Steps):
         self._entropy = entropy
         self._starting = starting
         self._pin = pin
+        self._full = full
         self._spill = os.path.join(data, "journal", "spill")
         self._scratch = os.path.join(data, "journal", "scratch")
         self.parked = os.path.join(data, "parked")
@@ -123,11 +125,13 @@ class Places(Steps):
                 # It waits in memory: no more of it is taken before that has found its place.
                 entry.error = no_space("committed mail could not be parked")
                 continue
-            free -= entry.size + space.f_frsize
+            # A spilled message is on the disk already.
+            free -= space.f_frsize + (0 if entry.meta["spill"] else entry.size)
             if inodes is not None:
                 inodes -= 1
             if free < 0 or (inodes is not None and inodes < 0):
                 entry.error = no_space("the file system of the data directory is full")
+                self._full()
                 continue
             for place in entry.places:
                 if place.account not in prepared:

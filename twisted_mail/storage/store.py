@@ -42,6 +42,7 @@ _log = Logger()
 VERSION = 1
 CHECKPOINT_EVERY = 600.0
 """Seconds after which a journal that is not full is checkpointed all the same."""
+MAKE_ROOM_EVERY = 5.0
 RETRY_EVERY = 30.0
 
 
@@ -79,6 +80,7 @@ class MailStore:
             entropy=world.entropy,
             starting=self._count_start,
             pin=lambda held: self._journal.pin(held),
+            full=lambda: world.threads.back(self._make_room),
         )
         self._journal = Journal(
             world,
@@ -92,6 +94,7 @@ class MailStore:
         self._checkpoint: Deferred[None] | None = None
         self._retry: Deferred[None] | None = None
         self._space: tuple[float, int] = (float("-inf"), 0)
+        self._room_made = float("-inf")
 
     # -- start and stop
 
@@ -138,6 +141,13 @@ class MailStore:
 
         timer = self._world.reactor.callLater(seconds, run)
         self._timers.append(timer)
+
+    def _make_room(self) -> None:
+        """The journal keeps the space of what was deleted since the last checkpoint: time for one."""
+        now = self._world.now()
+        if not 0 <= now - self._room_made < MAKE_ROOM_EVERY:
+            self._room_made = now
+            self._due()
 
     def _due(self) -> None:
         """A checkpoint, unless one is under way."""
@@ -227,6 +237,7 @@ class MailStore:
                 free = 0
             self._space = (now, free)
         if self._space[1] < size + MARGIN_BYTES:
+            self._make_room()
             raise no_space("the file system of the data directory is full")
 
     async def accept(
