@@ -12,6 +12,7 @@ the user that stays.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import pwd
 import signal
@@ -171,6 +172,9 @@ class MailServer(Service):
             ca = self.config.certificates / "ca.pem"
             self._console.say(self._first_start.lines(ca, self.mail.listeners, self._directory))
         self._console.close()
+        # What a start made stays for good: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
     def _not_serving(self, failure: Failure) -> None:
         self._log.critical("cannot start: {error}", error=str(failure.value))
