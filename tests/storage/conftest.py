@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_site import scratch
+from store_site import running, scratch
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_open() -> Iterator[None]:
+    yield
+    while running:
+        running.pop().kill()
 
 
 @pytest.fixture

@@ -23,6 +23,10 @@ def scratch() -> str:
     return tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
 
 
+running: list[Site] = []
+"""Every site of the test under way, to be killed at its end."""
+
+
 class Site:
     """One process with the store open. `boot` changes with a power cut."""
 
@@ -35,6 +39,7 @@ class Site:
         boot: str = "boot-1",
         segment_size: int = 1 << 20,
     ) -> None:
+        running.append(self)
         self.data = data
         self.disk = disk or OsDisk()
         self.world = simulated_world(seed=seed, disk=self.disk)
