@@ -44,16 +44,16 @@ FIELD_COST: Final = 64
 FIELD_END: Final = re.compile(rb"\n(?=[^ \t])")
 """The end of a field whose next line is known: RFC 5322 section 2.2.3, folding."""
 
-# RFC 6858 section 3.1
+# RFC 6858 section 2.1
 _ADDRESS_FIELDS: Final = frozenset(
     prefix + name
     for name in (b"bcc", b"cc", b"from", b"reply-to", b"sender", b"to")
     for prefix in (b"", b"resent-")
 )
-# RFC 6858 section 3.2: fields with MIME parameters
+# RFC 6858 section 2.2: fields with MIME parameters
 _PARAMETER_FIELDS: Final = frozenset((b"content-type", b"content-disposition"))
 
-# RFC 6858 section 3.1: under a top-level domain that is nobody's (RFC 2606)
+# RFC 6858 section 2.1: under a top-level domain that is nobody's (RFC 2606)
 _NOBODY: Final = "<invalid@internationalized-address.invalid>"
 
 # RFC 2047 section 2: an encoded-word has at most 75 characters; base64 of 45 octets fits
@@ -113,7 +113,7 @@ def downgrade_field(field: bytes) -> bytes:
     key = field_name(field)
     end = b"\n" if value.endswith(b"\n") else b""
     if key == b"subject":
-        # RFC 6858 section 3.3
+        # RFC 6858 section 2.3
         return name + b": " + _encoded(_text(value)) + end
     if key == b"return-path":
         return name + b": " + _NOBODY.encode() + end
@@ -122,10 +122,10 @@ def downgrade_field(field: bytes) -> bytes:
     if key in _PARAMETER_FIELDS:
         first, *rest = parameters(value.removesuffix(b"\n"))
         if first.isascii():
-            # RFC 6858 section 3.2: silently excised
+            # RFC 6858 section 2.2: silently excised
             kept = [first, *(parameter for parameter in rest if parameter.isascii())]
             return name + b":" + b";".join(kept).rstrip() + end
-    # RFC 6858 section 3.4: silently excised
+    # RFC 6858 section 2.4: silently excised
     return b""
 
 
