@@ -155,3 +155,16 @@ def test_what_the_older_logging_says() -> None:
     record = json.loads(file.getvalue())
     assert record["text"] == "from a library"
     assert "message" not in record and "isError" not in record
+
+
+def test_an_event_that_cannot_be_written_leaves_a_line():
+    class Broken:
+        def __str__(self) -> str:
+            raise LookupError("no codec")
+
+        __repr__ = __str__
+
+    file = io.StringIO()
+    observer = make_observer("text", file)
+    observer({"log_format": "{it}", "log_namespace": "here", "it": Broken(), "log_time": 0.0})
+    assert file.getvalue().count("\n") == 1

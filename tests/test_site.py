@@ -11,6 +11,7 @@ from twisted_mail.config import ConfigError, default
 from twisted_mail.disk import OsDisk
 from twisted_mail.site import (
     Owner,
+    check_data,
     configuration_path,
     make_certificates,
     make_data,
@@ -98,3 +99,23 @@ def test_configured_certificates_come_first_and_with_those_by_name(tmp_path):
     pairs = make_certificates(read_configuration(tmp_path / "mail.toml", tmp_path), NOW)
     assert [pair.key.parts[-3] for pair in pairs] == ["one", "two"]
     assert not (tmp_path / "certs").exists()
+
+
+def test_data_that_is_a_file_is_refused_by_its_key(tmp_path):
+    for below in (".", "below"):
+        config = default(tmp_path / below)
+        config.data.parent.mkdir(exist_ok=True)
+        config.data.write_text("")
+        with pytest.raises(ValueError, match=r"data = .* is not a directory"):
+            check_data(config, OsDisk())
+        with pytest.raises(ValueError, match="is not a directory"):
+            make_data(config, OsDisk(), ME)
+
+
+def test_a_group_that_agrees_does_not_make_an_owner(tmp_path):
+    config = default(tmp_path)
+    make_data(config, OsDisk(), ME)
+    (config.data / "accounts.sqlite3").write_text("")
+    make_data(config, OsDisk(), ME)
+    with pytest.raises(ValueError, match=r"belongs to user .* chown -R"):
+        make_data(config, OsDisk(), Owner(ME.uid + 1, ME.gid))

@@ -32,6 +32,7 @@ MAX_LINE = 8192
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN = re.compile(r"[!#-<>-~]+")
 _IDS = ("connection", "message")
+_ESCAPES = {9: "\\t", 10: "\\n", 13: "\\r"}
 # What twisted.python.log adds for observers of its own.
 _LEGACY = {"time", "system", "isError", "format", "printed", "why", "failure"}
 
@@ -61,7 +62,12 @@ class _Observer:
     def __call__(self, event: LogEvent) -> None:
         if event.get("log_level", LogLevel.info) not in self._levels:
             return
-        self._file.write(self._form(event) + "\n")
+        try:
+            line = self._form(event)
+        except Exception as error:
+            # Twisted would say so through this observer again, and leave it out.
+            line = f"an event of {event.get('log_namespace')} cannot be written: {type(error).__name__}"
+        self._file.write(line + "\n")
         self._file.flush()
 
 
@@ -181,4 +187,7 @@ def _one_line(text: str) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
+    # Not by the unicode_escape codec: Python loads that when it is first asked for, and after --uid it may not be
+    # allowed to read its own library.
+    code = ord(match[0])
+    return _ESCAPES.get(code) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")

@@ -37,7 +37,7 @@ from .interfaces import ILocalDelivery
 from .listeners import ListenError, Listeners
 from .policy.limits import FailureDelays, client_network
 from .pop3.protocol import Pop3Factory, Pop3Settings
-from .site import Owner, make_certificates, make_data, make_store, open_directory
+from .site import Owner, check_data, make_certificates, make_data, make_store, open_directory
 from .smtp.protocol import SmtpFactory
 from .smtp.session import Profile, SmtpSettings
 from .status import MailError
@@ -128,6 +128,7 @@ class MailService(Service):
         if self._bound:
             return
         try:
+            check_data(self.config, self._world.disk)
             for name in LISTENERS:
                 for endpoint in getattr(self.config.listen, name):
                     self._listeners.bind(name, endpoint)
@@ -171,6 +172,12 @@ class MailService(Service):
         # Not before: a user made for a start that then fails would have a password nobody was told.
         if self._prepare is not None:
             await self._prepare(directory)
+        if not directory.domains() and self.config.auth.realm == "":
+            self._log.warn(
+                "no domain yet, so nobody gets mail, not even postmaster: mailctl domain add, then user add"
+            )
+        if not self.listeners:
+            self._log.warn("[listen] names no address: nobody is served")
         self._factories = _make_factories(config, world, directory, store, tls)
         self._listeners.open(self._factories)
 

@@ -7,6 +7,7 @@ accounts and the same mail. Nothing is kept open here, and no file but the confi
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,24 +74,48 @@ def directory_path(config: Config) -> Path:
     return config.data / "accounts.sqlite3"
 
 
+def check_data(config: Config, disk: Disk) -> None:
+    """The data directory is one, or something above it is. Nothing is made. Raises ValueError."""
+    for path in (config.data, *config.data.parents):
+        if disk.exists(str(path)):
+            if not stat.S_ISDIR(disk.stat(str(path)).st_mode):
+                raise ValueError(f"data = {config.data}: {path} is not a directory")
+            return
+
+
 def make_data(config: Config, disk: Disk, owner: Owner | None = None) -> None:
     """Make the data directory when it is not there: for its owner only (mode 0700).
 
-    Raises OSError; ValueError when it is there and belongs to somebody else than `owner`.
+    Raises ValueError when it cannot be made, or belongs to somebody else than who is to serve: `owner`, or us.
     """
     data = config.data
     missing = [path for path in (data, *data.parents) if not disk.exists(str(path))]
-    make_directories(disk, str(data))
-    if owner is None:
-        return
-    for path in missing:
-        owner.take(path)
-    found = disk.stat(str(data))
-    if found.st_uid != owner.uid and found.st_gid != owner.gid:
+    check_data(config, disk)
+    try:
+        make_directories(disk, str(data))
+    except OSError as error:
         raise ValueError(
-            f"{data} belongs to user {found.st_uid}, not to user {owner.uid}, who is to serve: "
-            f"chown -R {owner.uid}:{owner.gid} {data}"
+            f"data = {data}: must be a directory, or one that can be made: {error.strerror}"
+        ) from error
+    if owner is not None:
+        for path in missing:
+            owner.take(path)
+        _check_owner(data, disk, owner)
+    elif os.geteuid() == 0 and (found := disk.stat(str(data))).st_uid != 0:
+        # What root makes there, its owner could not read later.
+        raise ValueError(
+            f"{data} belongs to user {found.st_uid}, and root would serve: "
+            f"start with --uid {found.st_uid} --gid {found.st_gid}"
         )
+
+
+def _check_owner(data: Path, disk: Disk, owner: Owner) -> None:
+    for path in (data, data / "accounts.sqlite3", data / "journal", data / "mail"):
+        if disk.exists(str(path)) and (found := disk.stat(str(path))).st_uid != owner.uid:
+            raise ValueError(
+                f"{path} belongs to user {found.st_uid}, not to user {owner.uid}, who is to serve: "
+                f"chown -R {owner.uid}:{owner.gid} {data}"
+            )
 
 
 def make_certificates(

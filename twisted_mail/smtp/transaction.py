@@ -26,6 +26,9 @@ from .parameters import chunk_arguments, mail_parameters
 
 __all__ = ["Transactions"]
 
+NAMED = 5
+"""Recipients that the log names, of a message."""
+
 
 class _Transaction:
     """One of them. `begun` once content was asked for; `refusal` is why it will not be taken;
@@ -262,6 +265,7 @@ class Transactions:
             message=message_id,
             sender=str(envelope.reverse_path or ""),
             recipients=len(envelope.recipients),
+            to=" ".join(map(str, envelope.recipients[:NAMED])),
             size=current.size,
         )
         return Answer(b"250 2.0.0 Ok: queued as %s\r\n" % message_id.encode("ascii"))
