@@ -37,7 +37,15 @@ from .interfaces import ILocalDelivery
 from .listeners import ListenError, Listeners
 from .policy.limits import FailureDelays, client_network
 from .pop3.protocol import Pop3Factory, Pop3Settings
-from .site import Owner, check_data, make_certificates, make_data, make_store, open_directory
+from .site import (
+    Owner,
+    check_data,
+    make_certificates,
+    make_data,
+    make_store,
+    open_directory,
+    refuse_root,
+)
 from .smtp.protocol import SmtpFactory
 from .smtp.session import Profile, SmtpSettings
 from .status import MailError
@@ -133,6 +141,8 @@ class MailService(Service):
                 for endpoint in getattr(self.config.listen, name):
                     self._listeners.bind(name, endpoint)
             make_data(self.config, self._world.disk, self._owner)
+            if self._owner is None:
+                refuse_root(self.config, self._world.disk)
             pairs = make_certificates(self.config, self._world.now(), self._owner)
             self._tls = ServerTls(
                 [(pair.certificate, pair.key) for pair in pairs], self._world.reactor.seconds

@@ -86,7 +86,7 @@ def check_data(config: Config, disk: Disk) -> None:
 def make_data(config: Config, disk: Disk, owner: Owner | None = None) -> None:
     """Make the data directory when it is not there: for its owner only (mode 0700).
 
-    Raises ValueError when it cannot be made, or belongs to somebody else than who is to serve: `owner`, or us.
+    Raises ValueError when it cannot be made, or belongs to somebody else than `owner`.
     """
     data = config.data
     missing = [path for path in (data, *data.parents) if not disk.exists(str(path))]
@@ -101,10 +101,14 @@ def make_data(config: Config, disk: Disk, owner: Owner | None = None) -> None:
         for path in missing:
             owner.take(path)
         _check_owner(data, disk, owner)
-    elif os.geteuid() == 0 and (found := disk.stat(str(data))).st_uid != 0:
-        # What root makes there, its owner could not read later.
+
+
+def refuse_root(config: Config, disk: Disk) -> None:
+    """Root does not serve another user's data: what it makes there, its owner could not read. Raises ValueError."""
+    found = disk.stat(str(config.data))
+    if os.geteuid() == 0 and found.st_uid != 0:
         raise ValueError(
-            f"{data} belongs to user {found.st_uid}, and root would serve: "
+            f"{config.data} belongs to user {found.st_uid}, and root would serve: "
             f"start with --uid {found.st_uid} --gid {found.st_gid}"
         )
 

@@ -68,7 +68,7 @@ class SiteFiles:
             make_data(config, OsDisk())
             self.become_owner()
             directory = open_directory(config, now=seconds, entropy=os.urandom)
-        except (DirectoryError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise Refusal(f"cannot open the accounts: {error}") from None
         try:
             yield directory
