@@ -70,3 +70,15 @@ def test_a_realm_says_for_itself_whom_it_knows(directory):
     assert refusal(router, "alice@example.org") == (550, "5.1.1")
     assert refusal(router, "x@third.example") == (550, "5.7.1")
     assert refusal(router, "x@third.example", person()) == (451, "4.3.0")
+
+
+def test_a_site_without_users_asks_the_postmasters_mail_to_come_again(directory):
+    directory.remove_user(Address.parse("alice@example.org"))
+    directory.remove_user(Address.parse("bob@example.org"))
+    router = DirectoryRouter(directory)
+    for address in (Address("PostMaster", ""), Address("abuse", "example.org")):
+        with pytest.raises(MailError) as caught:
+            router.mailboxes(address, None)
+        assert (caught.value.code, caught.value.enhanced) == (451, "4.3.5")
+    assert refusal(router, "nobody@example.org") == (550, "5.1.1")
+    assert refusal(router, "postmaster@elsewhere.example") == (550, "5.7.1")

@@ -56,6 +56,9 @@ class DirectoryRouter:
         if expansion is None:
             if recipient.domain and not self._directory.is_local_domain(recipient.domain):
                 raise elsewhere(account)
+            if recipient.local.lower() in ("postmaster", "abuse"):
+                # RFC 5321 section 4.5.1: always taken; a site without users has nobody to take it yet.
+                raise MailError(451, "4.3.5", "Nobody is responsible for that yet, try again later")
             raise unknown(recipient)
         if expansion.remote:
             raise MailError(451, "4.3.0", "No queue yet: that address leads outside")
