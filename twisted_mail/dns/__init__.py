@@ -1,0 +1,1 @@
+"""The DNS as this program asks it: an interface with typed answers, and the resolver behind it."""
