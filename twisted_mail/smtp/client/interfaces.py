@@ -27,11 +27,15 @@ class Timeouts:
 
 
 class PeerReply(NamedTuple):
-    """A reply: `code`; `enhanced` such as ``"5.1.1"`` or ""; `text` in one line, control characters gone, bounded."""
+    """A reply: `code`; `enhanced` such as ``"5.1.1"`` or ""; `text` in one line, control characters gone, bounded.
+
+    `said`: the peer said it; else the client did in its place, and `text` is ours.
+    """
 
     code: int
     enhanced: str
     text: str
+    said: bool = True
 
 
 class SessionError(Exception):
