@@ -67,5 +67,11 @@ class Resolver(Protocol):
     async def txt(self, name: str) -> Answer[bytes]:
         """Each record's strings joined."""
 
+    async def alias(self, name: str) -> Answer[str]:
+        """The CNAME itself: where it leads, one step; `name` of the answer is the one asked for.
+
+        RFC 7672 section 2.1.3 needs it: a secure alias of an MX host may lead to where nothing is secure.
+        """
+
     async def pointer(self, address: str) -> Answer[str]:
         """The names (PTR) of an IP address."""
