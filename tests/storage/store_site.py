@@ -131,6 +131,8 @@ class Site:
             os.close(journal._segment.fd)
             journal._segment = None
         self.store._accounts.close()
+        self.store._spool.close()
+        self.store.queue._due.release()
         self.world.reactor.calls.clear()
 
     def maildir(self, account: str) -> str:

@@ -167,11 +167,13 @@ class Spool(Protocol):
         self,
         claim: Callable[[QueuedMessage], bool],
         claimed: Callable[[Sequence[QueuedMessage]], None],
+        dropped: Callable[[Sequence[QueuedMessage]], None] = ...,
     ) -> None:
         """Short way for new mail: it is ACTIVE at once, and never read back.
 
         `claim` is called in a thread, under way of the commit: whether there is room for all recipients of the message
-        now (it must count them at once). `claimed` gets them on the reactor's thread, once they are committed.
+        now (it must count them at once). `claimed` gets them on the reactor's thread, once they are committed;
+        `dropped` those whose claim came to nothing (the rows could not be written just now): they come by `take`, later.
         """
 
     def changed(self) -> bool:

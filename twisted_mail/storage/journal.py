@@ -29,6 +29,7 @@ from ..world import World
 from . import record, segments
 from .checkpoint import Checkpoints, Recovery
 from .errors import refusal
+from .queued import Change, QueuedMessage
 from .record import Kind, Place
 from .segments import Segment, Segments, is_sealed
 from .writers import Writers
@@ -53,6 +54,8 @@ class Entry:
     kind: Kind
     meta: dict[str, Any]
     places: Sequence[Place] = ()
+    queue: QueuedMessage | None = None
+    changes: Sequence[Change] = ()
     content: Sequence[bytes] = ()
     size: int = 0
     source: Any = None

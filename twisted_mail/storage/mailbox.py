@@ -16,6 +16,7 @@ from . import maildir
 from .account import AccountStore
 from .errors import message_gone
 from .index import Row, RowTuple
+from .reading import FileContent
 
 __all__ = ["Inbox", "listed", "uidl_of"]
 
@@ -68,7 +69,7 @@ class Inbox:
         if row.size > AHEAD_BYTES:
             world = self._world
             fd = await call_or_drop(world.threads, world.disk.close, self._open, row)
-            return _FileContent(self._world, fd)
+            return FileContent(self._world, fd)
         read = await self._world.threads.call(self._read_from, index)
         own = read.pop(index)
         self._ahead = read
@@ -125,24 +126,3 @@ class Inbox:
             return disk.pread(fd, row.size + BLOCK, 0)
         finally:
             disk.close(fd)
-
-
-class _FileContent:
-    """A large message: read from the page cache at once, and by a thread when the disk must be waited for."""
-
-    def __init__(self, world: World, fd: int) -> None:
-        self._world = world
-        self._fd = fd
-        self._at = 0
-
-    async def read(self, size: int) -> bytes:
-        block = self._world.disk.read_cached(self._fd, size, self._at)
-        if block is None:
-            block = await self._world.threads.call(self._world.disk.pread, self._fd, size, self._at)
-        self._at += len(block)
-        return block
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            self._world.disk.close(fd)

@@ -24,8 +24,10 @@ from .account import AccountStore, Filling, Source, Wanted
 from .errors import no_space, refusal
 from .journal import Entry, Steps
 from .maildir import read_file
+from .queued import QueuedMessage
 from .record import Kind, Place, Record
 from .source import InlineSource, SpilledSource
+from .spool import Item, Spool
 from .story import Story
 
 __all__ = ["Accounts", "Places"]
@@ -88,6 +90,7 @@ class Places(Steps):
         disk: Disk,
         data: str,
         accounts: Accounts,
+        spool: Spool,
         *,
         boot: str,
         entropy: Callable[[int], bytes],
@@ -98,12 +101,13 @@ class Places(Steps):
         self._disk = disk
         self._data = data
         self._accounts = accounts
+        self._spool = spool
         self._boot = boot
         self._entropy = entropy
         self._starting = starting
         self._pin = pin
         self._full = full
-        self._spill = os.path.join(data, "journal", "spill")
+        self._spilled = os.path.join(data, "journal", "spill")
         self._scratch = os.path.join(data, "journal", "scratch")
         self.parked = os.path.join(data, "parked")
         self._guard = threading.Lock()
@@ -119,7 +123,9 @@ class Places(Steps):
         inodes = space.f_favail - MARGIN_INODES if space.f_files else None
         prepared: dict[str, Exception | None] = {}
         for entry in entries:
-            if entry.kind is not Kind.ACCEPT:
+            if entry.queue is not None or entry.changes:
+                entry.error = self._prepare_spool()
+            if entry.kind is not Kind.ACCEPT or entry.error is not None:
                 continue
             if self._unparked:
                 # It waits in memory: no more of it is taken before that has found its place.
@@ -138,6 +144,14 @@ class Places(Steps):
                     prepared[place.account] = self._prepare(place.account)
                 entry.error = entry.error or prepared[place.account]
 
+    def _prepare_spool(self) -> Exception | None:
+        try:
+            self._spool.prepare()
+        except Exception as error:
+            _log.error("the queue cannot be used: {error}", error=str(error))
+            return refusal(error)
+        return None
+
     def _prepare(self, account: str) -> Exception | None:
         try:
             self._accounts.get(account).prepare()
@@ -155,6 +169,9 @@ class Places(Steps):
                 for place in entry.places:
                     filling.setdefault(place.account, []).append((entry, place))
         failed: dict[int, tuple[Entry, list[Place]]] = {}
+        queued = [entry for entry in entries if entry.queue is not None or entry.changes]
+        if queued:
+            self._fill_queue(queued)
         for account, wanted in filling.items():
             for entry, place, error in self._fill_account(account, wanted):
                 _log.error(
@@ -176,6 +193,29 @@ class Places(Steps):
                     entry.source.close()
                 except OSError as error:
                     _log.error("a scratch file stays: {error}", error=str(error))
+
+    def _fill_queue(self, entries: Sequence[Entry]) -> None:
+        items = [Item(entry.queue, entry.source, entry.changes) for entry in entries]
+        try:
+            self._spool.fill(items)
+        except Exception as error:
+            for item in items:
+                item.error = item.error or error
+        for entry, item in zip(entries, items, strict=True):
+            if item.error is None:
+                continue
+            _log.error(
+                "the queue could not take what was committed, it is parked: {error}",
+                error=str(item.error),
+            )
+            if entry.queue is not None:
+                meta = _only(entry.meta, (), queue=True)
+                if item.applied:
+                    meta.pop("changes", None)
+                self._park(_Owed(Kind.ACCEPT, meta, entry.content, self._boot))
+            elif entry.changes:
+                meta = {"changes": entry.meta["changes"]}
+                self._park(_Owed(Kind.CHANGE, meta, (), self._boot))
 
     def _fill_account(
         self, account: str, wanted: Sequence[tuple[Entry, Place]]
@@ -231,7 +271,7 @@ class Places(Steps):
         content, meta = owed.content, owed.meta
         if meta.get("spill"):
             content = [
-                read_file(self._disk, os.path.join(self._spill, meta["spill"]), meta["size"])
+                read_file(self._disk, os.path.join(self._spilled, meta["spill"]), meta["size"])
             ]
             meta = {**meta, "spill": None}
         name = os.path.join(self.parked, self._entropy(8).hex())
@@ -369,6 +409,58 @@ class Places(Steps):
                 boot = "" if elsewhere else self._boot
                 content = [bytes(found.content)]
                 owed.append(_Owed(Kind.ACCEPT, _only(found.meta, [place]), content, boot))
+        return owed + self._settle_queue(story, writers)
+
+    def _settle_queue(self, story: Story, writers: frozenset[int] | None) -> list[_Owed]:
+        items: list[Item] = []
+        sources: list[Source] = []
+        try:
+            if writers is not None and story.queue:
+                # Others are up. What their records are about was put in its place, and may be over and forgotten.
+                known = self._spool.known(
+                    [found.meta["queue"]["id"] for found, _, _ in story.queue if found is not None]
+                )
+                known |= story.mentioned
+            else:
+                known = set()
+            for found, elsewhere, changes in story.queue:
+                message = source = crc = None
+                if found is not None and found.meta["queue"]["id"] not in known:
+                    message = QueuedMessage.from_json(found.meta["queue"])
+                    source = self._source(found)
+                    if source is None:
+                        message = None
+                    else:
+                        sources.append(source)
+                        crc = found.meta["crc"] if elsewhere else None
+                items.append(Item(message, source, changes, crc))
+            if items:
+                self._spool.settle(items)
+        except Exception as error:
+            for item in items:
+                item.error = item.error or error
+            if not items:
+                raise
+        finally:
+            for source in sources:
+                source.close()
+        return self._owed_queue(story, items)
+
+    def _owed_queue(self, story: Story, items: Sequence[Item]) -> list[_Owed]:
+        owed: list[_Owed] = []
+        for (found, elsewhere, changes), item in zip(story.queue, items, strict=False):
+            if item.error is None:
+                continue
+            _log.error("the queue is not settled: {error}", error=str(item.error))
+            boot = "" if elsewhere else self._boot
+            if found is not None:
+                meta = _only(found.meta, (), queue=True)
+                if item.applied:
+                    meta.pop("changes", None)
+                owed.append(_Owed(Kind.ACCEPT, meta, [bytes(found.content)], boot))
+            else:
+                meta = {"changes": [change.to_json() for change in changes]}
+                owed.append(_Owed(Kind.CHANGE, meta, (), boot))
         return owed
 
     def _settle_account(
@@ -409,14 +501,18 @@ class Places(Steps):
         }
         if not meta.get("spill"):
             return InlineSource(self._disk, self._scratch, [bytes(found.content)], **sizes)
-        path = os.path.join(self._spill, meta["spill"])
+        path = os.path.join(self._spilled, meta["spill"])
         if not self._disk.exists(path):
             _log.error("the spill file {path} is gone", path=path)
             return None
         return SpilledSource(self._disk, path, **sizes)
 
 
-def _only(meta: dict[str, Any], places: Sequence[Place]) -> dict[str, Any]:
-    """What an ACCEPT says, for these of its places."""
+def _only(meta: dict[str, Any], places: Sequence[Place], *, queue: bool = False) -> dict[str, Any]:
+    """What an ACCEPT says, for these of its places; with `queue` also what it says of the queue."""
     plain = [[place.account, place.folder, place.base] for place in places]
-    return {**meta, "places": plain}
+    kept = {name: value for name, value in meta.items() if queue or name not in _QUEUE}
+    return {**kept, "places": plain}
+
+
+_QUEUE = ("queue", "changes")

@@ -81,7 +81,7 @@ class QueuedRecipient:
     mail_from: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class QueuedMessage:
     """One message in the queue. `id` is the one in the 250 reply and in the log; `sender` is "" for ``<>``.
 
@@ -103,7 +103,18 @@ class QueuedMessage:
 
     def to_json(self) -> dict[str, Any]:
         """What a journal record holds."""
-        return asdict(self)
+        return {
+            "id": self.id,
+            "sender": self.sender,
+            "recipients": [asdict(recipient) for recipient in self.recipients],
+            "arrived": self.arrived,
+            "expires": self.expires,
+            "warn": self.warn,
+            "options": asdict(self.options),
+            "skip": self.skip,
+            "size": self.size,
+            "wire": self.wire,
+        }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> QueuedMessage:

@@ -38,13 +38,16 @@ class Kind(enum.IntEnum):
     SEGMENT = 1
     """The first of every segment: version, number, boot id."""
     ACCEPT = 2
-    """A message and the places it goes to; the bytes follow, or lie in a spill file of their own."""
+    """A message and the places it goes to, mailboxes and queue; the bytes follow, or lie in a spill file of their own.
+    With `changes` of queued messages, when it is the bounce that they cause."""
     REMOVE = 3
     """Messages that leave a folder for good: deleted by us, or ``noticed`` as taken away by another program."""
     VOID = 4
     """Records of a batch whose sync failed: they never happened."""
     ACCOUNT_REMOVED = 5
     """Everything before this about the account is over."""
+    CHANGE = 6
+    """What becomes of queued messages: outcomes of attempts, and what somebody did by hand."""
 
 
 @dataclass(frozen=True, slots=True)

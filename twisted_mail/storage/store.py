@@ -2,6 +2,7 @@
 
     data/journal/      segments, spill files, locks         (storage.journal)
     data/parked/       places that could not be filled      (storage.places)
+    data/queue/        mail for elsewhere                   (storage.spool)
     data/mail/<key>/   one account each                     (storage.account)
     data/removed/      the mail of removed accounts
     data/site.json     the version of what is stored, and the number of unclean stops
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -32,9 +34,12 @@ from .errors import no_space, refusal
 from .index import RowTuple
 from .journal import Entry, Journal
 from .mailbox import Inbox, listed
+from .outgoing import Outgoing
 from .places import MARGIN_BYTES, Accounts, Places
+from .queued import Change, QueuedMessage
 from .record import Kind, Place
 from .source import InlineSource, SpilledSource
+from .spool import Spool
 
 __all__ = ["MailStore"]
 
@@ -72,10 +77,12 @@ class MailStore:
         self._host = "".join(c for c in host if c.isalnum() or c in ".-")[:30] or "localhost"
         self._accounts = Accounts(self._make_account)
         self._journal_path = os.path.join(self._data, "journal")
+        self._spool = Spool(self._disk, self._data)
         self._places = Places(
             self._disk,
             self._data,
             self._accounts,
+            self._spool,
             boot=boot,
             entropy=world.entropy,
             starting=self._count_start,
@@ -90,6 +97,8 @@ class MailStore:
             segment_size=segment_size,
             due=lambda: world.threads.back(self._due),
         )
+        self.queue = Outgoing(world, self._data, self._spool, self._settle_dead)
+        """The queue on the disk, for who runs it and who looks at it."""
         self._timers: list[Any] = []
         self._checkpoint: Deferred[None] | None = None
         self._retry: Deferred[None] | None = None
@@ -126,12 +135,20 @@ class MailStore:
                     f"{path} lies on another file system than {self._data}: messages are linked, not copied"
                 )
         self._read_site()
+        self._spool.prepare()
         self._journal.start()
         self._generation = self._read_site()
 
     def _stop(self) -> None:
         # The index files are closed first: a clean stop leaves them whole on the disk.
-        self._journal.stop(before_sync=self._accounts.close)
+        self._journal.stop(before_sync=self._close_files)
+
+    def _close_files(self) -> None:
+        self._accounts.close()
+        self._spool.close()
+
+    async def _settle_dead(self) -> None:
+        await self._world.threads.call(self._journal.checkpoint)
 
     def _timer(self, seconds: float, work: Any) -> None:
         def run() -> None:
@@ -247,11 +264,16 @@ class MailStore:
         *,
         ascii_size: int | None,
         envelope: dict[str, Any],
+        queue: QueuedMessage | None = None,
+        changes: Sequence[Change] = (),
     ) -> None:
-        """Commit a message to the inboxes of `accounts` (keys), all or none; durable and readable afterwards.
+        """Commit a message to the inboxes of `accounts` (keys) and to the queue, all or none.
 
-        The draft is the store's from now on, whatever happens. `envelope` is kept in the record for people.
-        Raises MailError.
+        Durable and readable afterwards.
+
+        The draft is the store's from now on, whatever happens. `envelope` is kept in the record for people. `queue`
+        gets the sizes of the draft. `changes` of other queued messages are in the same record: the message is the
+        bounce that they cause. Raises MailError.
         """
         try:
             await draft.finish()
@@ -259,7 +281,7 @@ class MailStore:
             draft.discard()
             raise
         places = [Place(key, "", self._unique()) for key in dict.fromkeys(accounts)]
-        entry = self._entry(draft, places, ascii_size, envelope)
+        entry = self._entry(draft, places, ascii_size, envelope, queue, changes)
         spill = draft.spill
         draft.forget()
         # The caller may be cancelled (its connection is lost) while the commit goes on.
@@ -275,8 +297,22 @@ class MailStore:
             )
         outcome.callback(result)
 
+    async def change(self, changes: Sequence[Change]) -> None:
+        """Commit what becomes of queued messages; durable and done afterwards. Raises MailError."""
+        meta = {"changes": [change.to_json() for change in changes]}
+        entry = Entry(Kind.CHANGE, meta, changes=changes, size=512 * len(changes))
+        outcome: Deferred[None] = Deferred()
+        self._journal.commit(entry).addBoth(outcome.callback)
+        await outcome
+
     def _entry(
-        self, draft: Draft, places: list[Place], ascii_size: int | None, envelope: dict[str, Any]
+        self,
+        draft: Draft,
+        places: list[Place],
+        ascii_size: int | None,
+        envelope: dict[str, Any],
+        queue: QueuedMessage | None = None,
+        changes: Sequence[Change] = (),
     ) -> Entry:
         sizes: dict[str, Any] = {
             "size": draft.size,
@@ -292,6 +328,11 @@ class MailStore:
             "spill": draft.spill,
             "envelope": envelope,
         }
+        if queue is not None:
+            queue = replace(queue, size=draft.size, wire=draft.size + draft.lines)
+            meta["queue"] = queue.to_json()
+        if changes:
+            meta["changes"] = [change.to_json() for change in changes]
         source: InlineSource | SpilledSource
         if draft.spill is None:
             source = InlineSource(self._disk, self._journal.scratch, draft.blocks, **sizes)
@@ -300,7 +341,7 @@ class MailStore:
                 self._disk, os.path.join(self._journal.spill, draft.spill), **sizes
             )
         content = draft.blocks if draft.spill is None else ()
-        return Entry(Kind.ACCEPT, meta, places, content, draft.size, source)
+        return Entry(Kind.ACCEPT, meta, places, queue, changes, content, draft.size, source)
 
     def _unique(self) -> str:
         """A base name: Maildir's time, unique, host."""

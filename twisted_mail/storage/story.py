@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .queued import Change
 from .record import Kind, Place, Record
 from .segments import Loaded
 
@@ -16,6 +17,8 @@ class Story:
 
     `wanted`, by account: the places to be filled, with their record and whether it is of another boot.
     `gone`, by account and folder: the bases that must not be there. Removals count whoever wrote them.
+    `queue`: what those writers' records say of it, in their order: a record with its boot (ACCEPT) and changes.
+    `mentioned`: the queued messages that anybody's changes are about.
     """
 
     def __init__(self, boot: str, loaded: Sequence[Loaded], writers: frozenset[int] | None) -> None:
@@ -24,6 +27,8 @@ class Story:
         self.gone: dict[str, dict[str, dict[str, None]]] = {}
         self.removed: dict[str, str] = {}
         """Accounts that are over, and where their mail goes."""
+        self.queue: list[tuple[Record | None, bool, list[Change]]] = []
+        self.mentioned: set[str] = set()
         void = {
             (found.meta["writer"], sequence)
             for segment in loaded
@@ -35,7 +40,10 @@ class Story:
             for found in segment.records:
                 if (found.writer, found.sequence) in void:
                     continue
-                if found.kind is Kind.ACCEPT and (writers is None or found.writer in writers):
+                ours = writers is None or found.writer in writers
+                if found.kind in (Kind.ACCEPT, Kind.CHANGE):
+                    self._queued(found, segment.boot != boot, ours)
+                if found.kind is Kind.ACCEPT and ours:
                     self._accepted(found, segment.boot != boot)
                 elif found.kind is Kind.REMOVE:
                     self._left(found.meta)
@@ -47,6 +55,13 @@ class Story:
             self.accounts.add(place.account)
             self.removed.pop(place.account, None)
             self.wanted.setdefault(place.account, {})[place] = (found, elsewhere)
+
+    def _queued(self, found: Record, elsewhere: bool, ours: bool) -> None:
+        changes = list(map(Change.from_json, found.meta.get("changes") or ()))
+        self.mentioned.update(change.message for change in changes)
+        added = found if found.meta.get("queue") else None
+        if ours and (changes or added is not None):
+            self.queue.append((added, elsewhere, changes))
 
     def _left(self, meta: dict[str, Any]) -> None:
         account, bases = meta["account"], frozenset(meta["bases"])

@@ -1,0 +1,130 @@
+"""The queue on the disk as the rest of the house sees it: awaitables, and nothing of files.
+
+Implements `queue.interfaces.Spool` (that room lies above this one), and offers `view` to those who look at the queue
+from outside. Changes that count go through `MailStore.change` and `MailStore.accept`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+
+from ..content import BytesContent
+from ..interfaces import Content
+from ..status import MailError
+from ..world import World, call_or_drop
+from .queued import Backoff, QueuedMessage, Taken
+from .reading import FileContent
+from .spool import Spool
+from .spool_due import Due
+from .spool_view import View
+
+__all__ = ["Outgoing"]
+
+AT_ONCE = 256 * 1024
+"""Octets of a message that is read in one go."""
+FRESH = 30.0
+"""Seconds for which a file that was just written is taken to be in memory, with its name."""
+
+
+class Outgoing:
+    """The queue in the data directory `data`, with the `spool` that the journal fills.
+
+    `settle`: settles what processes that died left of the journal; called before this one runs the queue.
+    """
+
+    def __init__(
+        self, world: World, data: str, spool: Spool, settle: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._world = world
+        self._spool = spool
+        self._settle = settle
+        self._due = Due(world.disk, spool, os.path.join(data, "queue.lock"))
+        self.view = View(spool)
+
+    async def acquire(self) -> bool:
+        """See `queue.interfaces.Spool`, as for all that follows."""
+        if not await self._world.threads.call(self._due.lock):
+            return False
+        try:
+            # What the one before committed and did not write down would be sent again.
+            await self._settle()
+            await self._world.threads.call(self._due.begin)
+        except BaseException:
+            await self._world.threads.call(self._due.release)
+            raise
+        return True
+
+    async def release(self) -> None:
+        self._spool.claim = self._spool.claimed = self._spool.dropped = None
+        await self._world.threads.call(self._due.release)
+
+    def attach(
+        self,
+        claim: Callable[[QueuedMessage], bool],
+        claimed: Callable[[Sequence[QueuedMessage]], None],
+        dropped: Callable[[Sequence[QueuedMessage]], None] = lambda _: None,
+    ) -> None:
+        back = self._world.threads.back
+        self._spool.claimed = lambda messages: back(claimed, messages)
+        self._spool.dropped = lambda messages: back(dropped, messages)
+        self._spool.claim = claim
+
+    def changed(self) -> bool:
+        return self._spool.changed()
+
+    async def take(
+        self, now: float, limit: int, share: Callable[[str], int], reopened: Sequence[str] = ()
+    ) -> tuple[Sequence[Taken], float | None]:
+        return await self._world.threads.call(self._due.take, now, limit, share, reopened)
+
+    async def put_back(self, items: Sequence[tuple[str, int]], due: float) -> None:
+        await self._world.threads.call(self._due.put_back, items, due)
+
+    async def back_off(self, state: Backoff) -> None:
+        await self._world.threads.call(self._due.back_off, state)
+
+    async def backoffs(self, hops: Sequence[str]) -> dict[str, Backoff]:
+        return await self._world.threads.call(self._due.backoffs, hops)
+
+    async def rehop(self, items: Sequence[tuple[str, int]], hops: Sequence[str]) -> None:
+        await self._world.threads.call(self._due.rehop, items, hops)
+
+    async def expired(self, now: float, limit: int) -> Sequence[Taken]:
+        return await self._world.threads.call(self._due.expired, now, limit)
+
+    async def overdue(self, now: float, limit: int) -> Sequence[Taken]:
+        return await self._world.threads.call(self._due.overdue, now, limit)
+
+    async def current(self, ids: Sequence[str]) -> dict[tuple[str, int], Taken]:
+        return await self._world.threads.call(self._due.current, ids)
+
+    async def open(self, message: QueuedMessage) -> Content:
+        disk = self._world.disk
+        path = self._spool.path(message.id)
+        try:
+            if 0 <= self._world.now() - message.arrived < FRESH:
+                fd = disk.open(path, os.O_RDONLY)
+            else:
+                fd = await call_or_drop(
+                    self._world.threads, disk.close, disk.open, path, os.O_RDONLY
+                )
+        except OSError as error:
+            raise MailError(451, "4.3.0", "Its content cannot be read", error) from error
+        content = FileContent(self._world, fd, message.skip)
+        if message.size - message.skip > AT_ONCE:
+            return content
+        missing = message.size - message.skip
+        blocks: list[bytes] = []
+        try:
+            while missing > 0 and (block := await content.read(missing)):
+                blocks.append(block)
+                missing -= len(block)
+        finally:
+            content.close()
+        if missing:
+            raise MailError(451, "4.3.0", "Its content cannot be read", f"{path} is damaged")
+        return BytesContent(b"".join(blocks))
+
+    async def prune(self, before: float, keep: int) -> None:
+        await self._world.threads.call(self.view.prune, before, keep)
