@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from twisted_mail.address import Address
 from twisted_mail.config.via import parse_pattern, parse_via
-from twisted_mail.delivery.routes import Routes, make_route, make_routes, split_hop
+from twisted_mail.delivery.routes import Patterns, Routes, make_route, make_routes, split_hop
 
 
 def to(domain):
@@ -89,6 +89,14 @@ def test_the_longest_that_matches(patterns, domain):
     ]
     hop = f"smtp://host{-max(fitting)[2]}" if fitting else domain
     assert routes.hop_of(to(domain)) == hop
+
+
+def test_values_of_patterns():
+    levels = Patterns([("*.bank.example", "verified"), ("bank.example", "required")])
+    assert levels.find("bank.example") == "required"
+    assert levels.find("www.bank.example") == "verified"
+    assert levels.find("example") is None
+    assert Patterns([("*", "a"), ("*", "b")]).find("[192.0.2.1]") == "a"
 
 
 # -- REQUIRETLS

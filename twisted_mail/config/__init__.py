@@ -18,6 +18,7 @@ from .model import (
     Smtp,
     Tls,
 )
+from .outgoing import Delivery, Dns, Queue, Route, TlsPolicy
 
 __all__ = [
     "LISTENERS",
@@ -25,13 +26,18 @@ __all__ = [
     "CertificatePair",
     "Config",
     "ConfigError",
+    "Delivery",
+    "Dns",
     "Limits",
     "Listen",
     "Log",
     "Mistake",
     "Pop3",
+    "Queue",
+    "Route",
     "Smtp",
     "Tls",
+    "TlsPolicy",
     "default",
     "load",
 ]

@@ -1,4 +1,4 @@
-"""What a configuration says about things outside it, compared with them: certificates, plugins.
+"""What a configuration says about things outside it, compared with them: certificates, passwords, plugins.
 
 Run once, when a file is loaded and before anything listens. Nothing is changed or opened for good.
 Each check gives the path of the key at fault and what is allowed there.
@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from .lines import KeyPath
-from .model import Auth, Section, Tls
+from .model import Auth, Tls
+from .outgoing import Delivery, Route
+from .secrets import read_secret
+from .section import Section
 
 __all__ = ["SECTIONS"]
 
@@ -49,11 +52,38 @@ def check_auth(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
             yield ("realm",), f"must be importable: {error}"
 
 
+def check_delivery(delivery: Delivery) -> Iterator[tuple[KeyPath, str]]:
+    """The authorities can be read."""
+    if delivery.ca_file is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(delivery.ca_file)
+    except ssl.SSLError:
+        yield ("ca_file",), "must be PEM with at least one certificate"
+    except OSError as error:
+        yield ("ca_file",), f"must be a file that can be read ({error.strerror})"
+
+
+def check_route(route: Route) -> Iterator[tuple[KeyPath, str]]:
+    """There is a password in its file."""
+    if route.password_file is None:
+        return
+    try:
+        read_secret(route.password_file)
+    except OSError as error:
+        yield ("password_file",), f"must be a file that can be read ({error.strerror})"
+    except ValueError as error:
+        yield ("password_file",), str(error)
+
+
 SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath, str]]]]] = {
     "tls": (Tls, check_tls),
     "auth": (Auth, check_auth),
+    "delivery": (Delivery, check_delivery),
+    "routes": (Route, check_route),
 }
-"""Sections with a check: it runs when the section itself is sound, whatever the others are."""
+"""Tables with a check: it runs when the table itself is sound, whatever the others are; on each of a list."""
 
 
 def _pair(certificate: Path, key: Path, above: KeyPath) -> Iterator[tuple[KeyPath, str]]:

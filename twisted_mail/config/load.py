@@ -98,12 +98,15 @@ def _without(data: dict[str, Any], found: list[tuple[KeyPath, str]]) -> dict[str
 
 def _outside(data: dict[str, Any], context: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     for name, (section, check) in SECTIONS.items():
-        try:
-            value = section.model_validate(data.get(name, {}), context=context)
-        except ValidationError:
-            continue  # its mistakes are known already
-        for key, allowed in check(value):
-            yield (name, *key), allowed
+        written = data.get(name, {})
+        several = isinstance(written, list)
+        for index, table in enumerate(written if several else [written]):
+            try:
+                value = section.model_validate(table, context=context)
+            except ValidationError:
+                continue  # its mistakes are known already, or it is not there
+            for key, allowed in check(value):
+                yield (name, *((index,) if several else ()), *key), allowed
 
 
 def _read(path: Path) -> str:

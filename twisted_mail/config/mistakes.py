@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -25,6 +26,7 @@ from .model import Config
 __all__ = ["ConfigError", "Mistake", "dotted", "from_validation", "shown_value"]
 
 _SHOWN: Final = 60
+_URL_LOGIN: Final = re.compile(r"(?<=://).*@", re.DOTALL)
 
 _ALLOWED: Final = {
     "greater_than_equal": "must be at least {ge}",
@@ -87,6 +89,8 @@ def from_validation(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
         elif one["type"] == "literal_error":
             expected = str(context["expected"]).replace("'", '"')
             yield where, f"must be {expected}"
+        elif one["type"] == "tuple_type" and _holds_tables(where):
+            yield where, f"must be tables, [[{dotted(where)}]]"
         elif one["type"] in _ALLOWED:
             yield where, _ALLOWED[one["type"]].format_map(context)
         else:
@@ -118,6 +122,8 @@ def shown_value(data: Mapping[str, Any], path: KeyPath) -> str | None:
         return "…"
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, str):
+        value = _URL_LOGIN.sub("…@", value)
     text = json.dumps(value, ensure_ascii=not str(value).isprintable(), default=str)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
@@ -138,7 +144,8 @@ def _unknown(path: KeyPath) -> str:
         return f"unknown key; did you mean {dotted((*path[:-1], near[0]))}?"
     if (field := Config.model_fields.get(name)) is not None:
         if _model(field) is not None:
-            return f"unknown key; [{name}] is a table of its own"
+            shown = f"[[{name}]]" if _holds_tables((name,)) else f"[{name}]"
+            return f"unknown key; {shown} is a table of its own"
         return "unknown key; it stands at the top of the file, before the first [table]"
     for section in Config.model_fields:
         if name in _names((section,)):
@@ -164,6 +171,12 @@ def _field(path: KeyPath) -> FieldInfo | None:
             return None
         model = _model(field)
     return field
+
+
+def _holds_tables(path: KeyPath) -> bool:
+    """Whether the field is a list of tables."""
+    field = _field(path)
+    return field is not None and get_origin(field.annotation) is tuple and bool(_model(field))
 
 
 def _model(field: FieldInfo) -> type[BaseModel] | None:

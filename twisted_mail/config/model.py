@@ -1,6 +1,6 @@
 """The configuration as a value: every key, its default, what it allows, and why.
 
-The descriptions here are the documentation: `reference` prints them. Models are frozen and strict
+The descriptions here and in `outgoing` are the documentation: `reference` prints them. Models are frozen and strict
 (TOML has types; a string is not a number). They look at nothing outside: whether files exist is for
 `checks`. Validated with the context ``{"directory": Path}``, relative paths become absolute.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from . import endpoints
+from .outgoing import Delivery, Dns, Queue, Route, route_mistakes
+from .section import Section
 from .values import Account, Checker, Endpoint, File, Hostname, Realm, mistakes_in
 
 __all__ = [
@@ -33,16 +35,8 @@ LISTENERS: Final = ("smtp", "submission", "submissions", "pop3", "pop3s")
 """The names of [listen], in the order they are shown."""
 
 
-class Section(BaseModel):
-    """What all tables share."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
-
-
 class CertificatePair(Section):
-    """One certificate with its key."""
+    """One certificate with its key. Any number of these tables, both keys in each."""
 
     certificate: File = Field(
         description="PEM file: the certificate, then the intermediate certificates of its chain."
@@ -348,6 +342,15 @@ class Config(Section):
     limits: Limits = Limits()
     auth: Auth = Auth()
     log: Log = Log()
+    queue: Queue = Queue()
+    delivery: Delivery = Delivery()
+    dns: Dns = Dns()
+    routes: tuple[Route, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=10_000,
+        description="Ways for single domains, or for all: tables `[[routes]]`.",
+    )
 
     _directory: Path = PrivateAttr(default_factory=Path)
     _file: Path | None = PrivateAttr(None)
@@ -356,6 +359,11 @@ class Config(Section):
         if context:
             self._directory = context["directory"]
             self._file = context.get("file")
+
+    @model_validator(mode="after")
+    def _routes_agree(self) -> Config:
+        mistakes_in(route_mistakes(self.routes))
+        return self
 
     @property
     def file(self) -> Path | None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .model import CertificatePair, Config
+from .model import Config
 
 __all__ = ["markdown"]
 
@@ -65,24 +65,43 @@ def _top() -> Iterator[str]:
     config = Config()
     for name, field in Config.model_fields.items():
         value = getattr(config, name)
-        if not isinstance(value, BaseModel):
+        if not isinstance(value, BaseModel) and _tables(field) is None:
             yield from _key(name, field, value)
 
 
 def _sections() -> Iterator[str]:
     config = Config()
-    for name in Config.model_fields:
+    for name, field in Config.model_fields.items():
         section = getattr(config, name)
+        if (table := _tables(field)) is not None:
+            yield from _table(f"[[{name}]]", table)
         if not isinstance(section, BaseModel):
             continue
         yield f"## [{name}]\n"
         yield f"{_wrapped(section.__doc__ or '')}\n"
-        for key, field in type(section).model_fields.items():
-            yield from _key(key, field, getattr(section, key))
-    yield "## [[tls.sni]]\n"
-    yield "Any number of these tables, both keys in each.\n"
-    for key, field in CertificatePair.model_fields.items():
-        yield from _key(key, field, None)
+        below = type(section).model_fields
+        for key, one in below.items():
+            yield from _key(key, one, getattr(section, key))
+        for key, one in below.items():
+            if (table := _tables(one)) is not None:
+                yield from _table(f"[[{name}.{key}]]", table)
+
+
+def _table(title: str, model: type[BaseModel]) -> Iterator[str]:
+    """A table that may stand there any number of times."""
+    yield f"## {title}\n"
+    yield f"{_wrapped(model.__doc__ or '')}\n"
+    for key, field in model.model_fields.items():
+        default = None if field.is_required() else field.default
+        yield from _key(key, field, default)
+
+
+def _tables(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a list of tables."""
+    if get_origin(field.annotation) is not tuple:
+        return None
+    kind = get_args(field.annotation)[0]
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _key(name: str, field: FieldInfo, default: Any) -> Iterator[str]:
@@ -121,8 +140,7 @@ def _kind(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return f"{' or '.join(f'`{json.dumps(one)}`' for one in get_args(kind))}."
     if get_origin(kind) is tuple:
-        model = isinstance(get_args(kind)[0], type) and issubclass(get_args(kind)[0], BaseModel)
-        return "Tables." if model else "A list of texts."
+        return "A list of texts." if _tables(field) is None else "Tables."
     if kind is bool:
         return "`true` or `false`."
     if kind in (int, float):

@@ -6,8 +6,9 @@ outside the process.
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,9 +16,26 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from ..address import Address, normalize_domain
-from . import endpoints
+from . import endpoints, via
 
-__all__ = ["Account", "Checker", "Endpoint", "File", "Hostname", "Realm", "mistakes_in"]
+__all__ = [
+    "Account",
+    "Checker",
+    "Endpoint",
+    "File",
+    "Hostname",
+    "NameServer",
+    "OwnName",
+    "Pattern",
+    "Realm",
+    "Source4",
+    "Source6",
+    "Text",
+    "ViaText",
+    "mistakes_in",
+]
+
+_MAX_TEXT: Final = 512
 
 _REALM: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -89,9 +107,56 @@ def _realm(value: str) -> str:
     return value
 
 
+def _said(parse: Callable[[str], str]) -> Callable[[str], str]:
+    """`parse`, whose ValueErrors are fit for the author of the file."""
+
+    def checked(value: str) -> str:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise PydanticCustomError("allowed", "{why}", {"why": str(error)}) from None
+
+    return checked
+
+
+def _text(value: str) -> str:
+    if len(value) > _MAX_TEXT or not (value.isprintable() or not value):
+        raise ValueError(f"must be one line of at most {_MAX_TEXT} characters")
+    return value
+
+
+def _name_server(value: str) -> str:
+    host, port = via.parse_name_server(value)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port}"
+
+
+def _source(
+    kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address],
+) -> Callable[[str], str]:
+    example = "192.0.2.25" if kind is ipaddress.IPv4Address else "2001:db8::25"
+
+    def checked(value: str) -> str:
+        if not value:
+            return value
+        try:
+            return str(kind(value))
+        except ValueError:
+            raise ValueError(f'must be an address of this machine such as "{example}"') from None
+
+    return checked
+
+
 Account = Annotated[str, AfterValidator(_account)]
 Checker = Annotated[str, AfterValidator(_checker)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 File = Annotated[Path, BeforeValidator(_path)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
+NameServer = Annotated[str, AfterValidator(_said(_name_server))]
+OwnName = Annotated[str, AfterValidator(lambda value: _hostname(value) if value else "")]
+Pattern = Annotated[str, AfterValidator(_said(via.parse_pattern))]
 Realm = Annotated[str, AfterValidator(_realm)]
+Source4 = Annotated[str, AfterValidator(_said(_source(ipaddress.IPv4Address)))]
+Source6 = Annotated[str, AfterValidator(_said(_source(ipaddress.IPv6Address)))]
+Text = Annotated[str, AfterValidator(_said(_text))]
+ViaText = Annotated[str, AfterValidator(_said(lambda value: via.parse_via(value).text))]

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from ..address import normalize_domain
 
-__all__ = ["Scheme", "Via", "parse_pattern", "parse_via"]
+__all__ = ["Scheme", "Via", "parse_name_server", "parse_pattern", "parse_via"]
 
 Scheme = Literal["smtp", "smtps", "lmtp", "mx", "fail"]
 
@@ -89,6 +89,29 @@ def parse_pattern(text: str) -> str:
     if wild and normal.startswith("["):
         raise ValueError("must be a domain behind the star: nothing is below an address literal")
     return f"*.{normal}" if wild else normal
+
+
+def parse_name_server(text: str) -> tuple[str, int]:
+    """Address and port of a name server: ``127.0.0.1``, ``127.0.0.1:5301``, ``::1``, ``[::1]:5301``.
+
+    Raises ValueError.
+    """
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        port = rest[1:] if rest[:1] == ":" else "53" if bracket and not rest else ""
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, "53"
+    try:
+        address = ipaddress.ip_address(host)
+        if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _MAX_PORT):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            'must be the address of a name server such as "127.0.0.1" or "[::1]:5301"'
+        ) from None
+    return str(address), int(port)
 
 
 def _fail(rest: str) -> Via:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from ..address import Address
 from ..config.via import Scheme, parse_pattern, parse_via
@@ -21,6 +21,7 @@ from ..status import MailError
 
 __all__ = [
     "REQUIRETLS",
+    "Patterns",
     "Route",
     "RouteSettings",
     "Routes",
@@ -29,6 +30,8 @@ __all__ = [
     "make_routes",
     "split_hop",
 ]
+
+T = TypeVar("T")
 
 REQUIRETLS: Final = "#requiretls"
 """What stands behind the hop of messages with REQUIRETLS."""
@@ -117,48 +120,63 @@ class RouteSettings(Protocol):
     def accept(self) -> bool: ...
 
 
+class Patterns(Generic[T]):
+    """Values of domain patterns; the most specific wins, of equal ones the first. Never changes."""
+
+    def __init__(self, pairs: Iterable[tuple[str, T]] = ()) -> None:
+        """Pairs of a pattern as `config.via.parse_pattern` writes it, and a value."""
+        self._exact: dict[str, T] = {}
+        self._below: dict[str, T] = {}
+        self._rest: T | None = None
+        for pattern, value in pairs:
+            if pattern == "*":
+                self._rest = value if self._rest is None else self._rest
+            elif pattern.startswith("*."):
+                self._below.setdefault(pattern[2:], value)
+            else:
+                self._exact.setdefault(pattern, value)
+
+    def find(self, domain: str) -> T | None:
+        """The value for `domain` (as `normalize_domain` writes it)."""
+        value = self._exact.get(domain)
+        if value is not None:
+            return value
+        if self._below and domain[:1] != "[":
+            at = domain.find(".")
+            while at >= 0:
+                value = self._below.get(domain[at + 1 :])
+                if value is not None:
+                    return value
+                at = domain.find(".", at + 1)
+        return self._rest
+
+
 class Routes:
     """The table. Never changes; look-ups take time only for the labels of the domain."""
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         """Raises ValueError when two routes to one destination differ in login or TLS."""
-        self._exact: dict[str, Route] = {}
-        self._below: dict[str, Route] = {}
-        self._rest: Route | None = None
+        table = tuple(routes)
+        self._patterns = Patterns((route.domain, route) for route in table)
+        self._empty = not table
         self._vias: dict[str, Route] = {}
-        for route in routes:
-            if route.domain == "*":
-                self._rest = self._rest or route
-            elif route.domain.startswith("*."):
-                self._below.setdefault(route.domain[2:], route)
-            else:
-                self._exact.setdefault(route.domain, route)
+        for route in table:
             if route.scheme == "mx":
                 continue
             known = self._vias.setdefault(route.via, route)
             if _way(known) != _way(route):
                 raise ValueError(f"two routes by {route.via} differ in their login or tls")
-        self._empty = not (self._exact or self._below or self._rest)
 
     def find(self, domain: str) -> Route | None:
         """The route that decides on `domain` (as `normalize_domain` writes it); None: there is none, so by MX."""
-        if self._empty:
-            return None
-        route = self._exact.get(domain)
-        if route is not None:
-            return route
-        if self._below and domain[:1] != "[":
-            at = domain.find(".")
-            while at >= 0:
-                route = self._below.get(domain[at + 1 :])
-                if route is not None:
-                    return route
-                at = domain.find(".", at + 1)
-        return self._rest
+        return None if self._empty else self._patterns.find(domain)
 
     def hop_of(self, address: Address, *, requiretls: bool = False) -> str:
         """Where mail for `address` goes. Raises ValueError for an address without a domain."""
-        domain = address.domain
+        return self.hop_of_domain(address.domain, requiretls=requiretls)
+
+    def hop_of_domain(self, domain: str, *, requiretls: bool = False) -> str:
+        """The same for a domain alone: of a queued recipient, ``address.rpartition("@")[2]``."""
         if not domain:
             raise ValueError("the address has no domain")
         route = self.find(domain)
