@@ -1,0 +1,172 @@
+"""Whether the certificates a host showed are what the policy for it asks for: one function, and who is believed.
+
+The judgement is made after the handshake, on the chain as it came, at the time of the world's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL, crypto
+
+from .dane import DANE_EE, DANE_TA, matches
+from .names import certificate_names, is_for
+from .tls_policy import Level, TlsPolicy
+
+__all__ = ["Authorities", "Verdict", "judge"]
+
+_MAX_CHAIN: Final = 12
+_DATES: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+class Verdict(NamedTuple):
+    """`reason`: for people, of what is not good, such as ``its certificate is not for mx.example.org``.
+
+    `result`: the same as RFC 8460 section 4.3 calls it, "" when all is well.
+    """
+
+    good: bool
+    reason: str = ""
+    result: str = ""
+
+
+_GOOD: Final = Verdict(True)
+
+
+class Authorities:
+    """Who is believed: the certificates of a PEM file, or the system's. Read when first needed, and after `reload`."""
+
+    def __init__(self, ca_file: Path | None = None) -> None:
+        self._file = ca_file
+        self._store: crypto.X509Store | None = None
+
+    def reload(self) -> None:
+        """Read them again at the next use."""
+        self._store = None
+
+    def store(self) -> crypto.X509Store:
+        """Raises OSError when the file is not to be read."""
+        if self._store is None:
+            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+            if self._file is None:
+                context.set_default_verify_paths()
+            else:
+                try:
+                    context.load_verify_locations(str(self._file))
+                except SSL.Error:
+                    raise OSError(f"{self._file} holds no certificates that can be read") from None
+            store = context.get_cert_store()
+            assert store is not None
+            self._store = store
+        return self._store
+
+
+def judge(
+    policy: TlsPolicy,
+    chain: Sequence[x509.Certificate],
+    now: float,
+    authorities: Authorities,
+) -> Verdict:
+    """Whether `chain`, the peer's own certificate first, is what `policy` asks for. `now`: seconds since 1970.
+
+    Never raises for what the peer showed. Takes some milliseconds.
+    """
+    if policy.level < Level.VERIFIED:
+        return _GOOD
+    if not chain:
+        return Verdict(False, "it showed no certificate", "validation-failure")
+    chain = chain[:_MAX_CHAIN]
+    moment = datetime.fromtimestamp(now, UTC)
+    try:
+        if policy.level is Level.DANE:
+            return _by_dane(policy, chain, moment)
+        return _by_authorities(policy, chain, moment, authorities.store())
+    except (ValueError, TypeError, x509.DuplicateExtension, crypto.Error) as error:
+        # What no parser can read proves nothing.
+        return Verdict(False, f"its certificate is malformed ({error})", "validation-failure")
+
+
+def _by_authorities(
+    policy: TlsPolicy,
+    chain: Sequence[x509.Certificate],
+    moment: datetime,
+    store: crypto.X509Store,
+) -> Verdict:
+    verdict = _trusted(store, chain, moment)
+    return verdict if not verdict.good else _named(policy, chain[0])
+
+
+def _by_dane(policy: TlsPolicy, chain: Sequence[x509.Certificate], moment: datetime) -> Verdict:
+    # RFC 7672 section 3.1.1: the record binds the key to the host; names and dates in the certificate say nothing.
+    if any(one.usage == DANE_EE and matches(one, chain[0]) for one in policy.tlsa):
+        return _GOOD
+    anchors = [one for one in policy.tlsa if one.usage == DANE_TA]
+    trusted = [
+        certificate
+        for certificate in chain[1:]
+        if any(matches(anchor, certificate) for anchor in anchors)
+    ]
+    for anchor in anchors:
+        if anchor.matching == 0 and anchor.selector == 0:  # the authority itself stands in the DNS
+            trusted.append(x509.load_der_x509_certificate(anchor.data))
+    if not trusted:
+        return Verdict(
+            False, "its certificate is not one that its TLSA records name", "validation-failure"
+        )
+    store = crypto.X509Store()
+    # RFC 7672 section 3.1.2: whoever it is, and be it an intermediate
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    for certificate in trusted:
+        store.add_cert(crypto.X509.from_cryptography(certificate))
+    verdict = _trusted(store, chain, moment)
+    return verdict if not verdict.good else _named(policy, chain[0])
+
+
+def _trusted(
+    store: crypto.X509Store, chain: Sequence[x509.Certificate], moment: datetime
+) -> Verdict:
+    store.set_time(moment)
+    own, *others = (crypto.X509.from_cryptography(one) for one in chain)
+    try:
+        crypto.X509StoreContext(store, own, others).verify_certificate()
+    except crypto.X509StoreContextError as error:
+        number, _, text = error.errors[:3]
+        if number in _DATES:
+            return Verdict(
+                False, f"its certificate is not valid now ({text})", "certificate-expired"
+            )
+        return Verdict(
+            False, f"its certificate is by nobody we trust ({text})", "certificate-not-trusted"
+        )
+    if not _for_servers(chain[0]):
+        return Verdict(False, "its certificate is not for servers", "certificate-not-trusted")
+    return _GOOD
+
+
+def _for_servers(certificate: x509.Certificate) -> bool:
+    """RFC 5280 section 4.2.1.12; OpenSSL looks at it only when it is told the purpose."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return (
+        ExtendedKeyUsageOID.SERVER_AUTH in usage
+        or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
+    )
+
+
+def _named(policy: TlsPolicy, certificate: x509.Certificate) -> Verdict:
+    names = certificate_names(certificate)
+    if is_for(names, policy.names):
+        return _GOOD
+    shown = ", ".join(names[:3]) or "nobody"
+    return Verdict(
+        False,
+        f"its certificate is for {shown}, not for {policy.names[0]}",
+        "certificate-host-mismatch",
+    )

@@ -1,0 +1,171 @@
+"""Fetching a policy of MTA-STS: HTTPS to ``mta-sts.<domain>`` with a certificate that is believed.
+
+RFC 8461 section 3.3: no redirects, status 200, text/plain; 64 KiB and a minute are enough. Names are looked up with
+our own resolver. twisted.web is imported when the first policy is fetched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from ..dns.interfaces import Resolver
+from ..queue.interfaces import DestinationError
+from ..world import World
+from .mta_sts import MAX_BYTES, FetchError
+from .mx import addresses_of
+from .settings import DeliverySettings
+
+__all__ = ["HttpsFetch"]
+
+_SECONDS = 30.0  # for one address; RFC 8461 section 3.3: "within one minute"
+_MAX_ADDRESSES = 2
+
+
+class HttpsFetch:
+    """Gets policies, as `mta_sts.Fetch`. Who is believed: `settings.ca_file`, or the system's."""
+
+    def __init__(self, world: World, resolver: Resolver, settings: DeliverySettings) -> None:
+        self._world = world
+        self._resolver = resolver
+        self._settings = settings
+        self._trust: Any = None
+
+    async def __call__(self, domain: str) -> str:
+        """The text of the policy. Raises FetchError."""
+        host = f"mta-sts.{domain}"
+        try:
+            found = await addresses_of(
+                self._resolver, host, self._settings, loopback=self._settings.loopback
+            )
+        except DestinationError as error:
+            raise FetchError(error.text) from None
+        last: Exception | None = None
+        for address in found.addresses[:_MAX_ADDRESSES]:
+            getting = Deferred.fromCoroutine(self._get(host, address))
+            getting.addTimeout(_SECONDS, self._world.reactor)
+            try:
+                return await getting
+            except FetchError:
+                raise
+            except TimeoutError:
+                last = FetchError(f"{host} did not answer within {_SECONDS:.0f} seconds")
+            except Exception as error:
+                last = FetchError(f"{host}: {_in_words(error)}")
+        assert last is not None
+        raise last
+
+    async def _get(self, host: str, address: str) -> str:
+        from twisted.web.client import Agent
+
+        port = self._settings.sts_port
+        agent = Agent.usingEndpointFactory(self._world.reactor, self._endpoints(address))
+        where = host if port == 443 else f"{host}:{port}"
+        response = await agent.request(
+            b"GET", f"https://{where}/.well-known/mta-sts.txt".encode("ascii")
+        )
+        body = _Body()
+        response.deliverBody(body)
+        if response.code != 200:
+            body.drop()
+            raise FetchError(f"{host} answers with status {response.code}")
+        kinds = response.headers.getRawHeaders("content-type", [""])
+        if kinds[0].partition(";")[0].strip().lower() != "text/plain":
+            body.drop()
+            raise FetchError(f"{host} has no text/plain", invalid=True)
+        try:
+            return (await body.whole).decode("utf-8")
+        except UnicodeDecodeError:
+            raise FetchError("the policy is not UTF-8", invalid=True) from None
+
+    def _endpoints(self, address: str) -> Any:
+        from twisted.internet.endpoints import (
+            TCP4ClientEndpoint,
+            TCP6ClientEndpoint,
+            wrapClientTLS,
+        )
+        from twisted.internet.ssl import optionsForClientTLS
+        from twisted.web.iweb import IAgentEndpointFactory
+        from zope.interface import implementer
+
+        reactor, trust = self._world.reactor, self._trusted()
+        kind: Any = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+
+        @implementer(IAgentEndpointFactory)
+        class Endpoints:
+            def endpointForURI(self, uri: Any) -> Any:
+                options = optionsForClientTLS(uri.host.decode("ascii"), trustRoot=trust)
+                return wrapClientTLS(options, kind(reactor, address, uri.port, timeout=_SECONDS))
+
+        return Endpoints()
+
+    def _trusted(self) -> Any:
+        if self._trust is None:
+            from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
+
+            path = self._settings.ca_file
+            if path is None:
+                self._trust = platformTrust()
+            else:
+                self._trust = trustRootFromCertificates(
+                    [Certificate.loadPEM(one) for one in _pem_blocks(path)]
+                )
+        return self._trust
+
+
+def _pem_blocks(path: Path) -> list[bytes]:
+    end = b"-----END CERTIFICATE-----"
+    return [part + end + b"\n" for part in path.read_bytes().split(end) if b"BEGIN" in part]
+
+
+def _in_words(error: Exception) -> str:
+    """What twisted.web wraps: the first reason that says something."""
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        return _in_words(reasons[0].value)
+    return str(error) or type(error).__name__
+
+
+class _Body(Protocol):
+    """Collects at most MAX_BYTES. Cancelled, or too much: the connection is closed."""
+
+    def __init__(self) -> None:
+        self.whole: Deferred[bytes] = Deferred(lambda _: self._abort())
+        self._blocks: list[bytes] = []
+        self._size = 0
+
+    def drop(self) -> None:
+        """Wanted by nobody."""
+        self.whole.addErrback(lambda _: None)
+        if not self.whole.called:
+            self.whole.cancel()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= MAX_BYTES:
+            self._blocks.append(data)
+        elif not self.whole.called:
+            self.whole.errback(FetchError("the policy is over 64 KiB", invalid=True))
+            self._abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.whole.called:
+            return
+        # Without a length, the end of the connection is the end of the body: PotentialDataLoss.
+        from twisted.web.client import ResponseDone
+        from twisted.web.http import PotentialDataLoss
+
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.whole.callback(b"".join(self._blocks))
+        else:
+            self.whole.errback(FetchError(f"the connection broke ({reason.getErrorMessage()})"))
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            abort = getattr(transport, "abortConnection", transport.loseConnection)
+            abort()
