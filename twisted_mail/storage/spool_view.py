@@ -59,7 +59,7 @@ class Listed(NamedTuple):
 
 
 class RecipientStory(NamedTuple):
-    """One recipient of `Story`."""
+    """One recipient of `Story`. `last` of its `tries`; None when that is not kept any more."""
 
     number: int
     state: State
@@ -67,6 +67,7 @@ class RecipientStory(NamedTuple):
     tries: int
     tried: float | None
     backoff: Backoff | None
+    last: Attempt | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,11 @@ class View:
             seq, finished = row
             message = self._messages.get(db, seq)
             recipients = []
-            for n, hop, state, due, tries, tried in db.execute(
-                "SELECT n, hop, state, due, tries, tried FROM recipients WHERE seq = ? ORDER BY n",
+            for n, hop, state, due, tries, tried, *last in db.execute(
+                "SELECT r.n, r.hop, r.state, r.due, r.tries, r.tried,"
+                " a.at, a.host, a.address, a.tls, a.text FROM recipients r"
+                " LEFT JOIN attempts a ON a.seq = r.seq AND a.at = r.tried AND a.key = r.last"
+                " WHERE r.seq = ? ORDER BY r.n",
                 (seq,),
             ).fetchall():
                 failing = db.execute(
@@ -157,7 +161,10 @@ class View:
                     (hop,),
                 ).fetchone()
                 backoff = Backoff(*failing) if failing is not None else None
-                recipients.append(RecipientStory(n, State(state), due, tries, tried, backoff))
+                attempt = Attempt(*last) if last[0] is not None else None
+                recipients.append(
+                    RecipientStory(n, State(state), due, tries, tried, backoff, attempt)
+                )
             attempts = tuple(
                 Attempt(*one)
                 for one in db.execute(
