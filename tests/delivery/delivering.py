@@ -9,6 +9,7 @@ from zope.interface import implementer
 from twisted_mail.accounts.passwords import Cost, hash_password
 from twisted_mail.address import Address
 from twisted_mail.interfaces import IAccount, ILocalDelivery
+from twisted_mail.status import MailError
 
 RECORD = hash_password(
     "secret", Random(1).randbytes, Cost(memory=8, passes=1, lanes=1, scram_iterations=4096)
@@ -48,6 +49,27 @@ class Mailboxes:
             self.kept[str(recipient)].append((sender, message))
             if self.waiting is not None:
                 await self.waiting
+
+
+def addresses(*texts):
+    return [Address.parse(text) for text in texts]
+
+
+class FakeSrs:
+    """``SRS0=hash=domain=local@…`` without any secret; any other hash is wrong."""
+
+    def forward(self, sender, domain):
+        if len(sender.local) > 40:
+            raise ValueError("too long")
+        return Address(f"SRS0=hash={sender.domain}={sender.local}", domain)
+
+    def reverse(self, address):
+        words = address.local.split("=", 3)
+        if len(words) != 4 or words[0].upper() != "SRS0":
+            return None
+        if words[1] != "hash":
+            raise MailError(550, "5.1.1", "No such user here")
+        return Address(words[3], words[2])
 
 
 def done(coroutine):

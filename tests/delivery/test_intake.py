@@ -13,7 +13,7 @@ from twisted_mail.accounts.directory import Directory
 from twisted_mail.address import Address
 from twisted_mail.connection.drive import Cancelled
 from twisted_mail.delivery.intake import IntakeSettings, MailIntake
-from twisted_mail.delivery.interfaces import Client, Envelope
+from twisted_mail.delivery.interfaces import Client, Envelope, Recipient
 from twisted_mail.status import MailError
 from twisted_mail.storage.store import MailStore
 from twisted_mail.testing.disk import HookedDisk
@@ -68,7 +68,9 @@ class Site:
     def begin(self, *recipients, account=None, sender=SENDER, tls=None, utf8=False):
         protocol = "ESMTPSA" if account is not None else "ESMTP"
         client = Client("192.0.2.7", "client.example", protocol, tls, account, "c1")
-        envelope = Envelope(sender, recipients=list(recipients), smtputf8=utf8)
+        envelope = Envelope(
+            sender, recipients=[Recipient(one) for one in recipients], smtputf8=utf8
+        )
         return self.intake.begin(client, envelope)
 
     async def send(self, content, *recipients, block=65_536, **facts):

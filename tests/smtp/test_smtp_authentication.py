@@ -41,6 +41,7 @@ def test_submission_step_by_step() -> None:
         S 250-SMTPUTF8
         S 250-ENHANCEDSTATUSCODES
         S 250-CHUNKING
+        S 250-DSN
         S 250-HELP
         S 250 STARTTLS
         C MAIL FROM:<a@hamburger.edu>
@@ -59,7 +60,9 @@ def test_submission_step_by_step() -> None:
         S 250-SMTPUTF8
         S 250-ENHANCEDSTATUSCODES
         S 250-CHUNKING
+        S 250-DSN
         S 250-HELP
+        S 250-REQUIRETLS
         S 250 AUTH PLAIN LOGIN
         C MAIL FROM:<a@hamburger.edu>
         S 530 5.7.0 Authentication required

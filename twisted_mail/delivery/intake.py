@@ -1,13 +1,19 @@
 """One message from MAIL to its commitment: who may send, where it goes, its trace, the store's yes.
 
 `MailIntake` gives every message a `_Message`; that one normalises line ends, edits the header and writes a draft, and
-at the end hands it to whoever takes local mail: our store, or a realm of the site's own.
+at the end hands it to whoever takes it: our store, which commits mailboxes and queue in one record, or a realm of the
+site's own. Where recipients lead is asked at RCPT and again at the end: what has changed meanwhile is 451 for all.
+
+A message is taken whole or not at all, with one exception. A realm cannot be part of our record: for recipients of
+its own and others elsewhere it is asked first, then the queue commits. When that fails the client hears 451, sends
+again, and the realm gets the message twice. In the other order a message would leave that the client is told was
+refused.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -21,28 +27,44 @@ from ..message import trace
 from ..message.lines import LineNormalizer
 from ..status import MailError
 from ..storage.draft import Draft
+from ..storage.queued import QueuedMessage
 from ..storage.store import MailStore
 from ..world import World
 from .header import HeaderEditor, HeaderRules
 from .interfaces import Client, Envelope, Incoming
-from .routing import DirectoryRouter, RealmRouter, Router
+from .notices import Notices
+from .outbound import Outbound
+from .routes import Routes
+from .routing import DirectoryRouter, RealmRouter, SenderRewriting, Way
 
 __all__ = ["IntakeSettings", "MailIntake"]
 
 _log = Logger()
+MAX_SPREAD = 10_000
+"""Addresses elsewhere that the recipients of one message lead to by aliases; a single alias may have its 1000."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeSettings:
-    """`hostname` stands in trace fields; `reject_bare_newlines`: refuse what would be normalised."""
+    """`hostname` stands in trace fields; `reject_bare_newlines`: refuse what would be normalised.
+
+    `lifetime`: seconds until the queue gives up; `warn_after`: until it tells the sender that it has not, 0 for never.
+    `literals`: address literals that are this host, such as ``[192.0.2.1]``.
+    """
 
     hostname: str
     reject_bare_newlines: bool = False
     max_received: int = 50
+    lifetime: float = 5 * 86400.0
+    warn_after: float = 4 * 3600.0
+    literals: frozenset[str] = frozenset()
 
 
 class MailIntake:
-    """`delivery.interfaces.Intake` for a site. `realm` takes local mail in place of the store when it is given."""
+    """`delivery.interfaces.Intake` for a site. `realm` takes local mail in place of the store when it is given.
+
+    `routes`: None for none, so all goes by MX; `srs`: None for no rewriting. `notices` is the queue's own door.
+    """
 
     def __init__(
         self,
@@ -51,16 +73,25 @@ class MailIntake:
         store: MailStore,
         directory: Directory,
         realm: ILocalDelivery | None = None,
+        *,
+        routes: Routes | None = None,
+        srs: SenderRewriting | None = None,
     ) -> None:
+        routes = routes if routes is not None else Routes()
         self._world = world
         self._settings = settings
         self._store = store
         self._directory = directory
-        self._mailboxes = DirectoryRouter(directory)
-        self._realm = realm
-        self._router: Router = (
-            RealmRouter(realm, directory) if realm is not None else self._mailboxes
+        self._mailboxes = DirectoryRouter(directory, routes, srs, settings.literals)
+        self._realm = (
+            (realm, RealmRouter(realm, directory, routes, srs, settings.literals))
+            if realm is not None
+            else None
         )
+        self._outbound = Outbound(
+            directory, routes, srs, settings.hostname, settings.lifetime, settings.warn_after
+        )
+        self.notices = Notices(world, store, self._outbound, self._mailboxes, self._realm)
 
     def local_domains(self) -> Sequence[str]:
         return self._directory.domains()
@@ -73,18 +104,33 @@ class MailIntake:
         self._store.check_space(envelope.size or 0)
 
     async def route(self, client: Client, envelope: Envelope, recipient: Address) -> None:
-        await self._router.route(recipient, client.account)
+        trusted = client.account is not None
+        if self._realm is None:
+            way = self._mailboxes.way(recipient, trusted)
+        else:
+            way = await self._realm[1].way(recipient, trusted)
+        if way.remote:
+            spread = envelope.spread + len(way.remote)
+            if spread > MAX_SPREAD and envelope.recipients:
+                # RFC 5321 section 4.5.3.1.10
+                raise MailError(452, "4.5.3", "Too many recipients, send the rest later")
+            envelope.spread = spread
+            envelope.departing += not way.here
 
     def begin(self, client: Client, envelope: Envelope) -> Incoming:
         message_id = self._world.entropy(6).hex()
-        finish = self._to_store if self._realm is None else self._to_realm
         settings = self._settings
         now = self._world.now()
         recipients = envelope.recipients
-        only = recipients[0] if len(recipients) == 1 else None
+        only = recipients[0].address if len(recipients) == 1 else None
+        # RFC 5321 section 4.4: at final delivery only
+        delivery = b""
+        if envelope.departing < len(recipients):
+            delivery = trace.return_path(envelope.reverse_path)
+            if only is not None:
+                delivery += trace.delivered_to(only)
         rules = HeaderRules(
-            trace=trace.return_path(envelope.reverse_path)
-            + (trace.delivered_to(only) if only is not None else b"")
+            trace=delivery
             + trace.received(
                 helo=client.helo,
                 ip=client.ip,
@@ -103,51 +149,87 @@ class MailIntake:
                 b"message-id": trace.message_id(f"{int(now)}.{message_id}", settings.hostname),
             },
         )
+        draft = self._store.draft()
+        return _Message(self, message_id, client, envelope, draft, rules, len(delivery))
 
-        async def keep(draft: Draft, ascii_size: int | None) -> None:
-            await finish(message_id, client, envelope, draft, ascii_size)
+    @property
+    def reject_bare_newlines(self) -> bool:
+        return self._settings.reject_bare_newlines
 
-        return _Message(message_id, self._store.draft(), rules, settings.reject_bare_newlines, keep)
+    async def keep(self, message: _Message) -> None:
+        """Commit `message`; its draft is not the caller's any more, whatever happens. Raises MailError."""
+        draft = message.draft
+        try:
+            ways = await self._ways(message)
+            queue = self._outbound.message(
+                message.message_id,
+                message.envelope,
+                ways,
+                now=self._world.now(),
+                skip=message.skip,
+                eight_bit=message.eight_bit,
+                utf8_header=message.utf8_header,
+            )
+        except BaseException:
+            draft.discard()
+            raise
+        if self._realm is None:
+            keys = [key for way in ways for key in way.mailboxes]
+            await self._to_store(message, draft, keys, queue)
+        elif addresses := tuple(way.realm for way in ways if way.realm is not None):
+            await self._to_realm(self._realm[0], message, addresses, queue)
+        else:
+            await self._to_store(message, draft, (), queue)
+
+    async def _ways(self, message: _Message) -> list[Way]:
+        envelope = message.envelope
+        trusted = message.client.account is not None
+        try:
+            if self._realm is None:
+                way = self._mailboxes.way
+                ways = [way(recipient.address, trusted) for recipient in envelope.recipients]
+            else:
+                router = self._realm[1]
+                ways = [await router.way(one.address, trusted) for one in envelope.recipients]
+            if not message.skip and any(way.here for way in ways):
+                # All led elsewhere, so what a mailbox's copy has on top was not written.
+                raise MailError(451, "4.3.0", "a recipient has a mailbox here now")
+        except MailError as error:
+            # The recipient was known at RCPT; it is not the message that is wrong.
+            raise MailError(451, "4.3.0", "A recipient has changed, try again", error) from error
+        return ways
 
     async def _to_store(
         self,
-        message_id: str,
-        client: Client,
-        envelope: Envelope,
+        message: _Message,
         draft: Draft,
-        ascii_size: int | None,
+        keys: Sequence[str],
+        queue: QueuedMessage | None,
     ) -> None:
-        try:
-            keys = [
-                key
-                for recipient in envelope.recipients
-                for key in self._mailboxes.mailboxes(recipient, client.account)
-            ]
-        except MailError as error:
-            draft.discard()
-            # The recipient was known at RCPT; it is not the message that is wrong.
-            raise MailError(451, "4.3.0", "A recipient has changed, try again", error) from error
+        envelope = message.envelope
         await self._store.accept(
             draft,
             keys,
-            ascii_size=ascii_size,
+            ascii_size=message.ascii_size,
             envelope={
-                "id": message_id,
+                "id": message.message_id,
                 "from": str(envelope.reverse_path or ""),
-                "to": [str(recipient) for recipient in envelope.recipients],
+                "to": [str(recipient.address) for recipient in envelope.recipients],
             },
+            queue=queue,
         )
 
     async def _to_realm(
         self,
-        message_id: str,
-        client: Client,
-        envelope: Envelope,
-        draft: Draft,
-        ascii_size: int | None,
+        realm: ILocalDelivery,
+        message: _Message,
+        addresses: Sequence[Address],
+        queue: QueuedMessage | None,
     ) -> None:
-        assert self._realm is not None
+        draft = message.draft
         try:
+            if queue is not None:
+                self._store.check_space(draft.size)
             await draft.finish()
             content = await self._world.threads.call(self._content, draft)
         finally:
@@ -161,16 +243,27 @@ class MailIntake:
             elif isinstance(result, Failure):
                 _log.warn(
                     "message {message} not delivered, and nobody waits: {error}",
-                    message=message_id,
+                    message=message.message_id,
                     error=str(result.value),
                 )
 
-        delivery = self._deliver(self._realm, envelope, content)
+        delivery = self._deliver(realm, message, addresses, content, queue)
         Deferred.fromCoroutine(delivery).addBoth(over)
         await outcome
 
-    async def _deliver(self, realm: ILocalDelivery, envelope: Envelope, content: bytes) -> None:
-        await realm.deliver(envelope.reverse_path, tuple(envelope.recipients), content)
+    async def _deliver(
+        self,
+        realm: ILocalDelivery,
+        message: _Message,
+        addresses: Sequence[Address],
+        content: bytes,
+        queue: QueuedMessage | None,
+    ) -> None:
+        await realm.deliver(message.envelope.reverse_path, addresses, content)
+        if queue is not None:
+            draft = self._store.draft()
+            draft.write(content)
+            await self._to_store(message, draft, (), queue)
 
     def _content(self, draft: Draft) -> bytes:
         if draft.spill is None:
@@ -184,67 +277,86 @@ class MailIntake:
 
 
 class _Message:
-    """`delivery.interfaces.Incoming`."""
+    """`delivery.interfaces.Incoming`. `skip`: octets on top that are a mailbox's copy's only; `eight_bit`: octets over
+    127 have come. `utf8_header` and `ascii_size` are known once all of it is there.
+    """
 
     __slots__ = (
-        "_draft",
         "_header",
-        "_keep",
+        "_intake",
         "_lines",
         "_refusal",
-        "_reject_bare",
+        "client",
+        "draft",
+        "eight_bit",
+        "envelope",
         "message_id",
+        "skip",
     )
 
     def __init__(
         self,
+        intake: MailIntake,
         message_id: str,
+        client: Client,
+        envelope: Envelope,
         draft: Draft,
         rules: HeaderRules,
-        reject_bare: bool,
-        keep: Callable[[Draft, int | None], Awaitable[None]],
+        skip: int,
     ) -> None:
         self.message_id = message_id
-        self._draft = draft
+        self.client = client
+        self.envelope = envelope
+        self.draft = draft
+        self.skip = skip
+        self.eight_bit = False
+        self._intake = intake
         self._lines = LineNormalizer()
         self._header = HeaderEditor(rules)
-        self._reject_bare = reject_bare
-        self._keep = keep
         self._refusal: MailError | None = None
 
     async def write(self, block: bytes) -> None:
         if self._refusal is not None:
             return
+        if not block.isascii():
+            self.eight_bit = True
         try:
             text = self._header.feed(self._lines.feed(block))
         except MailError as error:
             self._refuse(error)
             return
         if text:
-            room = self._draft.write(text)
+            room = self.draft.write(text)
             if room is not None:
                 await room
 
     async def commit(self) -> None:
         if self._refusal is None:
             try:
-                self._draft.write(self._header.feed(self._lines.finish()))
-                self._draft.write(self._header.finish())
+                self.draft.write(self._header.feed(self._lines.finish()))
+                self.draft.write(self._header.finish())
             except MailError as error:
                 self._refuse(error)
-        if self._reject_bare and self._lines.bare and self._refusal is None:
+        if self._refusal is None and self._lines.bare and self._intake.reject_bare_newlines:
             # RFC 5321 section 2.3.8
             self._refuse(MailError(550, "5.6.0", "Message contains bare CR or LF, send CR LF"))
         if self._refusal is not None:
             raise self._refusal
-        saving = self._header.ascii_saving
-        draft = self._draft
-        ascii_size = None if saving is None else draft.size + draft.lines - saving
-        await self._keep(draft, ascii_size)
+        await self._intake.keep(self)
 
     def abort(self) -> None:
-        self._draft.discard()
+        self.draft.discard()
+
+    @property
+    def utf8_header(self) -> bool:
+        return self._header.ascii_saving is not None
+
+    @property
+    def ascii_size(self) -> int | None:
+        """Octets on the wire of the downgraded form; None when the header is ASCII."""
+        saving = self._header.ascii_saving
+        return None if saving is None else self.draft.size + self.draft.lines - saving
 
     def _refuse(self, error: MailError) -> None:
         self._refusal = error
-        self._draft.discard()
+        self.draft.discard()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..address import Address
 from ..interfaces import IAccount
 
-__all__ = ["Client", "Envelope", "Incoming", "Intake"]
+__all__ = ["Client", "Envelope", "Incoming", "Intake", "Recipient"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,37 @@ class Client:
     connection: str
 
 
+class Recipient(NamedTuple):
+    """One RCPT that was taken.
+
+    `notify`: "" when nothing was said, else ``"NEVER"`` or a comma list of SUCCESS, FAILURE, DELAY; `orcpt` such as
+    ``"rfc822;alice@example.org"``, xtext decoded, or "" (RFC 3461 sections 4.1, 4.2).
+    """
+
+    address: Address
+    notify: str = ""
+    orcpt: str = ""
+
+
 @dataclass(slots=True)
 class Envelope:
-    """RFC 5321 section 2.3.1: who sent it and to whom. `reverse_path` is None for ``<>``."""
+    """RFC 5321 section 2.3.1: who sent it and to whom. `reverse_path` is None for ``<>``.
+
+    `ret` is ``"FULL"``, ``"HDRS"`` or "", `envid` xtext decoded (RFC 3461 sections 4.3, 4.4); `requiretls`: RFC 8689.
+    The intake counts here at RCPT: `departing` recipients that have no mailbox here, and the addresses elsewhere that
+    all of them lead to (`spread`).
+    """
 
     reverse_path: Address | None
     size: int | None = None
     body: str = "7BIT"
     smtputf8: bool = False
-    recipients: list[Address] = field(default_factory=list)
+    ret: str = ""
+    envid: str = ""
+    requiretls: bool = False
+    recipients: list[Recipient] = field(default_factory=list)
+    departing: int = 0
+    spread: int = 0
 
 
 class Incoming(Protocol):
@@ -54,7 +76,7 @@ class Incoming(Protocol):
         """
 
     async def commit(self) -> None:
-        """Return when the message is durable and readable for every recipient.
+        """Return when the message is durable: readable for every recipient here, queued for all elsewhere.
 
         Raises MailError, and then nothing of it is left.
         """
@@ -70,7 +92,10 @@ class Intake(Protocol):
         """At MAIL: raises MailError 452 4.3.1 (no space), 553 5.7.1 (may not send as)."""
 
     async def route(self, client: Client, envelope: Envelope, recipient: Address) -> None:
-        """At RCPT: returns when `recipient` can be taken. MailError 550 5.1.1, 550 5.7.1, 451 4.3.0, 452 4.2.2 …"""
+        """At RCPT: returns when `recipient` can be taken; it is added to the envelope then.
+
+        MailError 550 5.1.1, 550 5.7.1, 451 4.3.0, 452 4.2.2 …
+        """
 
     def begin(self, client: Client, envelope: Envelope) -> Incoming:
         """At DATA or the first BDAT, with at least one recipient."""

@@ -75,9 +75,8 @@ NO_RCPT: Final = reply(503, "5.5.1", "Send RCPT first")
 NO_RECIPIENT: Final = reply(554, "5.5.1", "No valid recipients")
 CHUNKS_BEGUN: Final = reply(503, "5.5.1", "Only BDAT and RSET are possible after BDAT")
 MAIL_SYNTAX: Final = reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
-RCPT_SYNTAX: Final = reply(501, "5.5.4", "Syntax: RCPT TO:<address>")
+RCPT_SYNTAX: Final = reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
 TOO_BIG: Final = reply(552, "5.3.4", "Message too big")
-RCPT_PARAMETER: Final = reply(555, "5.5.4", "RCPT parameter not recognised")
 TOO_MANY_RECIPIENTS: Final = reply(452, "4.5.3", "Too many recipients, send the rest later")
 # RFC 6531 section 3.5
 SENDER_NEEDS_UTF8: Final = reply(550, "5.6.7", "A non-ASCII address needs SMTPUTF8")
@@ -85,6 +84,8 @@ RECIPIENT_NEEDS_UTF8: Final = reply(553, "5.6.7", "A non-ASCII address needs SMT
 
 # RFC 3207 section 4
 TLS_FIRST: Final = reply(530, "5.7.0", "Must issue a STARTTLS command first")
+# RFC 8689 section 2: within TLS only
+REQUIRETLS_NEEDS_TLS: Final = reply(530, "5.7.10", "REQUIRETLS needs TLS on this connection, too")
 TLS_ALREADY: Final = reply(503, "5.5.1", "TLS is on already")
 BYTES_BEHIND_STARTTLS: Final = reply(554, "5.5.1", "Nothing may be sent behind STARTTLS")
 # RFC 4954 section 6

@@ -175,8 +175,11 @@ class SmtpSession:
             "SMTPUTF8",  # RFC 6531
             "ENHANCEDSTATUSCODES",  # RFC 2034
             "CHUNKING",  # RFC 3030
+            "DSN",  # RFC 3461
             "HELP",
         ]
+        if self._tls is not None:
+            keywords.append("REQUIRETLS")  # RFC 8689 section 2
         if self._starttls and not self._secure:
             keywords.append("STARTTLS")  # RFC 3207
         elif self._authenticator is not None and self._secure and self._login is None:

@@ -18,11 +18,11 @@ from twisted.logger import Logger
 
 from ..address import forward_path, reverse_path
 from ..connection.interfaces import Answer
-from ..delivery.interfaces import Client, Envelope, Incoming, Intake
+from ..delivery.interfaces import Client, Envelope, Incoming, Intake, Recipient
 from ..status import MailError
 from . import replies
 from .engine import Chunk
-from .parameters import chunk_arguments, mail_parameters
+from .parameters import chunk_arguments, mail_parameters, rcpt_parameters
 
 __all__ = ["Transactions"]
 
@@ -162,7 +162,17 @@ class Transactions:
         if parameters.size is not None and parameters.size > self._max_bytes:
             return replies.TOO_BIG  # RFC 1870 section 6.1
         client = self._client(parameters.smtputf8)
-        envelope = Envelope(address, parameters.size, parameters.body, parameters.smtputf8)
+        if parameters.requiretls and client.tls is None:
+            return replies.REQUIRETLS_NEEDS_TLS
+        envelope = Envelope(
+            address,
+            parameters.size,
+            parameters.body,
+            parameters.smtputf8,
+            parameters.ret,
+            parameters.envid,
+            parameters.requiretls,
+        )
         await self._intake.check_sender(client, envelope)
         self._current = _Transaction(client, envelope, self._max_bytes)
         return replies.SENDER_OK
@@ -181,15 +191,17 @@ class Transactions:
         except ValueError as error:
             raise MailError(501, "5.1.3", f"Bad recipient address: {error}") from None
         assert address is not None, "no forward-path is <>"
-        if rest:
-            return replies.RCPT_PARAMETER  # RFC 5321 section 4.1.1.11
         envelope = current.envelope
+        recipient = Recipient(address)
+        if rest:
+            parameters = rcpt_parameters(rest, smtputf8=envelope.smtputf8)
+            recipient = Recipient(address, parameters.notify, parameters.orcpt)
         if utf8 and not envelope.smtputf8:
             return replies.RECIPIENT_NEEDS_UTF8
         if len(envelope.recipients) >= self._max_recipients:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 section 4.5.3.1.10
         await self._intake.route(current.client, envelope, address)
-        envelope.recipients.append(address)
+        envelope.recipients.append(recipient)
         return replies.RECIPIENT_OK
 
     async def data(self, argument: bytes) -> Answer:
@@ -265,7 +277,7 @@ class Transactions:
             message=message_id,
             sender=str(envelope.reverse_path or ""),
             recipients=len(envelope.recipients),
-            to=" ".join(map(str, envelope.recipients[:NAMED])),
+            to=" ".join(str(recipient.address) for recipient in envelope.recipients[:NAMED]),
             size=current.size,
         )
         return Answer(b"250 2.0.0 Ok: queued as %s\r\n" % message_id.encode("ascii"))

@@ -1,0 +1,127 @@
+"""Where the queue's own mail comes in: bounces and other notices, from ``<>``, complete with their header.
+
+`Notices` is the queue's `Door` (`queue.interfaces`): a notice and the changes that it tells of are one record of the
+journal, so that no crash loses it, sends it twice, or leaves it owed for ever. A realm that takes its mail itself has
+no part in that record: it gets the notice first, then the changes are committed. A crash in between, or a commit that
+fails, and it gets the same notice again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+
+from ..address import Address
+from ..interfaces import ILocalDelivery
+from ..message import trace
+from ..message.downgrade import downgrade_header, needs_downgrade
+from ..message.headers import split
+from ..message.wire import wire_size
+from ..status import MailError
+from ..storage.queued import Change
+from ..storage.store import MailStore
+from ..world import World
+from .interfaces import Envelope, Recipient
+from .outbound import Outbound
+from .routing import DirectoryRouter, RealmRouter, Way
+
+__all__ = ["Notices"]
+
+_log = Logger()
+
+
+class Notices:
+    """`realm` is the site's own, with its router, or None."""
+
+    def __init__(
+        self,
+        world: World,
+        store: MailStore,
+        outbound: Outbound,
+        mailboxes: DirectoryRouter,
+        realm: tuple[ILocalDelivery, RealmRouter] | None,
+    ) -> None:
+        self._world = world
+        self._store = store
+        self._outbound = outbound
+        self._mailboxes = mailboxes
+        self._realm = realm
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Changes without a message. Durable when it returns. Raises MailError."""
+        await self._store.change(changes)
+
+    async def notify(self, changes: Sequence[Change], recipient: str, content: bytes) -> None:
+        """Changes, and a message from ``<>`` to `recipient` (LF line ends, complete), in one record.
+
+        Raises MailError: 5xx when the recipient can never be reached (then nothing was committed), 4xx when it is to
+        be tried again.
+        """
+        try:
+            address = Address.parse(recipient)
+        except ValueError as error:
+            raise MailError(553, "5.1.3", "Bad address", error) from error
+        message_id = self._world.entropy(6).hex()
+        if self._realm is None:
+            way = self._mailboxes.way(address, True)
+            await self._to_store(message_id, changes, address, way, content)
+        else:
+            realm, router = self._realm
+            try:
+                way = await router.way(address, True)
+                if way.realm is not None:
+                    await realm.deliver(None, (way.realm,), _top(address) + content)
+            except MailError:
+                raise
+            except Exception as error:
+                raise MailError(451, "4.3.0", "Local error in processing", error) from error
+            if way.realm is not None:
+                await self._store.change(changes)
+            else:
+                await self._to_store(message_id, changes, address, way, content)
+        _log.info(
+            "notice accepted",
+            message=message_id,
+            of=" ".join(dict.fromkeys(change.message for change in changes)),
+            to=str(address),
+        )
+
+    async def _to_store(
+        self,
+        message_id: str,
+        changes: Sequence[Change],
+        address: Address,
+        way: Way,
+        content: bytes,
+    ) -> None:
+        top = _top(address) if way.mailboxes else b""
+        header = split(content)[0]
+        utf8_header = not header.isascii()
+        queue = self._outbound.message(
+            message_id,
+            Envelope(None, smtputf8=True, recipients=[Recipient(address)]),
+            [way],
+            now=self._world.now(),
+            skip=len(top),
+            eight_bit=not content.isascii(),
+            utf8_header=utf8_header,
+        )
+        draft = self._store.draft()
+        draft.write(top + content)
+        ascii_size = None
+        if needs_downgrade(top + header):
+            saving = wire_size(top + header) - wire_size(downgrade_header(top + header))
+            ascii_size = draft.size + draft.lines - saving
+        await self._store.accept(
+            draft,
+            way.mailboxes,
+            ascii_size=ascii_size,
+            envelope={"id": message_id, "from": "", "to": [str(address)]},
+            queue=queue,
+            changes=changes,
+        )
+
+
+def _top(address: Address) -> bytes:
+    return trace.return_path(None) + trace.delivered_to(address)
