@@ -12,6 +12,8 @@ from twisted.python.failure import Failure
 
 from twisted_mail.disk import Disk, OsDisk
 from twisted_mail.message.wire import wire_size
+from twisted_mail.storage.queued import Change, QueuedMessage, QueuedRecipient, State, Taken
+from twisted_mail.storage.spool_view import Filter
 from twisted_mail.storage.store import MailStore
 from twisted_mail.testing.world import simulated_world
 
@@ -71,16 +73,60 @@ class Site:
         ensureDeferred(self.accept(content, accounts)).addBoth(results.append)
         return results
 
-    async def accept(self, content: bytes, accounts: Sequence[str]) -> None:
+    async def accept(self, content: bytes, accounts: Sequence[str], **queue: Any) -> None:
         draft = self.store.draft()
         for at in range(0, len(content), 65536):
             waiting = draft.write(content[at : at + 65536])
             if waiting is not None:
                 await waiting
-        await self.store.accept(draft, accounts, ascii_size=None, envelope={})
+        await self.store.accept(draft, accounts, ascii_size=None, envelope={}, **queue)
 
     def deliver(self, content: bytes, *accounts: str) -> None:
         self.run(self.accept(content, accounts))
+
+    def enqueue(
+        self,
+        content: bytes,
+        id_: str,
+        *to: str,
+        accounts: Sequence[str] = (),
+        sender: str = "alice@here.example",
+        changes: Sequence[Change] = (),
+        **fields: Any,
+    ) -> QueuedMessage:
+        """A message to the addresses `to`, whose hops are their domains, and to mailboxes."""
+        now = self.world.now()
+        recipients = tuple(QueuedRecipient(one, one.rpartition("@")[2]) for one in to)
+        message = QueuedMessage(
+            id_, sender, recipients, now, now + 432_000, **{"warn": now + 14_400, **fields}
+        )
+        self.run(self.accept(content, accounts, queue=message, changes=changes))
+        return message
+
+    def change(self, *changes: Change) -> None:
+        self.run(self.store.change(changes))
+
+    def take(
+        self, limit: int = 100, share: int = 100, reopened: Sequence[str] = ()
+    ) -> tuple[list[Taken], float | None]:
+        queue = self.store.queue
+        return self.run(queue.take(self.world.now(), limit, lambda _: share, reopened))
+
+    def states(self) -> dict[tuple[str, str], State]:
+        """Of every recipient of every message that is known: (id, address) → state."""
+        which = Filter(states=tuple(State))
+        return {
+            (row.id, row.recipient): row.state
+            for row in self.store.queue.view.page(which, limit=10_000)
+        }
+
+    def queued_file(self, id_: str) -> bytes | None:
+        """The content of a queued message as it lies on the disk."""
+        path = self.store._spool.path(id_)
+        if not os.path.exists(path):
+            return None
+        with open(path, "rb") as file:
+            return file.read()
 
     def turn(self, times: int = 50) -> None:
         for _ in range(times):

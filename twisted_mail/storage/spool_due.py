@@ -80,7 +80,8 @@ class Due:
         keys: list[tuple[int, int]] = []
         with self._spool.transaction() as db:
             for hop in reopened:
-                db.execute("UPDATE hops SET at = until WHERE hop = ? AND at = ?", (hop, FULL))
+                # It may not say FULL any more: what was deferred meanwhile has set it to when that is due.
+                db.execute("UPDATE hops SET at = min(at, until) WHERE hop = ?", (hop,))
             rows = db.execute(
                 "SELECT hop, until, failures, flushed, flushed_to FROM hops WHERE at <= ?"
                 " ORDER BY at LIMIT ?",

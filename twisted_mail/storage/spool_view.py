@@ -244,11 +244,15 @@ class View:
             ).fetchone()
             limit = before if row is None else max(before, row[0])
             old = db.execute(
-                "SELECT seq FROM messages WHERE finished <= ? ORDER BY finished LIMIT ?",
+                "SELECT seq, id FROM messages WHERE finished <= ? ORDER BY finished LIMIT ?",
                 (limit, PRUNED),
             ).fetchall()
+            rows = [(seq,) for seq, _ in old]
             for table in ("messages", "recipients", "attempts"):
-                db.executemany(f"DELETE FROM {table} WHERE seq = ?", old)  # noqa: S608
+                db.executemany(f"DELETE FROM {table} WHERE seq = ?", rows)  # noqa: S608
+        for _, message in old:
+            # Gone as a rule; one that could not be deleted when the message was over goes now.
+            self._spool.forget_file(message)
         return len(old)
 
 

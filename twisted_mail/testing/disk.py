@@ -3,7 +3,8 @@
 `FaultyDisk` fails the Nth operation. `PowerCutDisk` remembers what was synced; `PowerCutDisk.after_cut` makes the
 directory that a power cut at this moment would leave.
 
-SQLite opens its files itself: a cut keeps an index as it was at the last `syncfs`, or not at all.
+SQLite opens its files itself: a cut keeps an index as it was at the last `syncfs`, or not at all. The queue's database
+is no cache, and SQLite's own syncs keep it whole: a cut keeps it as it was at the last `syncfs`, or as it is.
 """
 
 from __future__ import annotations
@@ -176,8 +177,14 @@ class PowerCutDisk(FaultyDisk):
                         names[name] = there[name]
                     else:
                         del names[name]
+        as_it_is = luck is not None and luck.random() < 0.5
+        for name in ("queue.sqlite3", "queue.sqlite3-wal"):
+            names.pop(name, None)
+            self._keep_database(os.path.join(source, name), os.path.join(target, name), as_it_is)
         for name, number in sorted(names.items()):
             old, new = os.path.join(source, name), os.path.join(target, name)
+            if name == "queue.sqlite3-shm":
+                continue  # SQLite makes it anew after a boot
             if os.path.isdir(old):
                 os.mkdir(new, 0o700)
                 self._rebuild(old, new, luck, made)
@@ -186,6 +193,17 @@ class PowerCutDisk(FaultyDisk):
             else:
                 made[number] = new
                 self._restore(old, new, number, luck)
+
+    def _keep_database(self, old: str, new: str, as_it_is: bool) -> None:
+        """Both files, at one time: the one is nothing without the other."""
+        if as_it_is:
+            if os.path.exists(old):
+                shutil.copyfile(old, new)
+            return
+        number = self._names.get(os.path.dirname(old), {}).get(os.path.basename(old))
+        if number is not None and number in self._bytes:
+            with open(new, "wb") as file:
+                file.write(self._bytes[number])
 
     def _restore(self, old: str, new: str, number: int, luck: Random | None) -> None:
         data = self._bytes.get(number, b"")
