@@ -105,8 +105,9 @@ class Job:
 class Courier(Protocol):
     """One open connection to a destination."""
 
-    usable: bool
-    """Whether it takes another job. False once the peer has ended it, or said enough."""
+    @property
+    def usable(self) -> bool:
+        """Whether it takes another job. False once the peer has ended it, or said enough."""
 
     async def deliver(self, job: Job) -> Sequence[Outcome]:
         """Hand one message over: an outcome for each recipient of the job, in its order.
