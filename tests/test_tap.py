@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from twisted.application.service import Application, IServiceCollection, IServiceMaker
+from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger, LogLevel
 from twisted.plugin import getPlugins
 from twisted.python import usage
@@ -214,7 +215,7 @@ def test_a_configured_start_prints_nothing(make, here):
 
 def test_a_port_that_is_taken_is_said_without_a_traceback(make, capsys):
     server, world = make()
-    world.reactor.listeners[2110] = object()
+    taken = world.reactor.listenTCP(2110, Factory())
     with pytest.raises(StartError) as refused:
         server.privilegedStartService()
     (complaint,) = server._console.complaints
@@ -223,7 +224,7 @@ def test_a_port_that_is_taken_is_said_without_a_traceback(make, capsys):
     assert capsys.readouterr().err == ""
     sys.excepthook(KeyError, KeyError("something else"), None)
     assert "something else" in capsys.readouterr().err
-    del world.reactor.listeners[2110]
+    taken.stopListening()
 
 
 def test_a_start_that_fails_later_ends_the_process(make, here):

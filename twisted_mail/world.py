@@ -1,4 +1,4 @@
-"""The outside as one argument: clock, network, threads, disk, randomness.
+"""The outside as one argument: clock, network, threads, disk, randomness, names.
 
 The real one is made in `tap`, `mail.tac` and `cli`; the simulated one in `twisted_mail.testing`. Nothing else
 imports the reactor, asks the time, draws a random number or opens a file behind its back.
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from .disk import Disk, OsDisk
+from .dns.interfaces import Resolver
 
 __all__ = ["Lane", "Threads", "World", "call_or_drop", "real_world"]
 
@@ -53,13 +54,14 @@ class World:
     """Everything outside the program.
 
     `reactor` provides IReactorTime, IReactorTCP, IReactorCore as its user needs; `entropy(n)` gives n
-    unpredictable bytes; `hostname` is what files and headers call this machine.
+    unpredictable bytes; `resolver` asks the DNS, None: who needs one makes it from the configuration.
     """
 
     reactor: Any
     threads: Threads
     disk: Disk
     entropy: Callable[[int], bytes] = field(default=os.urandom)
+    resolver: Resolver | None = None
 
     def now(self) -> float:
         """Seconds since 1970-01-01 UTC."""

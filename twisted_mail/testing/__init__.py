@@ -3,7 +3,7 @@
 from .client import Client
 from .process import ServerProcess, running_server
 from .server import MailServer
-from .world import SimulatedReactor, SimulatedThreads, simulated_world
+from .world import SimulatedReactor, SimulatedThreads, SimulatedWorld, simulated_world
 
 __all__ = [
     "Client",
@@ -11,6 +11,7 @@ __all__ = [
     "ServerProcess",
     "SimulatedReactor",
     "SimulatedThreads",
+    "SimulatedWorld",
     "running_server",
     "simulated_world",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
+from typing import Protocol as Typed
 
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL, crypto
@@ -18,11 +20,19 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .network import Clock, Listener, Transport, address_of, join
+from .network import Listener, Process, address_of
+from .wire import Transport, Wire
 
 __all__ = ["Client", "connect"]
 
 _DATES = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+class SettlingClock(Typed):
+    """What a client needs of a simulated reactor."""
+
+    def seconds(self) -> float: ...
+    def settle(self) -> None: ...
 
 
 @implementer(IHandshakeListener)
@@ -33,7 +43,7 @@ class Client(Protocol):
     it returns. `closed` is why the connection ended, or None while it is open.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: SettlingClock) -> None:
         self.closed: BaseException | None = None
         self._clock = clock
         self._received = bytearray()
@@ -139,20 +149,32 @@ class _ClientTLS:
 
 
 def connect(
-    clock: Clock, ports: dict[int, Listener], to: int | IProtocolFactory, address: str
+    clock: SettlingClock, process: Process, to: int | IProtocolFactory, address: str
 ) -> Client:
-    """Join a new `Client` at `address` to the factory on port `to`, or that `to` is."""
+    """A new `Client` at `address`, joined at once to who listens on port `to` of the machine, or to a factory."""
+    network = process.machine.network
+    client_name = address_of(address, network.source_port())
+    listener: Listener | None = None
+    factory: Any = to
+    here, peer, ends = address_of("127.0.0.1", 0), client_name, process.wires
     if isinstance(to, int):
-        if to not in ports:
+        listener = process.machine.by_port().get(to)
+        if listener is None:
             raise ConnectionRefusedError(f"nobody listens on port {to}")
-        factory, port = ports[to].factory, to
-    else:
-        factory, port = to, 0
-    here, there = address_of("127.0.0.1", port), address_of(address, 40000)
-    protocol = factory.buildProtocol(there)
-    if protocol is None:
+        factory, ends = listener.factory, listener.process.wires
+        here, peer = address_of(listener.reached(address), to), listener.peer(client_name)
+    waits = listener is not None and not listener.accepts
+    protocol = None if waits else factory.buildProtocol(peer)
+    if protocol is None and not waits:
         raise ConnectionRefusedError(f"{factory!r} wants no connection from {address}")
+    cable = network.cable(address, here.host)
+    server = Wire(cable, here, peer, ends, is_client=False)
+    wire = Wire(cable, client_name, here, {}, is_client=True)
     client = Client(clock)
-    join(clock, protocol, client, here, there)
+    wire.start(client)
+    if listener is not None and waits:
+        listener.accept(server)
+    else:
+        server.start(protocol)
     clock.settle()
     return client

@@ -1,294 +1,302 @@
-"""A network inside one process: listeners, and connections between two protocols.
+"""A network inside one process: machines with addresses, ports on them, and what can go wrong in between.
 
-What one end writes reaches the other on the next turn of the simulated clock, in order, in blocks
-of at most 64 KiB. The ends behave as TCP does where a server can tell: a reader that pauses makes
-the writer's buffer fill, a full buffer pauses the writer's producer, `loseConnection` sends what
-was written first, and `startTLS` speaks real TLS. There is no latency and no loss, and a writer
-that ignores `pauseProducing` is not stopped.
+An address belongs to one machine. Loopback addresses are every machine's own, unless one was made with such
+an address. As on Linux, a port that is open on ``""`` or ``0.0.0.0`` takes what comes to any IPv4 address of
+its machine, one on ``::`` what comes to any address (IPv4 peers are then called ``::ffff:192.0.2.1``), and
+two cannot share a port unless both name their address. Who connects to an address that nobody has, or to a
+port that nobody listens on, is refused.
+
+`Network.host` has the faults of an address, to be switched at any time. Nothing happens by chance: a test
+that wants chance takes it from a seed of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import errno
+import ipaddress
+import os
+from collections.abc import Iterator
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import (
-    CannotListenError,
-    ConnectionAborted,
-    ConnectionDone,
-    ConnectionLost,
-)
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IProtocolFactory,
-    IPushProducer,
-    ITCPTransport,
-    ITLSTransport,
-)
-from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
+from twisted.internet.error import CannotListenError, ConnectBindError, getConnectError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from zope.interface import implementer
 
-__all__ = ["Clock", "Listener", "Transport", "address_of", "join"]
+from .clock import SimulatedClock
+from .wire import Cable, Wire
 
-_BLOCK = 1 << 16  # bytes: how much a turn delivers, and what a full buffer is
+__all__ = ["Host", "Listener", "Machine", "Network", "Process", "address_of", "normal"]
+
+_ANY_IPV4, _ANY_IPV6 = "0.0.0.0", "::"
+_FREE_PORTS = range(49152, 65536)
+_SOURCE_PORTS = range(40000, 49152)
+_HOME = ("192.0.2.1", "2001:db8::1")
 
 
-class Clock(Protocol):
-    """What the network needs of a simulated reactor."""
+class Host:
+    """The faults of one address, as others see it. They count for connections that are open, too, but `cut_after`."""
 
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, callable: Any, *args: Any) -> Any: ...
-    def settle(self) -> None: ...
+    def __init__(self) -> None:
+        self.cables: dict[Cable, None] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.latency = 0.0
+        """Seconds that everything takes to or from here, one way."""
+        self.bytes_per_second: float | None = None
+        """How slow its line is, each way; None: everything goes at once."""
+        self.refuses = False
+        """Connections are refused, whoever listens."""
+        self.mute = False
+        """New connections are accepted, on every port, and then nothing is said and all is swallowed."""
+        self.cut_after: int | None = None
+        """A connection made from now on is lost after so many bytes, both ways counted together."""
+        self._silent = False
+
+    @property
+    def silent(self) -> bool:
+        """A black hole: nothing comes in or goes out, and nobody is told. What was sent arrives when it is over."""
+        return self._silent
+
+    @silent.setter
+    def silent(self, silent: bool) -> None:
+        self._silent = silent
+        if not silent:
+            for cable in list(self.cables):
+                cable.light()
+
+    def cut(self) -> None:
+        """Every connection that is open to or from here is lost, at both ends."""
+        for cable in list(self.cables):
+            cable.cut()
+
+    def heal(self) -> None:
+        """All is well again."""
+        self.silent = False
+        self._reset()
+
+
+class Process:
+    """Who listens and connects on a machine, and ends all at once when it is killed."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.alive = True
+        self.listeners: list[Listener] = []
+        self.wires: dict[Wire, None] = {}
+
+    def kill(self) -> None:
+        """Nothing of it runs any more; the machine closes its ports and connections."""
+        self.alive = False
+        for listener in list(self.listeners):
+            listener.vanish()
+        for wire in list(self.wires):
+            wire.kill()
+
+
+class Machine:
+    """Some addresses and the ports on them. `ports` is keyed by (address, port), or by ("", path) for UNIX sockets."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.addresses: list[str] = []
+        self.ports: dict[tuple[str, int | str], Listener] = {}
+
+    def has(self, address: str) -> bool:
+        """Whether `address` is one of its own."""
+        return address in self.addresses or _is_loopback(address)
+
+    def source(self, target: str) -> str | None:
+        """Its address that connections to `target` come from, None when there is no way."""
+        kind = ":" in target
+        if _is_loopback(target) and not any(map(_is_loopback, self.addresses)):
+            return "::1" if kind else "127.0.0.1"
+        return next((own for own in self.addresses if (":" in own) == kind), None)
+
+    def listener(self, address: str, port: int) -> Listener | None:
+        """Who gets a connection to `address` and `port`."""
+        anywhere = (_ANY_IPV6,) if ":" in address else (_ANY_IPV4, _ANY_IPV6)
+        for place in (address, *anywhere):
+            if (found := self.ports.get((place, port))) is not None:
+                return found
+        return None
+
+    def by_port(self) -> dict[int, Listener]:
+        """Who listens on each TCP port; where several do on different addresses, one of them."""
+        return {port: one for (_, port), one in self.ports.items() if isinstance(port, int)}
+
+
+class Network:
+    """All machines. `home`, where a test is, has 192.0.2.1, 2001:db8::1, and every free address that it listens on."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        self._clock = clock
+        self._kernel = _Kernel()
+        self._hosts: dict[str, Host] = {}
+        self._owners: dict[str, Machine] = {}
+        self._sources = self._count_sources()
+        self.home = Machine(self)
+        for address in _HOME:
+            self._give_home(address)
+
+    def seconds(self) -> float:
+        return self._clock.seconds()
+
+    def callLater(self, delay: float, callable: Any, *args: Any) -> Any:
+        """What the network itself does later: it outlives every process."""
+        return self._clock.call_later(self._kernel, delay, callable, args)
+
+    def host(self, address: str) -> Host:
+        """The faults of `address`, which nobody need have."""
+        return self._hosts.setdefault(normal(address), Host())
+
+    def machine(self, *addresses: str) -> Machine:
+        """The machine that has `addresses`, made when the first is nobody's. ValueError when another has one."""
+        names = [normal(address) for address in addresses]
+        machine = self._owners.get(names[0]) or Machine(self)
+        for name in names:
+            if self._owners.setdefault(name, machine) is not machine:
+                raise ValueError(f"another machine has {name} already")
+            if name not in machine.addresses:
+                machine.addresses.append(name)
+        return machine
+
+    def listen(
+        self, process: Process, port: int, factory: IProtocolFactory, interface: str
+    ) -> Listener:
+        """Raises CannotListenError when the port is taken, or the address another machine's."""
+        machine, place = process.machine, normal(interface or _ANY_IPV4)
+        if place not in (_ANY_IPV4, _ANY_IPV6) and not machine.has(place):
+            if machine is not self.home or self._owners.get(place, machine) is not machine:
+                why = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+                raise CannotListenError(interface, port, why)
+            self._give_home(place)
+        if port == 0:
+            taken = machine.by_port()
+            port = next(free for free in _FREE_PORTS if free not in taken)
+        return Listener(process, place, port, factory, address_of(place, port))
+
+    def _give_home(self, address: str) -> None:
+        self._owners[address] = self.home
+        self.home.addresses.append(address)
+
+    def find(self, caller: Machine, address: str) -> Machine | None:
+        """Whose `address` is, seen from `caller`."""
+        return self._owners.get(address) or (caller if _is_loopback(address) else None)
+
+    def source(self, process: Process, target: str, wanted: str | None) -> str:
+        """The address that a connection comes from. Raises ConnectBindError and NoRouteError."""
+        if wanted:
+            wanted = normal(wanted)
+            if not process.machine.has(wanted):
+                raise ConnectBindError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+            return wanted
+        found = process.machine.source(target)
+        if found is None:
+            raise getConnectError((errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)))
+        return found
+
+    def source_port(self) -> int:
+        """For a client: one after the other."""
+        return next(self._sources)
+
+    def cable(self, *addresses: str) -> Cable:
+        """A new one between hosts; "" is a UNIX socket, on which all is well."""
+        return Cable(self, [self.host(one) for one in addresses if one])
+
+    def _count_sources(self) -> Iterator[int]:
+        while True:
+            yield from _SOURCE_PORTS
+
+
+class _Kernel:
+    alive = True
 
 
 @implementer(IListeningPort)
 class Listener:
-    """A port of the simulated network, in `ports` for as long as it listens."""
+    """A port of the simulated network, on its machine for as long as it listens."""
 
     def __init__(
-        self, ports: dict[int, Listener], port: int, factory: IProtocolFactory, interface: str
+        self, process: Process, place: str, port: int | str, factory: IProtocolFactory, address: Any
     ) -> None:
-        if port == 0:
-            port = next(free for free in range(49152, 65536) if free not in ports)
-        self._ports = ports
-        self._number = port
-        self._interface = interface
         self.factory = factory
+        self.process = process
+        self._key = place, port
+        self._address = address
+        self.accepts = True
+        self._backlog: list[Wire] = []
         self.startListening()
 
     def startListening(self) -> None:
-        if self._number in self._ports:
-            raise CannotListenError(self._interface, self._number, OSError("in use"))
-        self._ports[self._number] = self
+        machine, (place, port) = self.process.machine, self._key
+        for other, number in machine.ports:
+            if number == port and (other == place or {other, place} & {_ANY_IPV4, _ANY_IPV6}):
+                raise CannotListenError(place, port, OSError("in use"))
+        machine.ports[self._key] = self
+        self.process.listeners.append(self)
         self.factory.doStart()
 
     def stopListening(self) -> None:
-        if self._ports.pop(self._number, None) is not None:
+        if self.vanish():
             self.factory.doStop()
 
-    def getHost(self) -> IPv4Address | IPv6Address:
-        return address_of(self._interface or "0.0.0.0", self._number)
-
-
-class _Wire:
-    """One end of a connection, in clear. `protocol` gets what the other end, `peer`, sends."""
-
-    peer: _Wire
-
-    def __init__(self, clock: Clock, host: Any, peer_address: Any) -> None:
-        self.protocol: Any = None
-        self.host = host
-        self.peer_address = peer_address
-        self.clock = clock
-        self._out = bytearray()
-        self._scheduled = False
-        self._reading = True
-        self._closing = False
-        self._lost = False
-        self._hung_up = False
-        self._producer: Any = None
-        self._streaming = True
-        self._producer_paused = False
-
-    # What the writing side calls
-
-    def write(self, data: bytes) -> None:
-        if self._lost or (self._closing and self._producer is None):
-            return
-        self._out += data
-        self._schedule()
-        if len(self._out) >= _BLOCK and self._producer is not None and not self._producer_paused:
-            self._producer_paused = True
-            if self._streaming:
-                self._producer.pauseProducing()
-
-    def loseConnection(self) -> None:
-        self._closing = True
-        self._schedule()
-
-    def abortConnection(self) -> None:
-        if not self._lost:
-            self._lost = True
-            self._out.clear()
-            self.clock.callLater(0, self._tell_lost, ConnectionAborted())
-            self.clock.callLater(0, self.peer.hang_up, ConnectionLost())
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if self._producer is not None:
-            raise RuntimeError("a producer is registered already")
-        if self._lost:
-            producer.stopProducing()
-            return
-        self._producer, self._streaming, self._producer_paused = producer, streaming, False
-        if not streaming:
-            producer.resumeProducing()
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-        self._schedule()
-
-    # What the reading side calls
-
-    def pauseProducing(self) -> None:
-        self._reading = False
-
-    def resumeProducing(self) -> None:
-        self._reading = True
-        self.peer._schedule()
-        if self._hung_up:
-            self.clock.callLater(0, self.hang_up, ConnectionDone())
-
-    def stopProducing(self) -> None:
-        self.loseConnection()
-
-    # The wire itself
-
-    def hang_up(self, reason: Exception) -> None:
-        """The other end is gone. A reader that pauses learns it when it reads again."""
-        if self._lost:
-            return
-        if not self._reading and not isinstance(reason, ConnectionLost):
-            self._hung_up = True
-            return
-        self._lost = True
-        self._out.clear()
-        self._tell_lost(reason)
-
-    def getHost(self) -> Any:
-        return self.host
-
-    def getPeer(self) -> Any:
-        return self.peer_address
-
-    def _schedule(self) -> None:
-        if not self._scheduled and not self._lost:
-            self._scheduled = True
-            self.clock.callLater(0, self._turn)
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        if self._lost:
-            return
-        if self._out and self.peer._reading:
-            block = bytes(self._out[:_BLOCK])
-            del self._out[:_BLOCK]
-            self.peer.protocol.dataReceived(block)
-            self._schedule()
-        elif not self._out and self._producer is not None:
-            if self._producer_paused or not self._streaming:
-                self._producer_paused = False
-                self._producer.resumeProducing()
-        elif not self._out and self._closing:
-            self._lost = True
-            self._tell_lost(ConnectionDone())
-            self.clock.callLater(0, self.peer.hang_up, ConnectionDone())
-
-    def _tell_lost(self, reason: Exception) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
-        self.protocol.connectionLost(Failure(reason))
-
-
-@implementer(ITCPTransport, ITLSTransport, IPushProducer)
-class Transport:
-    """What a protocol sees of its end: the wire, and TLS over it once started."""
-
-    def __init__(self, wire: _Wire, *, is_client: bool) -> None:
-        self._wire = wire
-        self._over: Any = wire
-        self._is_client = is_client
-
-    def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
-        factory = TLSMemoryBIOFactory(
-            contextFactory,
-            self._is_client is normal,
-            Factory(),  # only wanted for its name in the log: the protocol exists already
-            clock=self._wire.clock,  # type: ignore[arg-type]  # of IReactorTime it uses callLater only
-        )
-        producer, streaming = self._wire._producer, self._wire._streaming
-        if producer is not None:
-            self._wire.unregisterProducer()
-        tls = factory.protocol(factory, self._wire.protocol, False)
-        self._wire.protocol = self._over = tls
-        tls.makeConnection(self._wire)
-        if producer is not None:
-            tls.registerProducer(producer, streaming)
-
-    @property
-    def tls(self) -> Any:
-        """The TLSMemoryBIOProtocol that is in use; None in clear."""
-        return None if self._over is self._wire else self._over
-
-    def getHandle(self) -> Any:
-        """The OpenSSL connection; AttributeError before TLS."""
-        return self._over.getHandle()
-
-    def getPeerCertificate(self) -> Any:
-        return self._over.getPeerCertificate()
-
-    def write(self, data: bytes) -> None:
-        self._over.write(data)
-
-    def writeSequence(self, iovec: Any) -> None:
-        self._over.write(b"".join(iovec))
-
-    def loseConnection(self) -> None:
-        self._over.loseConnection()
-
-    def abortConnection(self) -> None:
-        self._over.abortConnection()
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._over.registerProducer(producer, streaming)
-
-    def unregisterProducer(self) -> None:
-        self._over.unregisterProducer()
-
-    def pauseProducing(self) -> None:
-        self._wire.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._wire.resumeProducing()
-
-    def stopProducing(self) -> None:
-        self._wire.stopProducing()
-
-    def getHost(self) -> Any:
-        return self._wire.host
-
-    def getPeer(self) -> Any:
-        return self._wire.peer_address
-
-    def loseWriteConnection(self) -> None:
-        """The simulated network knows no half-closed connection: it closes."""
-        self.loseConnection()
-
-    def getTcpKeepAlive(self) -> bool:
-        return False
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Nothing dies unnoticed in the simulated network."""
-
-    def getTcpNoDelay(self) -> bool:
+    def vanish(self) -> bool:
+        """Listen no more without telling the factory; who was not accepted is sent away. False: it did not listen."""
+        if self.process.machine.ports.get(self._key) is not self:
+            return False
+        del self.process.machine.ports[self._key]
+        self.process.listeners.remove(self)
+        backlog, self._backlog = self._backlog, []
+        for wire in backlog:
+            wire.abortConnection()
         return True
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Nothing is delayed in the simulated network."""
+    def stopReading(self) -> None:
+        """Accept nobody for now: who connects waits, as in a kernel's queue."""
+        self.accepts = False
 
+    def startReading(self) -> None:
+        """Accept those who wait, and who comes."""
+        self.accepts = True
+        backlog, self._backlog = self._backlog, []
+        for wire in backlog:
+            self.accept(wire)
 
-def join(clock: Clock, server: Any, client: Any, host: Any, peer: Any) -> None:
-    """Connect two protocols: `server` at the address `host`, `client` at `peer`."""
-    server_end, client_end = _Wire(clock, host, peer), _Wire(clock, peer, host)
-    server_end.peer, client_end.peer = client_end, server_end
-    server_end.protocol, client_end.protocol = server, client
-    client.makeConnection(Transport(client_end, is_client=True))
-    server.makeConnection(Transport(server_end, is_client=False))
+    def accept(self, wire: Wire) -> None:
+        """A connection is there: build its protocol, or let it wait."""
+        if not self.accepts:
+            self._backlog.append(wire)
+        elif not wire.lost:
+            wire.start(self.factory.buildProtocol(wire.peer_address))
+
+    def peer(self, client: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+        """What it calls a client."""
+        if self._key[0] == _ANY_IPV6 and ":" not in client.host:
+            return address_of(f"::ffff:{client.host}", client.port)
+        return client
+
+    def reached(self, caller: str) -> str:
+        """At which of its addresses a client at `caller` reaches it."""
+        if self._key[0] not in (_ANY_IPV4, _ANY_IPV6):
+            return self._key[0]
+        return self.process.machine.source(caller) or "127.0.0.1"
+
+    def getHost(self) -> Any:
+        return self._address
 
 
 def address_of(host: str, port: int) -> IPv4Address | IPv6Address:
     """What transports call the TCP port `port` of the IP address `host`."""
     kind = IPv6Address if ":" in host else IPv4Address
     return kind("TCP", host, port)
+
+
+def normal(address: str) -> str:
+    """An IP address as it is written here. ValueError for what is none."""
+    return str(ipaddress.ip_address(address))
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
