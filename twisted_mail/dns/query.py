@@ -1,4 +1,5 @@
-"""One question to the DNS, asked by a thread that waits: `Questions`. The only module here that knows dnspython.
+"""One question to the DNS, asked by a thread that waits: `Questions`.
+With `exchange` the only module here that knows dnspython.
 
 It is a stub (RFC 9499): it asks servers that find the answer themselves. Over UDP, over TCP when the reply was cut;
 each server gets two seconds, then the next, round and round until the time is over. Names are asked as they are:
@@ -23,10 +24,10 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
+from .exchange import Server
 from .interfaces import Answer, DnsError, Mx, Tlsa
 
 __all__ = ["Questions"]
@@ -138,11 +139,11 @@ class Questions:
     def _make(self) -> dns.resolver.Resolver:
         if self._servers:
             resolver = dns.resolver.Resolver(configure=False)
-            resolver.nameservers = [
-                dns.nameserver.Do53Nameserver(address, port) for address, port in self._servers
-            ]
+            servers = self._servers
         else:
             resolver = dns.resolver.Resolver(self._resolv_conf)
+            servers = tuple((str(server), 53) for server in resolver.nameservers)
+        resolver.nameservers = [Server(address, port) for address, port in servers]
         resolver.timeout = _PATIENCE
         resolver.cache = None
         # RFC 6840 section 5.7: AD in a question asks for AD in the reply. Some servers want DO for it.
@@ -161,11 +162,17 @@ def _values(kind: str, records: Any) -> list[Any]:
     if kind in ("A", "AAAA"):
         return [str(ipaddress.ip_address(record.address)) for record in records]
     if kind == "TLSA":
-        return [Tlsa(r.usage, r.selector, r.mtype, r.cert) for r in records]
+        return [_tlsa(record.to_wire()) for record in records]
     if kind == "TXT":
         # RFC 7208 section 3.3
         return [b"".join(record.strings) for record in records]
     return [_text(record.target) for record in records]  # PTR, CNAME
+
+
+def _tlsa(wire: bytes) -> Tlsa:
+    """RFC 6698 section 2.1. One that is too short gets numbers that stand for nothing."""
+    usage, selector, matching = wire[:3].ljust(3, b"\xff")
+    return Tlsa(usage, selector, matching, wire[3:])
 
 
 def _text(name: dns.name.Name) -> str:

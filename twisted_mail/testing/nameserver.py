@@ -129,8 +129,10 @@ def _rdata(kind: str, record: Any) -> dns.rdata.Rdata:
     if kind == "MX":
         text = f"{record[0]} {_dotted(record[1])}"
     elif kind == "TLSA":
+        # As it is, for a test may want one that is malformed.
         usage, selector, matching, data = tlsa_record(record)
-        text = f"{usage} {selector} {matching} {data.hex()}"
+        wire = bytes([usage, selector, matching]) + data
+        return dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.TLSA, wire)
     elif kind == "TXT":
         text = " ".join(_quoted(string) for string in text_strings(record))
     elif kind in ("CNAME", "PTR"):
