@@ -63,12 +63,16 @@ class Transaction:
 class Conversation(Protocol):
     """One connection. Calls come one at a time. Every one raises SessionError when the conversation is over."""
 
-    tls: str | None
-    """Such as ``TLSv1.3 TLS_AES_256_GCM_SHA384``, None in clear."""
     extensions: Mapping[str, str]
     """EHLO keyword (upper case) → its parameters. Forgotten at STARTTLS, empty after HELO."""
-    open: bool
-    """Whether there is still a connection."""
+
+    @property
+    def tls(self) -> str | None:
+        """Such as ``TLSv1.3 TLS_AES_256_GCM_SHA384``, None in clear."""
+
+    @property
+    def open(self) -> bool:
+        """Whether there is still a connection."""
 
     async def hello(self) -> None:
         """Read the greeting when it was not read yet, say EHLO (HELO if that is refused; LHLO for LMTP)."""
