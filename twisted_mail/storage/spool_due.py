@@ -21,6 +21,8 @@ __all__ = ["Due"]
 
 HOPS = 200
 """Destinations that one `take` looks at."""
+TAKEN = 500
+"""Recipients that one `take` gives at most: whoever commits waits for it."""
 SKIPPED = 2000
 """Rows that one `take` passes over while a flush goes through a destination."""
 
@@ -78,6 +80,7 @@ class Due:
     ) -> tuple[list[Taken], float | None]:
         """See `queue.interfaces.Spool.take`."""
         keys: list[tuple[int, int]] = []
+        limit = min(limit, TAKEN)
         with self._spool.transaction() as db:
             for hop in reopened:
                 # It may not say FULL any more: what was deferred meanwhile has set it to when that is due.
