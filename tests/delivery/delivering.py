@@ -60,7 +60,7 @@ class FakeSrs:
 
     def forward(self, sender, domain):
         if len(sender.local) > 40:
-            raise ValueError("too long")
+            return sender
         return Address(f"SRS0=hash={sender.domain}={sender.local}", domain)
 
     def reverse(self, address):

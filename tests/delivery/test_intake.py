@@ -5,135 +5,14 @@ from __future__ import annotations
 import os
 
 import pytest
-from delivering import RECORD, Mailboxes, done, person
+from delivering import Mailboxes, done, person
+from mailroom import ALICE, BOB, LARGE, SENDER
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.python.failure import Failure
 
-from twisted_mail.accounts.directory import Directory
 from twisted_mail.address import Address
 from twisted_mail.connection.drive import Cancelled
-from twisted_mail.delivery.intake import IntakeSettings, MailIntake
-from twisted_mail.delivery.interfaces import Client, Envelope, Recipient
+from twisted_mail.delivery.interfaces import Client, Envelope
 from twisted_mail.status import MailError
-from twisted_mail.storage.store import MailStore
-from twisted_mail.testing.disk import HookedDisk
-from twisted_mail.testing.world import simulated_world
-
-ALICE = Address.parse("alice@example.org")
-BOB = Address.parse("bob@example.org")
-SENDER = Address.parse("sender@elsewhere.example")
-LARGE = b"Subject: large\r\n\r\n" + (b"y" * 78 + b"\r\n") * 10_000
-
-
-class Site:
-    """A store, a directory with alice and bob, an intake."""
-
-    def __init__(self, path, *, realm=None, **settings):
-        self.path = path
-        self.disk = HookedDisk()
-        self.world = simulated_world(disk=self.disk)
-        world = self.world
-        self.directory = Directory(
-            os.path.join(path, "accounts.sqlite3"), now=world.now, entropy=world.entropy
-        )
-        self.directory.add_domain("example.org")
-        for address in (ALICE, BOB):
-            self.directory.add_user(address, RECORD)
-        self.store = MailStore(world, os.path.join(path, "data"), host="mx", boot="b")
-        self.run(self.store.start())
-        self.intake = MailIntake(
-            world,
-            IntakeSettings("mx.example.org", **settings),
-            self.store,
-            self.directory,
-            realm,
-        )
-
-    def run(self, coroutine):
-        results = []
-        ensureDeferred(coroutine).addBoth(results.append)
-        for _ in range(1000):
-            if results:
-                break
-            self.world.reactor.settle()
-        (result,) = results
-        if isinstance(result, Failure):
-            raise result.value
-        return result
-
-    def close(self):
-        self.run(self.store.stop())
-        self.directory.close()
-
-    def begin(self, *recipients, account=None, sender=SENDER, tls=None, utf8=False):
-        protocol = "ESMTPSA" if account is not None else "ESMTP"
-        client = Client("192.0.2.7", "client.example", protocol, tls, account, "c1")
-        envelope = Envelope(
-            sender, recipients=[Recipient(one) for one in recipients], smtputf8=utf8
-        )
-        return self.intake.begin(client, envelope)
-
-    async def send(self, content, *recipients, block=65_536, **facts):
-        message = self.begin(*recipients, **facts)
-        for at in range(0, len(content), block):
-            await message.write(content[at : at + block])
-        await message.commit()
-        return message.message_id
-
-    def deliver(self, content, *recipients, **facts):
-        return self.run(self.send(content, *recipients, **facts))
-
-    def refused(self, content, *recipients, **facts):
-        with pytest.raises(MailError) as caught:
-            self.deliver(content, *recipients, **facts)
-        self.turn()
-        assert self.spilled() == []
-        return caught.value.code, caught.value.enhanced
-
-    def turn(self):
-        """Let everything that was begun come to its end."""
-        for _ in range(50):
-            self.world.reactor.settle()
-
-    async def _read(self, key):
-        inbox = await self.store.open_inbox(key)
-        try:
-            found = []
-            for index in range(len(inbox.messages)):
-                content = await inbox.fetch(index)
-                blocks = []
-                while block := await content.read(65_536):
-                    blocks.append(block)
-                content.close()
-                found.append(b"".join(blocks))
-            return found
-        finally:
-            await inbox.close()
-
-    def inbox(self, name="alice"):
-        return self.run(self._read(f"example.org/{name}"))
-
-    def spilled(self):
-        return os.listdir(os.path.join(self.path, "data", "journal", "spill"))
-
-
-@pytest.fixture
-def open_site(tmp_path):
-    opened = []
-
-    def open_one(**options):
-        opened.append(Site(str(tmp_path), **options))
-        return opened[-1]
-
-    yield open_one
-    for site in opened:
-        site.close()
-
-
-@pytest.fixture
-def site(open_site):
-    return open_site()
-
 
 # -- what stands in it
 

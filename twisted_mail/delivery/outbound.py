@@ -113,8 +113,7 @@ class Outbound:
             and sender is not None
             and not self.directory.is_local_domain(sender.domain)
         ):
-            try:
-                mail_from = str(self.srs.forward(sender, origin.domain or self.domain))
-            except ValueError:
-                pass  # an address that has no such form goes on as it is
+            rewritten = self.srs.forward(sender, origin.domain or self.domain)
+            if rewritten != sender:
+                mail_from = str(rewritten)
         return QueuedRecipient(text, hop, recipient.notify, orcpt, str(origin), mail_from)

@@ -29,10 +29,10 @@ _SRS: Final = "SRS"
 
 
 class SenderRewriting(Protocol):
-    """`delivery.srs.Srs`."""
+    """`delivery.srs.Srs`, or what is put around it."""
 
     def forward(self, sender: Address, domain: str) -> Address:
-        """An address of `domain` that stands for `sender`. Raises ValueError when there is none."""
+        """An address of `domain` that stands for `sender`; `sender` itself when there is none."""
 
     def reverse(self, address: Address) -> Address | None:
         """Whom `address` stands for; None when it is an ordinary one. Raises MailError for a wrong or old hash."""
