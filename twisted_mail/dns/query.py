@@ -33,7 +33,7 @@ from .interfaces import Answer, DnsError, Mx, Tlsa
 __all__ = ["Questions"]
 
 _PATIENCE = 2.0  # seconds for one try of one server
-_ALIASES = 12  # steps from server to server; each may bring several aliases
+_ALIASES = 12  # that we follow ourselves
 _PAYLOAD = 1232  # octets over UDP: what is not cut to pieces on the way
 _SYSTEM = "/etc/resolv.conf"
 
@@ -78,13 +78,14 @@ class Questions:
         ttl = float("inf")
         secure = self._trust_ad
         seen = {at}
+        aliases = 0
         while True:
             reply = self._ask(resolver, kind, at, end - time.monotonic())
             try:
                 chain = reply.resolve_chaining()
             except dns.message.ChainTooLong:
                 raise DnsError("its aliases (CNAME) go in a circle, or on and on") from None
-            ttl = min(ttl, chain.minimum_ttl)
+            ttl = min(ttl, float(chain.minimum_ttl))
             # RFC 6840 section 5.8
             secure = secure and bool(reply.flags & dns.flags.AD)
             last = chain.canonical_name
@@ -92,7 +93,8 @@ class Questions:
             if chain.answer is not None or not exists or not chain.cnames or _has_soa(reply):
                 return Answer(_text(last), tuple(_values(kind, chain.answer)), exists, secure, ttl)
             # RFC 1034 section 5.3.3, step 4c: the server knows no more than the alias
-            if last in seen or len(seen) > _ALIASES:
+            aliases += len(chain.cnames)
+            if last in seen or aliases > _ALIASES:
                 raise DnsError("its aliases (CNAME) go in a circle, or on and on")
             seen.add(last)
             at = last

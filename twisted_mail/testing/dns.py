@@ -52,6 +52,11 @@ class Found(NamedTuple):
     aliases: list[tuple[str, str]]
     secure: bool
 
+    @property
+    def dizzy(self) -> bool:
+        """Whether there were too many aliases to follow them to the end."""
+        return len(self.aliases) > _ALIASES
+
 
 class Zone(UserDict[str, Records]):
     """All that the DNS of a test knows: name → kind → records.
@@ -95,7 +100,7 @@ class Zone(UserDict[str, Records]):
         return cls(**value)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads. TLSA and TXT that were given as bytes become text."""
+        """What `from_json` reads."""
         return {
             "records": {
                 name: {kind: [_plain(kind, one) for one in found] for kind, found in kinds.items()}
@@ -224,7 +229,7 @@ class FakeResolver:
             found = self.zone.find(kind, name)
         if self.zone.is_in(self.zone.failing, kind, found):
             raise DnsError(f"{kind} of {name}: the server says SERVFAIL")
-        if len(found.aliases) > _ALIASES:
+        if found.dizzy:
             raise DnsError(f"{kind} of {name}: its aliases (CNAME) go in a circle, or on and on")
         ttl = self.zone.ttl if found.records else self.zone.absence_ttl
         records = tuple(_VALUES[kind](record) for record in found.records)
@@ -240,7 +245,10 @@ async def _later(clock: Any, delay: float) -> None:
 def text_strings(record: Any) -> list[bytes]:
     """The strings of a TXT record as a zone has it, each at most 255 octets (RFC 1035 section 3.3.14)."""
     whole = record if isinstance(record, list | tuple) else [record]
-    strings = [one.encode() if isinstance(one, str) else one for one in whole]
+    # surrogateescape: octets that are no text stand in JSON as Python's files have them
+    strings = [
+        one.encode(errors="surrogateescape") if isinstance(one, str) else one for one in whole
+    ]
     return [one[i : i + 255] for one in strings for i in range(0, len(one) or 1, 255)]
 
 
@@ -254,7 +262,7 @@ def _plain(kind: str, record: Any) -> Any:
     if kind == "TLSA":
         return [*record[:3], tlsa_record(record).data.hex()]
     if kind == "TXT":
-        return [one.decode() for one in text_strings(record)]
+        return [one.decode(errors="surrogateescape") for one in text_strings(record)]
     return list(record) if kind == "MX" else record
 
 

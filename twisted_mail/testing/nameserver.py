@@ -113,6 +113,8 @@ def _fill(reply: dns.message.Message, kind: str, found: Found, zone: Zone) -> No
     if found.records:
         reply.answer.append(_rrset(found.name, kind, found.records, zone.ttl))
         return
+    if found.dizzy:
+        return
     if not found.exists:
         reply.set_rcode(dns.rcode.NXDOMAIN)
     soa = f"ns.invalid. postmaster.invalid. 1 3600 600 86400 {zone.absence_ttl}"
