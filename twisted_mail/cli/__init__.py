@@ -1,4 +1,4 @@
-"""``mailctl``: domains, users and aliases of a site, its health, and its development certificate.
+"""``mailctl``: domains, users and aliases of a site, its queue, its health, and its development certificate.
 
 Works on the files, beside a server that runs or without one; what it changes counts there at once.
 Exit codes: 0 done, 1 the site said no (one line on standard error), 2 wrong usage.
@@ -17,7 +17,7 @@ from .site import SiteFiles
 
 __all__ = ["mailctl", "main"]
 
-_COMMANDS: Final = ("alias", "certs", "check", "domain", "user")
+_COMMANDS: Final = ("alias", "certs", "check", "domain", "queue", "user")
 
 
 class _Commands(click.Group):
@@ -44,7 +44,7 @@ class _Commands(click.Group):
 @click.version_option(package_name="twisted-mail-server")
 @click.pass_context
 def mailctl(ctx: click.Context, config: str | None) -> None:
-    """Look after a mail server: its domains, users, aliases and certificates."""
+    """Look after a mail server: its domains, users, aliases, queue and certificates."""
     ctx.obj = SiteFiles(config)
 
 
