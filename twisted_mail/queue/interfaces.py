@@ -174,7 +174,7 @@ class Spool(Protocol):
 
         `claim` is called in a thread, under way of the commit: whether there is room for all recipients of the message
         now (it must count them at once). `claimed` gets them on the reactor's thread, once they are committed;
-        `dropped` those whose claim came to nothing (the rows could not be written just now): they come by `take`, later.
+        `dropped` those whose claim came to nothing (the rows could not be written just now): they come by `take`.
         """
 
     def changed(self) -> bool:
