@@ -1,8 +1,11 @@
 """A whole server for somebody's tests: real protocols, real TLS, real storage, in one directory.
 
 `MailServer` runs in the reactor (or the simulated world) of a Twisted test; `process.running_server` runs the same in
-a child process. It listens on free ports of loopback, has a certificate of an authority of its own (`ca`), and leaves
-nothing behind unless it was given a directory.
+a child process. It listens on free ports of loopback, unless its configuration says otherwise, has a certificate of
+an authority of its own (`ca`), and leaves nothing behind unless it was given a directory.
+
+Several run beside each other in one simulated network, each in the world of a machine of its own
+(`SimulatedWorld.at`), and each can be killed.
 
 Passwords are hashed at the least cost that still goes through all the code. Not for mail that matters.
 """
@@ -22,6 +25,7 @@ from ..config import LISTENERS, Config
 from ..service import MailService
 from ..storage.maildir import FileName, listing
 from ..world import World, real_world
+from .world import SimulatedWorld
 
 __all__ = ["MailServer", "place_for"]
 
@@ -32,7 +36,7 @@ class MailServer:
     """A server in this process. Made by `start`; `ports`, `ca` and `directory` say where it is."""
 
     ports: dict[str, int]
-    """Listener → port on 127.0.0.1: ``smtp``, ``submission``, ``submissions``, ``pop3``, ``pop3s``."""
+    """Listener → TCP port, the first that it has: ``smtp``, ``submission``, ``submissions``, ``pop3``, ``pop3s``."""
 
     def __init__(self, world: World, config: Config, directory: Path, *, temporary: bool) -> None:
         self.directory = directory
@@ -88,9 +92,10 @@ class MailServer:
         self._service.privilegedStartService()
         self._service.startService()
         await self._service.when_serving()
-        self.ports = {
-            name: int(address.rpartition(":")[2]) for name, address in self._service.listeners
-        }
+        for name, address in self._service.listeners:
+            port = address.rpartition(":")[2]
+            if port.isdigit():  # else it is a UNIX socket
+                self.ports.setdefault(name, int(port))
 
     async def _prepare(self, accounts: Directory) -> None:
         self._accounts = accounts
@@ -129,6 +134,22 @@ class MailServer:
         await self._service.stopService()
         if self._temporary:
             shutil.rmtree(self.directory)
+
+    def kill(self) -> None:
+        """Be gone in the middle of what it does, in a world that `SimulatedWorld.at` made. Its directory stays.
+
+        `start` in the world of a new process, with the same directory, takes up what is there.
+        """
+        if not isinstance(self._world, SimulatedWorld) or not self._world.mortal:
+            raise RuntimeError("only a server in a world made by SimulatedWorld.at can be killed")
+        store, accounts, self._accounts = self._service._store, self._accounts, None
+        self._world.reactor.process.kill()
+        # SQLite's own files are the one thing that the disk of a dead process cannot close.
+        if store is not None:
+            store._close_files()
+        if accounts is not None:
+            accounts.close()
+        self._world.kill()
 
     def _open_accounts(self) -> Directory:
         if self._accounts is None:

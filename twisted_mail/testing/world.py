@@ -249,6 +249,11 @@ class SimulatedWorld(World):
             resolver=resolver,
         )
 
+    @property
+    def mortal(self) -> bool:
+        """Whether `at` made it, so that it can be killed."""
+        return isinstance(self.disk, MortalDisk)
+
     def kill(self) -> None:
         """The process is gone in the middle of what it did, as by ``kill -9``: none of its code runs any more.
 
@@ -256,7 +261,7 @@ class SimulatedWorld(World):
         for a world that `at` made; RuntimeError for the first one.
         """
         if not isinstance(self.disk, MortalDisk):
-            raise RuntimeError("only a process made by World.at can be killed")
+            raise RuntimeError("only a world made by SimulatedWorld.at can be killed")
         self.reactor.process.kill()
         self.disk.kill()
 
