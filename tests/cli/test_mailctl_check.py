@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from twisted_mail.certs import make_development_certificates
 from twisted_mail.cli import mailctl
 from twisted_mail.cli.findings import certificates
+from twisted_mail.cli.outgoing import outgoing
 from twisted_mail.cli.ports import ports
 from twisted_mail.config import default, load
 
@@ -168,6 +169,96 @@ def test_a_file_where_the_data_should_be(site):
     configure(site)
     (site / "mail-data").write_text("")
     assert check(code=1)["data mail-data"] == ("error", "is not a directory")
+
+
+# -- mail that leaves
+
+
+def leaving(site, text, resolv="nameserver 127.0.0.1\n"):
+    """What is found about outgoing mail, as triples."""
+    (site / "mail.toml").write_text(text)
+    (site / "resolv.conf").write_text(resolv)
+    found = outgoing(load(site / "mail.toml"), site / "resolv.conf")
+    return [(one.state, one.subject, one.detail) for one in found]
+
+
+ROUTE = '[[routes]]\ndomain = "*"\nvia = "smtps://relay.example"\nusername = "u"\n'
+
+
+def test_nothing_to_say_of_the_defaults(site):
+    assert leaving(site, "") == []
+
+
+def test_a_password_file_that_everybody_may_read(site):
+    (site / "secret").write_text("hunter2\n")
+    (site / "secret").chmod(0o644)
+    text = ROUTE + 'password_file = "secret"\n'
+    assert leaving(site, text) == [
+        ("error", f"file {site}/secret", f"everybody may read it: chmod 600 {site}/secret")
+    ]
+    (site / "secret").chmod(0o600)
+    assert leaving(site, text) == [("ok", f"file {site}/secret", "ours alone")]
+
+
+def test_a_password_in_a_configuration_that_everybody_may_read(site):
+    (site / "mail.toml").touch(0o644)
+    ((state, subject, detail),) = leaving(site, ROUTE + 'password = "hunter2"\n')
+    assert (state, subject) == ("error", f"file {site}/mail.toml")
+    assert "hunter2" not in detail
+
+
+def test_the_socket_of_a_route(site):
+    text = f'[[routes]]\ndomain = "a.example"\nvia = "lmtp:{site}/lmtp"\n'
+    assert leaving(site, text)[0][0] == "warning"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(site / "lmtp"))
+        assert leaving(site, text) == [("ok", f"socket {site}/lmtp", "there")]
+    (site / "lmtp").unlink()
+    (site / "lmtp").touch()
+    assert leaving(site, text) == [("error", f"socket {site}/lmtp", "is not a socket")]
+
+
+def test_addresses_to_connect_from(site):
+    text = '[delivery]\nsource_ipv4 = "{}"\n'
+    assert leaving(site, text.format("127.0.0.2"))[0][0] == "ok"
+    ((state, subject, _),) = leaving(site, text.format("192.0.2.77"))
+    assert (state, subject) == ("error", "source 192.0.2.77")
+
+
+@pytest.mark.parametrize(
+    ("servers", "resolv", "warned"),
+    [
+        ('["127.0.0.1:5301", "[::1]"]', "", []),
+        ('["127.0.0.1", "192.0.2.53"]', "", ["192.0.2.53"]),
+        ("[]", "# x\nnameserver 127.0.0.53\nnameserver\nsearch 192.0.2.1\n", []),
+        ("[]", "nameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver x\n",
+         ["192.0.2.1", "fe80::1"]),
+    ],
+)  # fmt: skip
+def test_whom_dnssec_is_believed_from(site, servers, resolv, warned):
+    found = leaving(site, f"[dns]\ntrust_ad = true\nservers = {servers}\n", resolv)
+    assert [(one[0], one[1]) for one in found] == [("warning", f"name server {a}") for a in warned]
+    assert leaving(site, f"[dns]\nservers = {servers}\n", resolv) == []
+
+
+def test_a_queue_that_does_not_run(site):
+    assert leaving(site, "[queue]\nrun = false\n") == [
+        ("warning", "queue", "nothing is sent: queue.run is false")
+    ]
+
+
+def test_a_name_that_other_servers_refuse(site):
+    make_development_certificates(site / "certs", "localhost", now=NOW)
+    text = '[tls]\ncertificate = "certs/localhost.pem"\nkey = "certs/localhost.key"\n'
+    assert leaving(site, text)[0][:2] == ("warning", "name localhost")
+    assert leaving(site, text + '[delivery]\nhostname = "a.example"\n') == []
+
+
+def test_all_of_it_is_in_the_answer(site):
+    configure(site, more="")
+    text = (site / "mail.toml").read_text() + "[queue]\nrun = false\n"
+    (site / "mail.toml").write_text(text)
+    assert check()["queue"][0] == "warning"
 
 
 # -- ports

@@ -336,6 +336,13 @@ attempts
     )
 
 
+def test_a_change_by_hand_is_one_line(three):
+    do(three, HOLD, "bb0000000002")
+    assert call("show", "bb0000000002").endswith(
+        "\nattempts\n  2027-01-15 09:00:00  held by hand\n"
+    )
+
+
 def test_a_story_of_every_kind_fits_the_terminal(site):
     site.add(
         "aa0000000001",

@@ -11,6 +11,7 @@ import click
 from ..config import ConfigError
 from ..site import read_configuration
 from .findings import ERROR, OK, Finding, certificates, permissions
+from .outgoing import outgoing
 from .output import json_option, show
 from .ports import ports
 from .site import SiteFiles, pass_site
@@ -22,7 +23,7 @@ __all__ = ["check"]
 @json_option
 @pass_site
 def check(site: SiteFiles, as_json: bool) -> None:
-    """Look at configuration, certificates, permissions and ports. Exit code 1: something is wrong."""
+    """Look at configuration, certificates, permissions, outgoing mail and ports. Exit code 1: something is wrong."""
     findings = list(_findings(site))
     show([asdict(finding) for finding in findings], as_json)
     if any(finding.state == ERROR for finding in findings):
@@ -43,4 +44,5 @@ def _findings(site: SiteFiles) -> Iterator[Finding]:
     yield Finding(OK, "configuration", name)
     yield from certificates(config, now=seconds())
     yield from permissions(config)
+    yield from outgoing(config)
     yield from ports(config)

@@ -14,7 +14,7 @@ from ..certs import inspect_certificate
 from ..config import CertificatePair, Config
 from ..site import directory_path
 
-__all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "permissions"]
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "permissions", "private"]
 
 OK: Final = "ok"
 WARNING: Final = "warning"
@@ -73,7 +73,7 @@ def _pair(pair: CertificatePair, now: float, hostname: str | None) -> Iterator[F
     if not problems:
         problems.append(Finding(OK, subject, f"for {', '.join(found.names)} until {day}"))
     yield from problems
-    yield from _private(pair.key)
+    yield from private(pair.key)
 
 
 def _covers(names: tuple[str, ...], hostname: str) -> bool:
@@ -103,10 +103,10 @@ def permissions(config: Config) -> Iterator[Finding]:
     else:
         yield Finding(OK, subject, "ours alone")
     if directory_path(config).exists():
-        yield from _private(directory_path(config))
+        yield from private(directory_path(config))
 
 
-def _private(path: Path) -> Iterator[Finding]:
+def private(path: Path) -> Iterator[Finding]:
     """A file that holds secrets."""
     subject = f"file {path}"
     try:

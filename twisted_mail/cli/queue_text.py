@@ -133,9 +133,10 @@ def _attempt_text(attempt: Attempt) -> Iterator[str]:
     peer = _plain(attempt.host)
     if attempt.address:
         peer = f"{peer} [{_plain(attempt.address)}]".lstrip()
-    if peer:
-        peer += f", {_plain(attempt.tls) or 'in clear'}"
-    yield from _wrapped(f"{_local(attempt.at)}  {peer}".rstrip(), 2, 4)
+    if not peer:
+        yield from _wrapped(f"{_local(attempt.at)}  {_plain(attempt.text)}", 2, 6)
+        return
+    yield from _wrapped(f"{_local(attempt.at)}  {peer}, {_plain(attempt.tls) or 'in clear'}", 2, 6)
     yield from _wrapped(_plain(attempt.text), 6)
 
 
