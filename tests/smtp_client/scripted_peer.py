@@ -2,7 +2,7 @@
 
 A script is a dialogue, one step a line:
 
-    S: 220 hi          the server says this line            S! 25      it says these octets, no line end
+    S: 220 hi          the server says this line            S! 25\\r    it says these octets, escapes read
     C: EHLO me         it reads exactly this line           C* 3000    it reads so many octets, whatever they are
     TLS                the handshake of a server            CLOSE, ABORT, SHUT   it closes, cuts, says no more (FIN)
     STOP               it reads nothing more                WAIT 60    seconds pass
@@ -103,7 +103,7 @@ class Peer(Protocol):
             if what == "S:":
                 transport.write(text.encode() + b"\r\n")
             elif what == "S!":
-                transport.write(text.encode("latin-1"))
+                transport.write(text.encode().decode("unicode_escape").encode("latin-1"))
             elif what == "TLS":
                 transport.startTLS(self._tls)
             elif what == "CLOSE":

@@ -71,7 +71,7 @@ class SmtpConversation:
 
     async def hello(self) -> None:
         if not self._greeted:
-            greeting = await self._channel.reply(self._timeouts.greeting, "the connection")
+            greeting = await self._channel.reply(self._timeouts.greeting, "with a greeting")
             self._greeted = True
             # RFC 5321 section 3.1: 554 for "no mail here"
             if greeting.code // 100 != 2:

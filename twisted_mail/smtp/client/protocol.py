@@ -146,13 +146,13 @@ class ClientChannel:
         if reply is None:
             waiting = self._wait(seconds, what)
             self._wants_reply = True
-            reply = await waiting
+            reply = await self._result(waiting)
         assert reply is not None
         return reply
 
     async def drained(self, seconds: float) -> None:
         if self.wire.blocked:
-            await self._wait(seconds, "")
+            await self._result(self._wait(seconds, ""))
 
     async def start_tls(self, creator: Any, seconds: float) -> None:
         if self._reader.buffered:
@@ -161,7 +161,7 @@ class ClientChannel:
         waiting = self._wait(seconds, "")
         self._handshaking = True
         self.wire.start_client_tls(creator)
-        await waiting
+        await self._result(waiting)
 
     def peer_chain(self) -> Sequence[Any]:
         return self.wire.peer_chain()
@@ -259,6 +259,16 @@ class ClientChannel:
         self._seconds = seconds
         self.wire.alarm.set(seconds)
         return waiting
+
+    async def _result(self, waiting: Deferred[Any]) -> Any:
+        try:
+            return await waiting
+        except BaseException:
+            # Thrown into the coroutine, perhaps: then nobody waits, and what follows must not be told to it again.
+            if self._waiting is waiting:
+                self._waiting = None
+                self._wants_reply = False
+            raise
 
     def _fire(self, result: Any) -> None:
         waiting, self._waiting = self._waiting, None
