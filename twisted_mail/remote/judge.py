@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from OpenSSL import SSL, crypto
+from OpenSSL import crypto
 
 from .dane import DANE_EE, DANE_TA, matches
 from .names import certificate_names, is_for
@@ -21,6 +21,13 @@ from .tls_policy import Level, TlsPolicy
 __all__ = ["Authorities", "Verdict", "judge"]
 
 _MAX_CHAIN: Final = 12
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_SYSTEM_FILES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",
+)
 _DATES: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
@@ -43,27 +50,44 @@ class Authorities:
 
     def __init__(self, ca_file: Path | None = None) -> None:
         self._file = ca_file
-        self._store: crypto.X509Store | None = None
+        self._found: list[crypto.X509] = []
 
     def reload(self) -> None:
         """Read them again at the next use."""
-        self._store = None
+        self._found = []
 
     def store(self) -> crypto.X509Store:
-        """Raises OSError when the file is not to be read."""
-        if self._store is None:
-            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-            if self._file is None:
-                context.set_default_verify_paths()
-            else:
-                try:
-                    context.load_verify_locations(str(self._file))
-                except SSL.Error:
-                    raise OSError(f"{self._file} holds no certificates that can be read") from None
-            store = context.get_cert_store()
-            assert store is not None
-            self._store = store
-        return self._store
+        """A new one: OpenSSL takes a time for a store only once. Raises OSError when there is nobody to believe."""
+        if not self._found:
+            path = _system_file() if self._file is None else self._file
+            self._found = _read(path)
+            if not self._found:
+                raise OSError(f"{path} holds no certificates that can be read")
+        store = crypto.X509Store()
+        for certificate in self._found:
+            store.add_cert(certificate)
+        return store
+
+
+def _system_file() -> Path:
+    import ssl
+
+    # With SSL_CERT_FILE, as all programs that use OpenSSL have it.
+    named = ssl.get_default_verify_paths().cafile
+    for path in (named, *_SYSTEM_FILES):
+        if path is not None and Path(path).exists():
+            return Path(path)
+    raise OSError("this system has no file of certificate authorities (package ca-certificates)")
+
+
+def _read(path: Path) -> list[crypto.X509]:
+    found = []
+    for part in path.read_bytes().split(_BEGIN)[1:]:
+        try:
+            found.append(crypto.load_certificate(crypto.FILETYPE_PEM, _BEGIN + part))
+        except crypto.Error:
+            continue  # one that nobody can read is nobody's authority
+    return found
 
 
 def judge(

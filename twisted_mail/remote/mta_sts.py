@@ -198,7 +198,7 @@ class StsPolicies:
         return self._failed.get(domain, (0.0, ""))[1]
 
     def _over(self, _: object, domain: str) -> None:
-        for one in self._fetching.pop(domain):
+        for one in list(self._fetching.pop(domain)):
             if not one.called:
                 one.callback(None)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..address import normalize_domain
 from ..dns.interfaces import Answer, DnsError, Mx, Resolver
@@ -317,9 +317,12 @@ def _is_loopback(address: str) -> bool:
 
 async def _all(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """All at once; cancelled together."""
-    return await gatherResults(
-        [Deferred.fromCoroutine(one) for one in coroutines], consumeErrors=True
-    )
+    try:
+        return await gatherResults(
+            [Deferred.fromCoroutine(one) for one in coroutines], consumeErrors=True
+        )
+    except FirstError as error:
+        raise error.subFailure.value from None
 
 
 def _no_such(domain: str) -> DestinationError:

@@ -16,6 +16,7 @@ def name_matches(pattern: str, name: str) -> bool:
     if pattern.startswith("*."):
         # RFC 9525 section 6.3: a wildcard is the whole left-most label, and stands for exactly one
         label, _, rest = name.partition(".")
+        # (and never for all names of a top-level domain)
         return bool(label) and rest == pattern[2:] and "." in rest
     return bool(name) and pattern == name
 
