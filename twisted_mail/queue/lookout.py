@@ -65,11 +65,8 @@ class Lookout:
     async def look(self, now: float) -> bool:
         """Give up, warn, forget. True when there is more of it at once."""
         settings = self._settings
-        again = False
-        if not self._expiring:
-            again = await self._expire(now)
-        if not self._warning:
-            again = await self._warn(now) or again
+        again = await self._expire(now)
+        again = await self._warn(now) or again
         await self._spool.prune(now - settings.remember, settings.remember_most)
         return again
 
@@ -77,7 +74,12 @@ class Lookout:
 
     async def _expire(self, now: float) -> bool:
         limit = self._settings.window
-        found = await self._spool.expired(now, limit)
+        if len(self._expiring) >= limit:
+            return False
+        # Those that are on their way are met again.
+        found = await self._spool.expired(now, limit + len(self._expiring))
+        enough = len(found) >= limit
+        found = self.not_expiring(found)
         if not found:
             return False
         known = await self._spool.backoffs(list({_hop(one) for one in found}))
@@ -90,7 +92,7 @@ class Lookout:
             reasons = [state.text for one in group if (state := known.get(_hop(one))) is not None]
             judged = judge_expired(now, message, group, reasons[0] if reasons else "")
             self._give_up(message, group, judged.change, judged.told, now)
-        return len(found) >= limit and bool(over)
+        return enough and bool(over)
 
     def _may_try(self, one: Taken, backoff: Backoff | None, now: float) -> bool:
         """Whether it gets its last try."""
@@ -130,7 +132,11 @@ class Lookout:
 
     async def _warn(self, now: float) -> bool:
         limit = self._settings.window
-        found = await self._spool.overdue(now, limit)
+        if len(self._warning) >= limit:
+            return False
+        found = await self._spool.overdue(now, limit + len(self._warning))
+        enough = len(found) >= limit
+        found = [one for one in found if one.message.id not in self._warning]
         if not found:
             return False
         hops = {_hop(one) for one in found if one.last is None}
@@ -156,7 +162,7 @@ class Lookout:
             self._warning.add(identity)
             change = Change(identity, warned=True)
             self._committer.put(Step(change, message, tellable(message, told), done))
-        return len(found) >= limit
+        return enough
 
     # -- what others changed
 
