@@ -231,6 +231,12 @@ def test_messages_for_people(three, monkeypatch):
     ]
 
 
+def test_its_own_last_try_is_the_reason_when_the_destination_is_tried_again(three):
+    three.fails("example.net", "no answer", START)
+    (bob,) = read("list", "--recipient", "bob@")
+    assert (bob["next_try"], bob["reason"]) == ("2024-01-15T08:06:00+00:00", "450 4.2.1 no")
+
+
 def test_a_destination_that_fails_is_the_reason_while_it_does(three):
     three.fails("example.net", "no answer", 2e9)
     (bob,) = read("list", "--recipient", "bob@")
@@ -259,6 +265,7 @@ def test_pages(three):
     words = ["--limit", "2"]
     for _ in range(5):
         result = CliRunner().invoke(mailctl, ("queue", "list", *words))
+        assert len(result.stdout.splitlines()) == 2
         seen += [line.split("\t")[4].partition("@")[0] for line in result.stdout.splitlines()]
         if not result.stderr:
             break
@@ -522,7 +529,8 @@ def test_many_recipients_in_many_records(site):
 
 
 def test_a_bounce_by_domain_gives_up_nobody_elses_mail(three):
-    three.add("dd0000000004", "a@b", "x@example.edu", "y@example.edu", at=START)
+    three.add("dd0000000004", "a@b", "x@example.edu", "y@example.edu", "z@example.com")
+    three.change("dd0000000004", Verdict(2, State.DELIVERED))
     do(three, BOUNCE, which=Filter(domain="example.edu"))
     assert {one.message.id for one in Due(OsDisk(), three.spool, "").expired(START, 99)} == {
         "dd0000000004"

@@ -57,7 +57,7 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_routes(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("hunter2\n")
+    (tmp_path / "secret").write_bytes(b"hunter2\r\nmore")
     read = load(tmp_path, ROUTES)
     assert [(one.domain, one.via) for one in read.routes] == [
         ("*.partner.example", "smtp://mail.partner.example"),

@@ -92,7 +92,12 @@ def test_the_longest_that_matches(patterns, domain):
 
 
 def test_values_of_patterns():
-    levels = Patterns([("*.bank.example", "verified"), ("bank.example", "required")])
+    levels = Patterns(
+        [
+            ("*.bank.example", "verified"), ("bank.example", "required"),
+            ("*.bank.example", "none"), ("bank.example", "none"),
+        ]
+    )  # fmt: skip
     assert levels.find("bank.example") == "required"
     assert levels.find("www.bank.example") == "verified"
     assert levels.find("example") is None

@@ -167,7 +167,7 @@ def flush(site: SiteFiles, domain: str | None) -> None:
     domain = _domain(domain)
     with _view(site) as view:
         hops = view.hops_of(domain) if view is not None and domain is not None else None
-        if view is not None and hops != []:
+        if view is not None:
             view.flush(_now(), hops)
     if hops == []:
         click.echo(f"nothing waits for {domain}")

@@ -141,7 +141,7 @@ class Patterns(Generic[T]):
         value = self._exact.get(domain)
         if value is not None:
             return value
-        if self._below and domain[:1] != "[":
+        if self._below:
             at = domain.find(".")
             while at >= 0:
                 value = self._below.get(domain[at + 1 :])
