@@ -8,6 +8,7 @@ clear is never read as if TLS had protected it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -373,8 +374,8 @@ class _Connecting(ClientFactory):
                 return f"there is no route to {name}"
             case network.ConnectBindError():
                 return f"the address to connect to {name} from cannot be used"
-            case network.ConnectError() if error.osError is not None:
-                return f"{name} cannot be connected to: {error.osError}"
+            case network.ConnectError() if isinstance(error.osError, int):
+                return f"{name} cannot be connected to: {os.strerror(error.osError)}"
             case _:
                 return f"{name} cannot be connected to: {error}"
 
