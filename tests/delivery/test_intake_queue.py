@@ -84,10 +84,14 @@ def test_nobody_is_warned_of_a_bounce(site):
     assert (message.sender, message.warn, message.expires) == ("", None, NOW + 5 * 86400)
 
 
-def test_one_address_is_one_recipient(site):
+@pytest.mark.parametrize("alias_first", [False, True])
+def test_one_address_is_one_recipient_as_it_was_named_first(site, alias_first):
+    alias = Address.parse("out@example.org")
     site.directory.add_alias("out@example.org", [OUT, BOB])
-    (message,) = submit(site, OUT, Address.parse("out@example.org"), OUT)
-    assert [recipient.origin for recipient in message.recipients] == [""]
+    named = (alias, OUT, alias) if alias_first else (OUT, alias, OUT)
+    (message,) = submit(site, *named)
+    (recipient,) = message.recipients
+    assert recipient.origin == ("out@example.org" if alias_first else "")
     assert len(site.inbox("bob")) == 1
 
 
