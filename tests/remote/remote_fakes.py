@@ -50,7 +50,7 @@ def failure_of(work: Coroutine[Any, Any, Any] | Deferred[Any], kind: type[Any]) 
 class Server:
     """How the server at one address behaves.
 
-    `refuses`: no connection; `silent`: the connection is never made. `greeting`, `starttls`, `login`, `mail`: a reply
+    `refuses`: no connection; `silent`: the connection is never made; `hangs`: it is, and nothing more. `greeting`, `starttls`, `login`, `mail`: a reply
     that is a refusal. `extensions`: of EHLO in clear; `secured`: behind TLS, None: the same without STARTTLS.
     `handshake`: False breaks. `chain`: its certificates. `replies`: codes for each recipient, by message.
     `lost`: the connection breaks in `send`.
@@ -58,6 +58,7 @@ class Server:
 
     refuses: bool = False
     silent: bool = False
+    hangs: bool = False
     greeting: PeerReply | None = None
     starttls: PeerReply | None = None
     login: PeerReply | None = None
@@ -83,10 +84,11 @@ class FakeConversation:
         self.extensions: Mapping[str, str] = {}
         self.open = True
         self.sent: list[tuple[Transaction, bytes]] = []
-        self._stuck: Deferred[None] | None = None
 
     async def hello(self) -> None:
         self.log.append("hello")
+        if self.server.hangs:
+            await Deferred()
         if self.server.greeting is not None:
             self.open = False
             raise SessionError("refused", self.server.greeting)

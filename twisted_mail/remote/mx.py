@@ -322,7 +322,9 @@ async def _all(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
             [Deferred.fromCoroutine(one) for one in coroutines], consumeErrors=True
         )
     except FirstError as error:
-        raise error.subFailure.value from None
+        cause = error.subFailure.value
+        assert cause is not None
+        raise cause from None
 
 
 def _no_such(domain: str) -> DestinationError:
