@@ -44,11 +44,13 @@ class Talker(Protocol):
         self.transport.write(self.says)
 
     def dataReceived(self, data):
+        assert self.lost is None
         self.heard += data
         self.times.append(self.factory.clock.seconds())
 
     def connectionLost(self, reason):
         self.lost = reason.value
+        self.times.append(self.factory.clock.seconds())
 
 
 class Talkers(Factory):
@@ -274,6 +276,16 @@ def test_a_connector_stops_connecting(world, there):
     assert server.made == []
 
 
+def test_who_stops_before_he_has_arrived_was_never_there(world, there):
+    server = listen(there)
+    world.network.host(THERE).latency = 2
+    connector = world.reactor.connectTCP(THERE, 25, Watching(world.reactor))
+    world.reactor.advance(1)
+    connector.stopConnecting()
+    world.reactor.advance(60)
+    assert server.made == []
+
+
 def test_who_gives_up_while_the_answer_is_on_its_way_leaves_nothing_open(world, there):
     server = listen(there)
     world.network.host(THERE).latency = 1
@@ -423,6 +435,7 @@ def test_a_black_hole_takes_the_whole_timeout(world, there):
     world.network.host(THERE).silent = True
     assert isinstance(fails(world, THERE, timeout=17), TimeoutError)
     assert world.now() == 1017
+    assert world.network.host(THERE).cables == {}
     assert server.made == []
 
 
@@ -505,8 +518,25 @@ def test_what_is_written_on_the_way_keeps_its_own_time(world, there):
     client.transport.loseConnection()
     world.reactor.advance(60)
     (talker,) = server.made
-    assert [time - start for time in talker.times] == [10, 16]
+    assert [time - start for time in talker.times] == [10, 16, 16]
     assert (talker.heard, type(talker.lost)) == (b"onetwo", ConnectionDone)
+
+
+def test_what_comes_after_the_end_is_not_heard(world, there):
+    server = listen(there, says=b"")
+    world.network.host(THERE).latency = 10
+    client = reach(world, THERE)
+    server.made[0].transport.write(b"too late")
+    world.reactor.advance(5)
+    client.transport.abortConnection()
+    world.reactor.advance(60)
+    assert client.heard == b""
+
+
+def test_who_talks_to_himself_waits_once(there):
+    listen(there)
+    there.network.host(THERE).latency = 1
+    assert reach(there, THERE).times == [1002]
 
 
 def test_a_refusal_takes_its_time(world):

@@ -28,6 +28,13 @@ def world():
     return simulated_world(start=1000.0)
 
 
+def open_files(directory):
+    """What this program has open there."""
+    names = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    places = [os.readlink(name) for name in names if os.path.lexists(name)]
+    return [place for place in places if place.startswith(str(directory))]
+
+
 def send(site, recipient, port=25):
     client = site.reactor.connect(port)
     client.ask(b"EHLO client.example.net\r\nMAIL FROM:<>\r\n")
@@ -68,6 +75,15 @@ def test_calls_that_are_moved_and_cancelled(world):
     late.delay(-20)
     world.reactor.advance(0)
     assert seen == ["early", "late"] and world.reactor.getDelayedCalls() == []
+
+
+def test_a_call_that_is_moved_to_and_fro(world):
+    seen = []
+    call = world.reactor.callLater(10, lambda: seen.append(world.now()))
+    call.reset(1)
+    call.reset(30)
+    world.reactor.advance(60)
+    assert seen == [1030]
 
 
 def test_step_runs_one_call(world):
@@ -204,6 +220,14 @@ def test_a_site_can_have_a_disk_of_its_own(world):
     assert world.at(HERE).disk.exists("/")
 
 
+def test_a_site_made_by_another_outlives_it(world, tmp_path):
+    one = world.at(HERE)
+    two = one.at(THERE)
+    one.kill()
+    two.disk.mkdir(str(tmp_path / "made"))
+    assert two.mortal and two.disk.exists(str(tmp_path / "made"))
+
+
 def test_the_first_world_is_not_killed(world):
     with pytest.raises(RuntimeError):
         world.kill()
@@ -249,7 +273,7 @@ def test_a_killed_server_comes_back_with_all_that_it_took(world, tmp_path):
         waiting = site.reactor.connect(995)
         server.kill()
         world.reactor.settle()
-        assert waiting.closed
+        assert waiting.closed and open_files(tmp_path) == []
         with pytest.raises(RuntimeError, match="not running"):
             server.messages("alice@one.example")
         site, server = start({})

@@ -143,7 +143,6 @@ class MailServer:
         if not isinstance(self._world, SimulatedWorld) or not self._world.mortal:
             raise RuntimeError("only a server in a world made by SimulatedWorld.at can be killed")
         store, accounts, self._accounts = self._service._store, self._accounts, None
-        self._world.reactor.process.kill()
         # SQLite's own files are the one thing that the disk of a dead process cannot close.
         if store is not None:
             store._close_files()
