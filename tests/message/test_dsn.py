@@ -23,6 +23,7 @@ from twisted_mail.message.dsn import (
     returns_whole,
 )
 from twisted_mail.message.headers import fields, split
+from twisted_mail.message.seven_bit import convert
 
 ARRIVED = 1_700_000_000.0
 ORIGINAL = (
@@ -223,6 +224,11 @@ def test_a_delay() -> None:
     assert parts[2].get_payload() == split(ORIGINAL)[0].decode()
 
 
+def test_only_what_is_tried_again_says_until_when() -> None:
+    notice = replace(NOTICE, recipients=(replace(BOB, retry_until=ARRIVED),))
+    assert "Will-Retry-Until" not in blocks_of(notice)[1]
+
+
 def test_success_and_what_was_passed_on() -> None:
     notice = replace(
         NOTICE,
@@ -329,6 +335,32 @@ def test_a_message_over_the_limit_comes_back_as_its_header() -> None:
     ):
         _, parts = read(compose(replace(NOTICE, limit=limit)))
         assert parts[2].get_content_type() == kind
+
+
+def test_a_subject_that_shows_an_encoded_word_does_not_become_one() -> None:
+    original = b"Subject: =?utf-8?q?=3D=3Futf-8=3Fq=3FWon=3F=3D?=\n\n"
+    message, _ = read(compose(replace(NOTICE, original=original)))
+    assert subject_of(message) == "Undelivered mail: = ?utf-8?q?Won?="
+
+
+def test_a_long_subject_is_cut() -> None:
+    for subject in ("x" * 5000, "x " * 2500, "ü" * 5000):
+        message, _ = read(compose(replace(NOTICE, original=f"Subject: {subject}\n\n".encode())))
+        shown = subject_of(message)
+        assert len(shown) < 150
+        assert shown.endswith("…")
+
+
+def test_many_recipients_are_in_the_report_but_not_in_the_text() -> None:
+    notice = replace(
+        NOTICE,
+        recipients=[replace(BOB, address=f"u{n}@example.net", text=f"no u{n}") for n in range(500)],
+    )
+    text = text_of(notice)
+    assert "    u99@example.net\n" in text
+    assert "    and 400 more, which the report below lists\n" in text
+    assert "u100@" not in text
+    assert len(blocks_of(notice)) == 501
 
 
 def test_a_huge_header_is_cut_between_fields() -> None:
@@ -530,6 +562,13 @@ def test_any_values_give_a_valid_message(notice: Notice) -> None:
                 "Final-Log-Id",
                 "Will-Retry-Until",
             }
+
+
+@given(NOTICES)
+def test_any_notice_with_a_header_alone_reaches_an_old_server(notice: Notice) -> None:
+    content = compose(replace(notice, whole=False))
+    if split(content)[0].isascii():
+        assert b"".join(convert(content)).isascii()
 
 
 @given(st.integers(0, 4_000_000_000))

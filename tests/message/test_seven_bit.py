@@ -228,6 +228,18 @@ def test_children_of_a_digest_are_messages() -> None:
     assert leaves(result) == leaves(content)
 
 
+def test_what_needs_nothing_stays_byte_for_byte() -> None:
+    content = (
+        b"Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n\n--b\nX: y\n--b\n\n"
+        + (b"x" * 998 + b"\n") * 3
+        + b"\n--b \n\n%b\n--b--\n--b\n"
+    )
+    result = converted(content % b"caf\xe9")
+    head = content[: content.index(b"\n%b")]
+    assert result.startswith(head)
+    assert result.endswith(b"\ncaf=E9\n--b--\n--b\n")
+
+
 def test_the_last_delimiter_is_missing() -> None:
     content = multipart("mixed", "\nGrüße".encode()).removesuffix(b"--b--\n")
     assert leaves(converted(content)) == leaves(content)
