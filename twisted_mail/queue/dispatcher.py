@@ -227,8 +227,6 @@ class Dispatcher:
         self._window.reclass(destination)
         if connection.slow and destination.standing is not Standing.FAILING:
             self.connections.recovers(connection)
-        if destination.health.limit > destination.running:
-            self.pump(destination)
         self.serve()
         return True
 
@@ -238,6 +236,9 @@ class Dispatcher:
         assert courier is not None
         patience = self._settings.deliver_patience
         while (batch := self._next(connection)) is not None:
+            if not connection.served and destination.lines:
+                # It answers: more connections may be of use, and not before its first message is in hand.
+                self.pump(destination)
             connection.since = began = self._seconds()
             job = Job(
                 batch.message,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ..interfaces import Content
-from ..storage.queued import Backoff, Change, QueuedMessage, QueuedRecipient, Taken
+from ..storage.queued import Backoff, Change, QueuedMessage, QueuedRecipient, Taken, Turn
 
 __all__ = [
     "Carrier",
@@ -142,13 +142,6 @@ class Door(Protocol):
         Goes to a mailbox here, or to the queue. Raises MailError: 5xx when the recipient can never be reached
         (then nothing was committed), 4xx when it is to be tried again.
         """
-
-
-class Turn(NamedTuple):
-    """What `Spool.take` gives. `wake`: when to ask again at the latest, None: when something is accepted."""
-
-    taken: Sequence[Taken]
-    wake: float | None
 
 
 class Spool(Protocol):
