@@ -343,6 +343,14 @@ attempts
     )
 
 
+def test_an_address_that_is_the_host_is_told_once(three):
+    refused = Attempt(START + 90, "192.0.2.9", "192.0.2.9", "", "192.0.2.9 refused the connection")
+    three.change("aa0000000001", Verdict(0, State.DEFERRED, START + 400, 0), attempts=[refused])
+    assert call("show", "aa0000000001").endswith(
+        "  2024-01-15 09:01:30  192.0.2.9, no TLS\n      192.0.2.9 refused the connection\n"
+    )
+
+
 def test_a_change_by_hand_is_one_line(three):
     do(three, HOLD, "bb0000000002")
     assert call("show", "bb0000000002").endswith(
@@ -372,7 +380,7 @@ def test_a_story_of_every_kind_fits_the_terminal(site):
         "by the alias list@example.org",
         "sent as SRS0=abcd=xy=example.net=bob@example.org",
         "tell the sender: FAILURE,DELAY",
-        "mx.example.net [2001:db8::1], in clear",
+        "mx.example.net [2001:db8::1], no TLS",
     ):
         assert part in shown
     story = read("show", "aa0000000001")

@@ -131,12 +131,12 @@ def _recipient_text(story: Story, one: RecipientStory, now: float) -> Iterator[s
 
 def _attempt_text(attempt: Attempt) -> Iterator[str]:
     peer = _plain(attempt.host)
-    if attempt.address:
+    if attempt.address and attempt.address != attempt.host:
         peer = f"{peer} [{_plain(attempt.address)}]".lstrip()
     if not peer:
         yield from _wrapped(f"{_local(attempt.at)}  {_plain(attempt.text)}", 2, 6)
         return
-    yield from _wrapped(f"{_local(attempt.at)}  {peer}, {_plain(attempt.tls) or 'in clear'}", 2, 6)
+    yield from _wrapped(f"{_local(attempt.at)}  {peer}, {_plain(attempt.tls) or 'no TLS'}", 2, 6)
     yield from _wrapped(_plain(attempt.text), 6)
 
 
