@@ -128,8 +128,8 @@ def test_no_notice_is_owed_to_nobody(site):
 
 
 def test_requiretls_has_a_hop_of_its_own(site):
-    (message,) = submit(site, OUT, requiretls=True)
-    assert message.options.requiretls
+    (message,) = submit(site, OUT, requiretls=True, ret="FULL")
+    assert message.options == Options(ret="HDRS", requiretls=True)
     assert message.recipients[0].hop == "elsewhere.example#requiretls"
 
 

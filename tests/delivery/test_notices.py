@@ -85,6 +85,14 @@ def test_what_the_next_server_must_know(site, content, eight_bit, smtputf8):
     assert (options.eight_bit, options.smtputf8) == (eight_bit, smtputf8)
 
 
+def test_a_notice_of_a_message_with_requiretls_has_it_too(site):
+    notices = site.intake.notices
+    site.run(notices.notify([bounced(site)], "who@elsewhere.example", NOTICE, requiretls=True))
+    (message,) = site.queued()
+    assert message.options.requiretls
+    assert message.recipients[0].hop == "elsewhere.example#requiretls"
+
+
 def test_a_large_notice(site):
     change = bounced(site)
     content = NOTICE + b"y" * 78 * 10_000 + b"\n"

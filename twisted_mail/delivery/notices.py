@@ -52,11 +52,18 @@ class Notices:
         """Changes without a message. Durable when it returns. Raises MailError."""
         await self._store.change(changes)
 
-    async def notify(self, changes: Sequence[Change], recipient: str, content: bytes) -> None:
+    async def notify(
+        self,
+        changes: Sequence[Change],
+        recipient: str,
+        content: bytes,
+        *,
+        requiretls: bool = False,
+    ) -> None:
         """Changes, and a message from ``<>`` to `recipient` (LF line ends, complete), in one record.
 
-        Raises MailError: 5xx when the recipient can never be reached (then nothing was committed), 4xx when it is to
-        be tried again.
+        `requiretls`: the message that it tells of was sent so (RFC 8689 section 5). Raises MailError: 5xx when the
+        recipient can never be reached (then nothing was committed), 4xx when it is to be tried again.
         """
         try:
             address = Address.parse(recipient)
@@ -65,7 +72,7 @@ class Notices:
         message_id = self._world.entropy(6).hex()
         if self._realm is None:
             way = self._mailboxes.way(address, True)
-            await self._to_store(message_id, changes, address, way, content)
+            await self._to_store(message_id, changes, address, way, content, requiretls)
         else:
             realm, router = self._realm
             try:
@@ -79,7 +86,7 @@ class Notices:
             if way.realm is not None:
                 await self._store.change(changes)
             else:
-                await self._to_store(message_id, changes, address, way, content)
+                await self._to_store(message_id, changes, address, way, content, requiretls)
         _log.info(
             "notice accepted",
             message=message_id,
@@ -94,13 +101,14 @@ class Notices:
         address: Address,
         way: Way,
         content: bytes,
+        requiretls: bool,
     ) -> None:
         top = _top(address) if way.mailboxes else b""
         header = split(content)[0]
         utf8_header = not header.isascii()
         queue = self._outbound.message(
             message_id,
-            Envelope(None, smtputf8=True, recipients=[Recipient(address)]),
+            Envelope(None, smtputf8=True, requiretls=requiretls, recipients=[Recipient(address)]),
             [way],
             now=self._world.now(),
             skip=len(top),

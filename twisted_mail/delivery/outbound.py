@@ -66,7 +66,8 @@ class Outbound:
             warn=now + self.warn_after if self.warn_after and sender is not None else None,
             options=Options(
                 envid=envelope.envid,
-                ret=envelope.ret,
+                # RFC 8689 section 5: FULL is disregarded
+                ret="HDRS" if envelope.requiretls else envelope.ret,
                 eight_bit=eight_bit,
                 smtputf8=smtputf8,
                 requiretls=envelope.requiretls,
