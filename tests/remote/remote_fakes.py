@@ -50,10 +50,10 @@ def failure_of(work: Coroutine[Any, Any, Any] | Deferred[Any], kind: type[Any]) 
 class Server:
     """How the server at one address behaves.
 
-    `refuses`: no connection; `silent`: the connection is never made; `hangs`: it is, and nothing more. `greeting`, `starttls`, `login`, `mail`: a reply
-    that is a refusal. `extensions`: of EHLO in clear; `secured`: behind TLS, None: the same without STARTTLS.
-    `handshake`: False breaks. `chain`: its certificates. `replies`: codes for each recipient, by message.
-    `lost`: the connection breaks in `send`.
+    `refuses`: no connection; `silent`: the connection is never made; `hangs`: it is, and nothing more.
+    `greeting`, `starttls`, `login`: a reply that is a refusal. `extensions`: of EHLO in clear; `secured`: behind TLS,
+    None: the same without STARTTLS. `handshake`: False breaks. `chain`: its certificates. `replies`: for each
+    recipient, by message. `lost`: the connection breaks in `send`.
     """
 
     refuses: bool = False
