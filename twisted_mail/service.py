@@ -6,8 +6,8 @@ life:
 - ``privilegedStartService`` opens the sockets and reads the keys, while that is still allowed;
 - ``startService`` opens accounts and store. Whatever an unclean stop left is recovered first; clients that
   come meanwhile wait in the sockets' queues. `when_serving` tells when it is done, or failed;
-- ``stopService`` lets nobody in, gives running transactions ``limits.drain_seconds`` to come to their end,
-  cuts what is left, and closes the store, so that the next start has nothing to recover.
+- ``stopService`` lets nobody in, gives running transactions, in and out, ``limits.drain_seconds`` to come to their
+  end, cuts what is left, and closes the store, so that the next start has nothing to recover.
 
 It installs no signal handlers, writes on no terminal and never ends the process.
 """
@@ -37,6 +37,7 @@ from .interfaces import ILocalDelivery
 from .listeners import ListenError, Listeners
 from .policy.limits import FailureDelays, client_network
 from .pop3.protocol import Pop3Factory, Pop3Settings
+from .sending import Sending
 from .site import (
     Owner,
     check_data,
@@ -86,6 +87,7 @@ class MailService(Service):
         self._factories: dict[str, MailFactory] = {}
         self._directory: Directory | None = None
         self._store: MailStore | None = None
+        self._sending: Sending | None = None
         self._starting: Deferred[None] | None = None
         self._outcome: Failure | None = None
         self._waiting: list[Deferred[None]] | None = []
@@ -188,8 +190,13 @@ class MailService(Service):
             )
         if not self.listeners:
             self._log.warn("[listen] names no address: nobody is served")
-        self._factories = _make_factories(config, world, directory, store, tls)
+        self._sending = sending = Sending(config, world, directory, self.listeners)
+        realm = _make_realm(config, directory, store)
+        intake = _make_intake(config, world, directory, store, sending, ILocalDelivery(realm, None))
+        authenticator = _make_authenticator(config, world, directory, realm)
+        self._factories = _make_factories(config, world, intake, authenticator, tls)
         self._listeners.open(self._factories)
+        sending.start(store, intake)
 
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
@@ -213,7 +220,11 @@ class MailService(Service):
 
     async def _drain(self) -> None:
         factories = list(self._factories.values())
-        drained = DeferredList([factory.drain() for factory in factories])
+        ends = [factory.drain() for factory in factories]
+        if self._sending is not None:
+            # What comes in until the last session has ended waits for the next start.
+            ends.append(Deferred.fromCoroutine(self._stop_sending(self._sending)))
+        drained = DeferredList(ends)
         timer = self._world.reactor.callLater(
             self.config.limits.drain_seconds, _abort_all, factories
         )
@@ -221,9 +232,18 @@ class MailService(Service):
         if timer.active():
             timer.cancel()
 
+    async def _stop_sending(self, sending: Sending) -> None:
+        try:
+            await sending.stop()
+        except Exception:
+            self._log.failure("the queue did not stop well; nothing of it is lost")
+
     async def _close(self) -> None:
         await self._listeners.close()
         self._bound = False
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            await self._stop_sending(sending)
         store, self._store = self._store, None
         if store is not None:
             try:
@@ -241,26 +261,48 @@ def _abort_all(factories: list[MailFactory]) -> None:
         factory.abort_all()
 
 
-def _make_factories(
-    config: Config, world: World, directory: Directory, store: MailStore, tls: ServerTls
-) -> dict[str, MailFactory]:
-    """One factory for each name that ``[listen]`` knows. Raises CheckerError and RealmError."""
-    limits = config.limits
-    realm = (
-        load_realm(config.auth.realm) if config.auth.realm else Realm(directory, store.open_inbox)
-    )
-    authenticator = _make_authenticator(config, world, directory, realm)
-    intake = MailIntake(
+def _make_realm(config: Config, directory: Directory, store: MailStore) -> IRealm:
+    """Raises RealmError."""
+    if config.auth.realm:
+        return load_realm(config.auth.realm)
+    return Realm(directory, store.open_inbox)
+
+
+def _make_intake(
+    config: Config,
+    world: World,
+    directory: Directory,
+    store: MailStore,
+    sending: Sending,
+    realm: ILocalDelivery | None,
+) -> MailIntake:
+    return MailIntake(
         world,
         IntakeSettings(
             hostname=config.hostname,
             reject_bare_newlines=config.smtp.bare_newline == "reject",
-            max_received=limits.received_hops,
+            max_received=config.limits.received_hops,
+            lifetime=config.queue.lifetime_seconds,
+            warn_after=config.queue.warn_after_seconds,
+            literals=sending.literals,
         ),
         store,
         directory,
-        ILocalDelivery(realm, None),
+        realm,
+        routes=sending.routes,
+        srs=sending.srs,
     )
+
+
+def _make_factories(
+    config: Config,
+    world: World,
+    intake: MailIntake,
+    authenticator: Authenticator,
+    tls: ServerTls,
+) -> dict[str, MailFactory]:
+    """One factory for each name that ``[listen]`` knows."""
+    limits = config.limits
     smtp_settings = SmtpSettings(
         hostname=config.hostname,
         max_message_bytes=config.smtp.max_message_bytes,
@@ -314,6 +356,8 @@ def _make_factories(
 def _make_authenticator(
     config: Config, world: World, directory: Directory, realm: IRealm
 ) -> Authenticator:
+    """Raises CheckerError."""
+
     def our_checker() -> DirectoryChecker:
         remembered = Remembered(world, keep=config.auth.remember_seconds)
         return DirectoryChecker(directory, Hasher(world), world, remembered)

@@ -69,6 +69,7 @@ OFFERS = """
         S: 250-SMTPUTF8
         S: 250-ENHANCEDSTATUSCODES
         S: 250-CHUNKING
+        S: 250-DSN
         S: 250-HELP"""
 
 
@@ -94,6 +95,7 @@ def test_submission_and_what_starttls_makes_it_forget(site: Site) -> None:
         C: MAIL FROM:<alice@example.org>
         S: 503 5.5.1
         C: EHLO client.example{OFFERS}
+        S: 250-REQUIRETLS
         S: 250 AUTH
         C: AUTH PLAIN {PLAIN}
         S: 235 2.7.0
@@ -125,6 +127,7 @@ def test_submissions_then_pop3s(site: Site) -> None:
         f"""
         S: 220 localhost ESMTP
         C: EHLO client.example{OFFERS}
+        S: 250-REQUIRETLS
         S: 250 AUTH
         C: AUTH PLAIN
         S: 334

@@ -286,6 +286,15 @@ def test_what_is_current(site):
     assert list(site.run(site.store.queue.current(["aa00", "none"]))) == [("aa00", 0)]
 
 
+def test_octets_that_are_no_text_do_not_stop_an_outcome(site):
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    attempt = Attempt(site.world.now(), "mx", "192.0.2.1", "", "550 \udcff")
+    site.change(Change("aa00", (Verdict(0, State.BOUNCED, 0.0, 0),), (attempt,)))
+    site.run(site.store.queue.back_off(Backoff("b.example", 1, 1, 0, "\udcff")))
+    assert site.states()["aa00", "b@b.example"] is State.BOUNCED
+    assert site.store.queue.view.story("aa00").attempts[0].text == "550 ?"
+
+
 def test_changed_routes(site):
     site.enqueue(TEXT, "aa00", "b@b.example")
     taken, _ = site.take()

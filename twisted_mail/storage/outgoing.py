@@ -13,7 +13,7 @@ from ..content import BytesContent
 from ..interfaces import Content
 from ..status import MailError
 from ..world import World, call_or_drop
-from .queued import Backoff, QueuedMessage, Taken
+from .queued import Backoff, QueuedMessage, Taken, Turn
 from .reading import FileContent
 from .spool import Spool
 from .spool_due import Due
@@ -75,7 +75,7 @@ class Outgoing:
 
     async def take(
         self, now: float, limit: int, share: Callable[[str], int], reopened: Sequence[str] = ()
-    ) -> tuple[Sequence[Taken], float | None]:
+    ) -> Turn:
         return await self._world.threads.call(self._due.take, now, limit, share, reopened)
 
     async def put_back(self, items: Sequence[tuple[str, int]], due: float) -> None:

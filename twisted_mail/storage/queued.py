@@ -19,6 +19,7 @@ __all__ = [
     "QueuedRecipient",
     "State",
     "Taken",
+    "Turn",
     "Verdict",
 ]
 
@@ -210,3 +211,10 @@ class Backoff(NamedTuple):
     failures: int
     since: float
     text: str
+
+
+class Turn(NamedTuple):
+    """What `Spool.take` gives. `wake`: when to ask again at the latest, None: when something is accepted."""
+
+    taken: Sequence[Taken]
+    wake: float | None

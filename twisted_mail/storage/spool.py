@@ -350,8 +350,13 @@ def wake_hop(db: sqlite3.Connection, hop: str, due: float, *, lift: bool = False
         )
 
 
+def storable(text: str) -> str:
+    """SQLite takes no lone surrogates, which a peer's octets may have become."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _key(attempt: Attempt) -> int:
-    return zlib.crc32("\0".join(attempt[1:]).encode("utf-8", "surrogatepass"))
+    return zlib.crc32("\0".join(attempt[1:]).encode("utf-8", "replace"))
 
 
 def _record(
@@ -360,7 +365,7 @@ def _record(
     db.executemany(
         "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (seq, attempt.at, key, attempt.host, attempt.address, attempt.tls, attempt.text)
+            (seq, attempt.at, key, *map(storable, attempt[1:]))
             for attempt, key in zip(attempts, keys, strict=True)
         ],
     )

@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from ..disk import Disk
-from .queued import Backoff, State, Taken
-from .spool import Spool, wake_hop
+from .queued import Backoff, State, Taken, Turn
+from .spool import Spool, storable, wake_hop
 from .spool_rows import Messages
 from .spool_tables import FULL, IDLE
 
@@ -77,7 +77,7 @@ class Due:
 
     def take(
         self, now: float, limit: int, share: Callable[[str], int], reopened: Sequence[str]
-    ) -> tuple[list[Taken], float | None]:
+    ) -> Turn:
         """See `queue.interfaces.Spool.take`."""
         keys: list[tuple[int, int]] = []
         limit = min(limit, TAKEN)
@@ -107,7 +107,7 @@ class Due:
                 else:
                     _look_when_due(db, hop, until, failures)
             taken = self._messages.taken(db, keys)
-            return taken, _wake(db)
+            return Turn(taken, _wake(db))
 
     def put_back(self, items: Sequence[tuple[str, int]], due: float) -> None:
         """See `queue.interfaces.Spool.put_back`."""
@@ -149,7 +149,14 @@ class Due:
                     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hop)"
                     " DO UPDATE SET until = excluded.until, failures = excluded.failures,"
                     " since = excluded.since, text = excluded.text",
-                    (state.hop, IDLE, state.until, state.failures, state.since, state.text),
+                    (
+                        state.hop,
+                        IDLE,
+                        state.until,
+                        state.failures,
+                        state.since,
+                        storable(state.text),
+                    ),
                 )
             else:
                 db.execute(

@@ -1,0 +1,190 @@
+"""Mail that leaves: what `service` joins for it, from the configuration to the queue that runs.
+
+`Sending` makes the route table, sender rewriting and TLS policies that the intake and the queue share, and the queue
+itself when this process is to run it. Nothing is connected and nothing asked before there is mail.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+from .accounts.directory import Directory
+from .address import Address
+from .config import Config
+from .delivery.intake import MailIntake
+from .delivery.routes import Routes, make_routes
+from .delivery.routing import SenderRewriting
+from .delivery.srs import Srs
+from .dns.interfaces import Resolver
+from .dns.resolver import make_resolver
+from .queue.manager import QueueManager
+from .queue.schedule import Settings
+from .remote.carrier import RemoteCarrier
+from .remote.mta_sts import StsPolicies
+from .remote.settings import DeliverySettings, TlsRule
+from .remote.sts_fetch import HttpsFetch
+from .remote.sts_store import SqliteStsStore
+from .storage.store import MailStore
+from .world import World
+
+__all__ = ["Sending"]
+
+
+class _FromOneDomain:
+    """SRS addresses of one domain, whatever the alias."""
+
+    def __init__(self, srs: Srs, domain: str) -> None:
+        self._domain = domain
+        self._forward = srs.forward
+        self.reverse = srs.reverse
+
+    def forward(self, sender: Address, domain: str) -> Address:
+        return self._forward(sender, self._domain)
+
+
+class Sending:
+    """For the site that `config` describes. `addresses`: where it listens, as `Listeners.addresses` has them.
+
+    Raises ValueError or OSError for what the configuration names and cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        directory: Directory,
+        addresses: Sequence[tuple[str, str]],
+    ) -> None:
+        self._config = config
+        self._world = world
+        self._own: Any = None
+        """The resolver, when it is ours to close."""
+        self._manager: QueueManager | None = None
+        self._hosts = _own_hosts(addresses, config.delivery.port)
+        self.routes: Routes = make_routes(config.routes)
+        self.srs: SenderRewriting | None = _rewriting(config, world, directory)
+
+    @property
+    def literals(self) -> frozenset[str]:
+        """The address literals that are this host."""
+        return frozenset(
+            f"[IPv6:{address}]" if ":" in address else f"[{address}]" for address in self._hosts
+        )
+
+    def start(self, store: MailStore, intake: MailIntake) -> None:
+        """Run the queue, unless the configuration says not to."""
+        config = self._config
+        if not config.queue.run:
+            return
+        self._manager = QueueManager(
+            self._world,
+            store.queue,
+            self._carrier(),
+            intake.notices,
+            _settings(config),
+            self._hop_of,
+            hostname=config.hostname,
+            double_bounces_to=config.queue.double_bounces,
+        )
+        self._manager.start()
+
+    async def stop(self) -> None:
+        """Let what is being sent come to its end, for a while; what is not sent waits for the next start."""
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            await manager.stop()
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+
+    def _hop_of(self, address: str, requiretls: bool) -> str:
+        return self.routes.hop_of(Address.parse(address), requiretls=requiretls)
+
+    def _carrier(self) -> RemoteCarrier:
+        config, world = self._config, self._world
+        resolver = self._resolver()
+        settings = DeliverySettings(
+            hostname=config.delivery.hostname or config.hostname,
+            own_names=frozenset((config.hostname,)),
+            own_addresses=self._hosts,
+            # Who names the servers to ask answers for what they say.
+            loopback=bool(config.dns.servers) or world.resolver is not None,
+            port=config.delivery.port,
+            families=config.delivery.family,
+            source4=config.delivery.source_ipv4,
+            source6=config.delivery.source_ipv6,
+            tls=config.delivery.tls,
+            tls_rules=tuple(TlsRule(one.domain, one.tls) for one in config.delivery.tls_policy),
+            dane=config.delivery.dane,
+            mta_sts=config.delivery.mta_sts,
+            sts_port=config.delivery.https_port,
+            ca_file=config.delivery.ca_file,
+        )
+        policies = None
+        if config.delivery.mta_sts:
+            policies = StsPolicies(
+                resolver,
+                HttpsFetch(world, resolver, settings),
+                world.now,
+                SqliteStsStore(world.threads, config.data / "mta-sts.sqlite3"),
+            )
+        return RemoteCarrier(world, resolver, self.routes, settings, policies=policies)
+
+    def _resolver(self) -> Resolver:
+        if self._world.resolver is not None:
+            return self._world.resolver
+        dns = self._config.dns
+        self._own = made = make_resolver(
+            self._world.reactor,
+            servers=dns.servers,
+            lifetime=dns.timeout_seconds,
+            trust_ad=dns.trust_ad,
+            entries=dns.cache_entries,
+        )
+        return made
+
+
+def _rewriting(config: Config, world: World, directory: Directory) -> SenderRewriting | None:
+    if not config.delivery.srs:
+        return None
+    # The directory's secret is the same in all processes and for ever; what is shown to the world is another one.
+    srs = Srs(hmac.digest(directory.secret, b"sender rewriting", "sha256"), world.now)
+    domain = config.delivery.srs_domain
+    return _FromOneDomain(srs, domain) if domain else srs
+
+
+def _settings(config: Config) -> Settings:
+    queue = config.queue
+    return Settings(
+        first_retry=queue.retry_first_seconds,
+        cap=queue.retry_max_seconds,
+        lifetime=queue.lifetime_seconds,
+        warn_after=queue.warn_after_seconds,
+        window=queue.window,
+        concurrency=queue.connections_per_destination,
+        connections=queue.connections,
+        slow_connections=queue.connections,
+        rate=queue.rate_per_destination,
+        drain=config.limits.drain_seconds,
+        remember=queue.history_seconds,
+        remember_most=queue.history_messages,
+    )
+
+
+def _own_hosts(addresses: Sequence[tuple[str, str]], port: int) -> frozenset[str]:
+    """The single addresses on which this server takes mail from others, at the port that others' servers have."""
+    hosts = set()
+    for name, address in addresses:
+        host, _, number = address.rpartition(":")
+        if name != "smtp" or number != str(port):
+            continue
+        try:
+            parsed = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            continue  # a unix socket
+        if not parsed.is_unspecified:
+            hosts.add(str(parsed))
+    return frozenset(hosts)
