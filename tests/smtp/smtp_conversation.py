@@ -159,9 +159,14 @@ class Conversation:
     """Drives an engine and a session as `connection.protocol` does, with nothing in between."""
 
     def __init__(
-        self, profile: Profile = Profile.SMTP, *, starttls: bool = True, **settings: Any
+        self,
+        profile: Profile = Profile.SMTP,
+        *,
+        starttls: bool = True,
+        intake: Any = None,
+        **settings: Any,
     ) -> None:
-        self.intake = FakeIntake()
+        self.intake = FakeIntake() if intake is None else intake
         self.authenticator = FakeAuthenticator()
         self.settings = SmtpSettings(hostname="mail.hamburger.edu", **settings)
         self.engine = SmtpEngine(strict=self.settings.strict)
