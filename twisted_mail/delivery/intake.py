@@ -160,7 +160,10 @@ class MailIntake:
         """Commit `message`; its draft is not the caller's any more, whatever happens. Raises MailError."""
         draft = message.draft
         try:
-            ways = await self._ways(message)
+            ways = self._ways(message) if self._realm is None else await self._realms_ways(message)
+            if not message.skip and any(way.here for way in ways):
+                # All led elsewhere, so what a mailbox's copy has on top was not written.
+                raise _changed("a recipient has a mailbox here now")
             queue = self._outbound.message(
                 message.message_id,
                 message.envelope,
@@ -181,23 +184,22 @@ class MailIntake:
         else:
             await self._to_store(message, draft, (), queue)
 
-    async def _ways(self, message: _Message) -> list[Way]:
-        envelope = message.envelope
+    def _ways(self, message: _Message) -> list[Way]:
         trusted = message.client.account is not None
+        way = self._mailboxes.way
         try:
-            if self._realm is None:
-                way = self._mailboxes.way
-                ways = [way(recipient.address, trusted) for recipient in envelope.recipients]
-            else:
-                router = self._realm[1]
-                ways = [await router.way(one.address, trusted) for one in envelope.recipients]
-            if not message.skip and any(way.here for way in ways):
-                # All led elsewhere, so what a mailbox's copy has on top was not written.
-                raise MailError(451, "4.3.0", "a recipient has a mailbox here now")
+            return [way(recipient.address, trusted) for recipient in message.envelope.recipients]
         except MailError as error:
-            # The recipient was known at RCPT; it is not the message that is wrong.
-            raise MailError(451, "4.3.0", "A recipient has changed, try again", error) from error
-        return ways
+            raise _changed(error) from error
+
+    async def _realms_ways(self, message: _Message) -> list[Way]:
+        assert self._realm is not None
+        trusted = message.client.account is not None
+        way = self._realm[1].way
+        try:
+            return [await way(one.address, trusted) for one in message.envelope.recipients]
+        except MailError as error:
+            raise _changed(error) from error
 
     async def _to_store(
         self,
@@ -274,6 +276,11 @@ class MailIntake:
             return disk.pread(fd, draft.size, 0)
         finally:
             disk.close(fd)
+
+
+def _changed(error: object) -> MailError:
+    """The recipient was taken at RCPT; it is not the message that is wrong."""
+    return MailError(451, "4.3.0", "A recipient has changed, try again", error)
 
 
 class _Message:

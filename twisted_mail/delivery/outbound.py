@@ -81,7 +81,7 @@ class Outbound:
         sender = envelope.reverse_path
         for recipient, way in zip(envelope.recipients, ways, strict=True):
             if not (way.remote or recipient.notify):
-                continue
+                continue  # nearly all
             # RFC 3461 section 6.2: no notice without somebody to have it
             if way.here and sender is not None and "SUCCESS" in recipient.notify:
                 text = str(recipient.address)
