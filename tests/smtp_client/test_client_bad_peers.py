@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_peer import ALICE, BOB, CAROL, Talk, codes, greeted, result_of, talk
+from scripted_peer import ALICE, BOB, CAROL, Talk, codes, greeted, result_of, talk, transaction
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
 
+from twisted_mail.connection.drive import Waiting
 from twisted_mail.interfaces import Content
 from twisted_mail.smtp.client.interfaces import PeerReply, SessionError, Timeouts
 
@@ -391,8 +393,6 @@ def test_half_a_message_is_never_ended(extension: str) -> None:
 
 
 def send_content(conversation: Talk, content: Content) -> Any:
-    from scripted_peer import transaction
-
     return conversation.conversation.send(transaction(BOB), content)
 
 
@@ -463,3 +463,165 @@ def test_whatever_a_peer_says_there_is_an_end_to_it(said: list[bytes], lmtp: boo
     else:
         assert len(replies) == 2
         assert all(200 <= one.code < 300 or 400 <= one.code < 600 for one in replies)
+
+
+class SlowContent:
+    """Content in small pieces, the first of which take a second each."""
+
+    def __init__(self, reactor: Any, pieces: list[bytes]) -> None:
+        self.reactor = reactor
+        self.pieces = pieces
+
+    async def read(self, size: int) -> bytes:
+        await deferLater(self.reactor, 1)
+        return self.pieces.pop(0) if self.pieces else b""
+
+    def close(self) -> None:
+        pass
+
+
+def test_small_content_in_pieces_goes_in_one_write() -> None:
+    script = "S: 250 ok\nS: 250 ok\nS: 354 go\nC: one\nC: two\nC: .\nS: 250 ok"
+    conversation = talk(ENVELOPE.replace(f"C: RCPT TO:<{CAROL}>\n", "") + script, "PIPELINING")
+    before = conversation.peer.reads
+    content = SlowContent(conversation.world.reactor, [b"on", b"e\n", b"two\n"])
+    waiting = conversation.start(send_content(conversation, content))
+    conversation.world.reactor.advance(10)
+    assert codes(result_of(waiting)) == ["250"]
+    assert conversation.peer.reads == before + 2
+    conversation.finished()
+
+
+def test_the_peer_goes_while_the_content_is_read() -> None:
+    conversation = talk("WAIT 1\nS: 421 bye\nCLOSE")
+    content = SlowContent(conversation.world.reactor, [b"on", b"e\n", b"two\n"])
+    waiting = conversation.start(send_content(conversation, content))
+    conversation.world.reactor.advance(10)
+    with pytest.raises(SessionError, match="421 bye") as caught:
+        result_of(waiting)  # nothing was said of the message: somebody else may take it
+    assert caught.value.reply is not None
+
+
+CHUNKED = f"C: MAIL FROM:<{ALICE}>\nC: RCPT TO:<{BOB}>\nC: RCPT TO:<{CAROL}>\n"
+CHUNK = "C: BDAT 270336\nC* 270336\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "result"),
+    [
+        ("S: 421 4.3.2 bye", ["421 4.3.2", "421 4.3.2"]),
+        ("S: 452 4.3.1 full", ["452 4.3.1", "452 4.3.1"]),
+        ("S: 354 go", "answered BDAT with 354 go"),
+        ("CLOSE", "closed the connection instead of answering BDAT"),
+    ],
+)
+def test_what_a_chunk_is_answered(reply: str, result: Any) -> None:
+    script = CHUNKED.replace("\nC: RCPT", "\nS: 250 ok\nC: RCPT") + "S: 250 ok\n" + CHUNK + reply
+    conversation = talk(script, "CHUNKING")
+    if isinstance(result, list):
+        assert codes(conversation.send(BOB, CAROL, content=LONG)) == result
+    else:
+        with pytest.raises(SessionError) as caught:
+            conversation.send(BOB, CAROL, content=LONG)
+        assert caught.value.text == f"mx.example.net {result}"
+        assert not conversation.conversation.open
+    conversation.finished()
+
+
+def test_answers_that_come_early_and_fast_are_not_read_without_bound() -> None:
+    conversation = talk("", "CHUNKING", "PIPELINING")
+    waiting = conversation.start(conversation.sending(BOB, content=LONG))
+    peer: Any = conversation.peer.transport
+    peer.write(b"250 ok\r\n250 ok\r\n")
+    peer.pauseProducing()
+    conversation.world.reactor.settle()
+    channel: Any = conversation.conversation._channel
+    assert not waiting.called
+    assert channel.blocked  # a chunk is out, and waits to be read
+    for _ in range(40):
+        peer.write(b"250-" + b"x" * 10_000 + b"\r\n")
+        conversation.world.reactor.settle()
+    assert channel._reader.buffered < (1 << 17) + (1 << 16)
+    with pytest.raises(SessionError, match="sent more than it was asked for"):
+        result_of(waiting)
+
+
+def test_chunks_may_take_longer_than_a_command() -> None:
+    script = CHUNKED.replace("\nC: RCPT", "\nS: 250 ok\nC: RCPT") + "S: 250 ok\n"
+    for _ in range(3):
+        script += CHUNK + "WAIT 590\nS: 250 ok\n"
+    conversation = talk(script, "CHUNKING")
+    waiting = conversation.start(conversation.sending(BOB, CAROL, content=LONG))
+    conversation.world.reactor.advance(2000)
+    conversation.peer.transport.write(b"250 2.0.0 queued\r\n")
+    conversation.world.reactor.settle()
+    assert codes(result_of(waiting)) == ["250 2.0.0"] * 2
+    conversation.finished()
+
+
+@pytest.mark.parametrize("spoken", ["nonsense", "250-half a reply", "220-" + "x" * 70_000])
+def test_nonsense_on_an_idle_connection(spoken: str) -> None:
+    conversation = talk("WAIT 1\nS: " + spoken)
+    conversation.world.reactor.advance(1)
+    with pytest.raises(SessionError, match=r"^mx\.example\.net (spoke unasked|sent )"):
+        conversation.send(BOB)
+    assert not conversation.conversation.open
+
+
+def test_a_code_alone_says_nothing_of_the_class() -> None:
+    conversation = talk(ENVELOPE + "S: 250\nS: 550\nS: 450\nS: 554", "PIPELINING")
+    assert codes(conversation.send(BOB, CAROL)) == ["550", "450"]
+
+
+def test_aborted_while_it_waits() -> None:
+    conversation = talk(ENVELOPE, "PIPELINING")
+    waiting = conversation.start(conversation.sending(BOB, CAROL))
+    conversation.conversation.abort()
+    with pytest.raises(SessionError, match="was cut"):
+        result_of(waiting)
+    conversation.world.reactor.settle()
+    assert conversation.peer.closed
+
+
+def test_cancelled_as_a_driver_does_it() -> None:
+    conversation = talk(ENVELOPE, "PIPELINING")
+    coroutine = conversation.sending(BOB, CAROL)
+    heard: list[object] = []
+    driven = Waiting(coroutine, heard.append, heard.append)
+    driven.wait_for(coroutine.send(None))
+    conversation.world.reactor.settle()
+    driven.cancel()
+    conversation.world.reactor.settle()
+    assert heard == []
+    assert conversation.peer.closed
+    assert conversation.content.closed == 1
+    assert conversation.world.reactor.getDelayedCalls() == []
+
+
+def test_a_coroutine_that_is_dropped_closes() -> None:
+    conversation = talk(ENVELOPE, "PIPELINING")
+    coroutine = conversation.sending(BOB, CAROL)
+    coroutine.send(None)
+    conversation.world.reactor.settle()
+    coroutine.close()
+    conversation.world.reactor.settle()
+    assert conversation.peer.closed
+    assert conversation.content.closed == 1
+
+
+def test_time_passes_on_an_idle_connection() -> None:
+    conversation = talk(f"C: MAIL FROM:<{ALICE}>\nS: 450 later", timeouts=TIMES)
+    conversation.world.reactor.advance(3600)
+    assert conversation.conversation.open
+    assert codes(conversation.send(BOB)) == ["450"]
+
+
+def test_a_flood_of_short_lines() -> None:
+    made = Talk("")
+    waiting = made.start(made.conversation.hello())
+    transport: Any = made.peer.transport
+    for _ in range(300):
+        transport.write(b"220-\n")
+    made.world.reactor.settle()
+    with pytest.raises(SessionError, match="endless"):
+        result_of(waiting)

@@ -257,3 +257,26 @@ def test_plain_without_nul() -> None:
     with pytest.raises(SessionError, match="NUL"):
         conversation = talk("", "AUTH PLAIN", clear_login=True)
         conversation.do(conversation.conversation.login("a", "b\0c"))
+
+
+@pytest.mark.parametrize(
+    ("offered", "first"), [("SCRAM-SHA-256", None), ("PLAIN", PLAIN), ("LOGIN", "")]
+)
+def test_a_mechanism_that_is_refused_at_once(offered: str, first: str | None) -> None:
+    if first is None:
+        conversation = talk("", f"AUTH {offered}", clear_login=True)
+        waiting = conversation.start(conversation.conversation.login(USER, PASSWORD))
+        conversation.peer._unread = b""
+        transport: Any = conversation.peer.transport
+        transport.write(b"504 5.5.4 not that\r\n")
+        conversation.world.reactor.settle()
+        with pytest.raises(SessionError, match="504"):
+            result_of(waiting)
+        assert conversation.conversation.open
+    else:
+        with pytest.raises(SessionError, match="504"):
+            login(f"C: AUTH {offered} {first}".rstrip() + "\nS: 504 not that", f"AUTH {offered}")
+
+
+def test_a_name_that_saslprep_forbids_is_sent_as_it_is() -> None:
+    assert ScramClient("a\u0007b", "p", "n").first() == b"n,,n=a\x07b,r=n"

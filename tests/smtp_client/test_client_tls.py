@@ -11,13 +11,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from scripted_peer import ALICE, BOB, Talk, codes, greeted, result_of, talk
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from service_identity import VerificationError
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
 from twisted.internet.ssl import (
     Certificate,
     TLSVersion,
     optionsForClientTLS,
     trustRootFromCertificates,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mail.smtp.client.interfaces import SessionError, Timeouts
@@ -265,3 +270,40 @@ def test_the_peer_closes_over_tls(trust: Trust) -> None:
             conversation.send(BOB)
         conversation.world.reactor.advance(20)
         assert conversation.peer.closed
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (VerificationError([]), "its certificate is for another name"),
+        (ValueError("no TLSA record fits"), "no TLSA record fits"),
+        (SSL.Error([]), ""),
+    ],
+)
+def test_reasons_that_a_creator_gives(trust: Trust, reason: Exception, words: str) -> None:
+    conversation = talk("C: STARTTLS\nS: 220 go\nTLS", "STARTTLS", tls=trust.server())
+    waiting = conversation.start(conversation.conversation.start_tls(Fails(trust, reason)))
+    with pytest.raises(SessionError) as caught:
+        result_of(waiting)
+    assert caught.value.text == "TLS handshake with mx.example.net failed" + (
+        words and f": {words}"
+    )
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Fails:
+    """Does not believe any certificate, for a reason of its own."""
+
+    def __init__(self, trust: Trust, reason: Exception) -> None:
+        self.inner = trust.client()
+        self.reason = reason
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        connection: SSL.Connection = self.inner.clientConnectionForTLS(protocol)
+
+        def judge(*of: object) -> bool:
+            protocol.failVerification(Failure(self.reason))
+            return False
+
+        connection.set_verify(SSL.VERIFY_PEER, judge)
+        return connection

@@ -1,9 +1,9 @@
 """The SMTP client's transport: connecting, TLS, timers, back-pressure.
 
 `connect` gives a conversation whose channel is a `ClientChannel`. Promises: a reply has to be whole within its time,
-however it trickles in; at most `AHEAD` octets of replies wait to be taken, and what is written waits in the transport
-up to 64 KiB more than the last write; what arrives when no reply is owed ends the conversation, and what arrived in
-clear is never read as if TLS had protected it.
+however it trickles in; replies that wait to be taken are at most `AHEAD` octets, or it is over; what is written waits
+in the transport up to 64 KiB more than the last write; what arrives when no reply is owed ends the conversation, and
+what arrived in clear is never read as if TLS had protected it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .interfaces import SessionError, Timeouts
 __all__ = ["ClientChannel", "connect"]
 
 AHEAD: Final = 1 << 17
-"""Octets of replies that nobody has asked for yet, before reading pauses."""
+"""Octets of replies that are owed and not waited for yet: those of chunks."""
 
 
 async def connect(
@@ -96,7 +96,6 @@ class ClientChannel:
         self._name = name
         self._reader = ReplyReader()
         self._owed = 1  # the greeting
-        self._paused = False
         self._handshaking = False
         self._waiting: Deferred[Any] | None = self.ready
         self._wants_reply = False
@@ -137,9 +136,6 @@ class ClientChannel:
             return None
         if reply is not None:
             self._owed -= 1
-            if self._paused and self._reader.buffered <= AHEAD:
-                self._paused = False
-                self.wire.read(True)
         return reply
 
     async def reply(self, seconds: float, what: str) -> Reply:
@@ -192,8 +188,7 @@ class ClientChannel:
         elif not self._owed:
             self._spoke_unasked(False)
         elif self._reader.buffered > AHEAD:
-            self._paused = True
-            self.wire.read(False)
+            self.abort(SessionError(f"{self._name} sent more than it was asked for"))
 
     def writable(self) -> None:
         if not self._wants_reply:

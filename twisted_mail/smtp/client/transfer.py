@@ -20,6 +20,7 @@ What a failure is to the recipients:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -36,7 +37,7 @@ __all__ = ["Transfer"]
 BLOCK: Final = 1 << 16
 """Octets read at once; content not longer than that is small."""
 CHUNK: Final = 1 << 18
-"""Octets of content, before LF became CRLF, that make a chunk."""
+"""Octets on the wire at which a chunk is full; it has up to a block more."""
 CHUNKS_AHEAD: Final = 4
 """Chunks that may be unanswered."""
 GROUP: Final = 4
@@ -193,6 +194,7 @@ class Transfer:
             # Nobody knows how many replies an empty message to nobody has.
             self._channel.abort(SessionError(f"{self._name} wanted a message for no recipient"))
             return
+        self._until = math.inf
         self._channel.write(b".\r\n", 1)  # RFC 2920 section 3.1
         await self._reply("the end of an empty message", self._timeouts.data_end)
 
@@ -202,6 +204,7 @@ class Transfer:
         chunk = ends.encode(head)
         ahead = CHUNKS_AHEAD if self._pipelined else 1
         owed = 0
+        self._until = math.inf  # each is an answer to so many octets: there is an end to it
         while True:
             while more and len(chunk) < CHUNK:
                 chunk += ends.encode(more)
