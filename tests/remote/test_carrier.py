@@ -232,6 +232,20 @@ def test_all_say_never(tmp_path: Path) -> None:
     assert not error.permanent and error.enhanced == "4.3.2"
 
 
+def test_never_is_not_said_for_a_host_that_was_not_found(tmp_path: Path) -> None:
+    never = Server(greeting=PeerReply(521, "", "no mail here"))
+    zone = zone_of(failing=["mx1.example.org"])
+    assert not Site({MX2: never}, tmp_path, zone=zone).error().permanent
+    servers = {f"192.0.2.{n + 100}": never for n in range(9)}
+    for preference in (0, 1):
+        many = Zone(
+            {"example.org": {"MX": [(n * preference, f"mx{n}.example.org") for n in range(9)]}}
+        )
+        for n in range(9):
+            many[f"mx{n}.example.org"] = {"A": [f"192.0.2.{n + 100}"]}
+        assert not Site(servers, tmp_path, zone=many, max_sessions=100).error().permanent
+
+
 def test_dns_errors_come_out(tmp_path: Path) -> None:
     site = Site({}, tmp_path, zone=Zone({"null.example": {"MX": [(0, "")]}}))
     assert site.error("null.example").code == 556

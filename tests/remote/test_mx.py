@@ -196,6 +196,13 @@ def test_hosts_without_addresses_are_passed_over() -> None:
     assert names_of(zone) == [["c.example"]]
 
 
+def test_what_is_before_us_and_not_told_is_waited_for() -> None:
+    zone = zone_of((5, "a.example"), (10, "alias.example"), failing=["a.example"])
+    zone["alias.example"] = {"A": ["203.0.113.9"]}
+    error = error_of(zone)
+    assert (error.permanent, error.enhanced) == (False, "4.4.3")
+
+
 def test_a_null_mx_beside_others_is_ignored() -> None:
     assert names_of(zone_of((0, ""), (10, "a.example"))) == [["a.example"]]
 

@@ -151,6 +151,7 @@ class Ours:
         routes: Routes | None = None,
         options: Options | None = None,
         content: bytes = b"Subject: x\n\nhello\n",
+        usable: bool = True,
         **settings: Any,
     ) -> Outcome:
         carrier = RemoteCarrier(
@@ -166,7 +167,7 @@ class Ours:
             (outcome,) = await courier.deliver(
                 job("bob@example.org", options=options, content=content)
             )
-            assert courier.usable
+            assert courier.usable or not usable
             await courier.close()
             return outcome
 
@@ -239,6 +240,37 @@ def test_the_second_host_when_the_first_is_down_or_busy(ours: Ours) -> None:
     assert ours.deliver().host == "mx2.example.org"
     busy.world.kill()
     assert ours.deliver().host == "mx2.example.org"
+
+
+def test_a_host_that_accepts_and_says_nothing(ours: Ours) -> None:
+    Machine(ours.world, MX1)
+    Machine(ours.world, MX2)
+    ours.world.network.host(MX1).mute = True
+    began = ours.world.now()
+    assert ours.deliver().host == "mx2.example.org"
+    assert ours.world.now() - began <= 301  # RFC 5321 section 4.5.3.2.1
+
+
+def test_a_black_hole_in_one_family(ours: Ours) -> None:
+    ours.zone["mx1.example.org"] = {"A": [MX1], "AAAA": [MX1SIX]}
+    Machine(ours.world, MX1, MX1SIX)
+    ours.world.network.host(MX1SIX).silent = True
+    began = ours.world.now()
+    assert ours.deliver().address == MX1
+    assert ours.world.now() - began < 1
+
+
+@pytest.mark.parametrize("after", range(0, 400, 23))
+def test_a_connection_that_breaks_anywhere(ours: Ours, after: int) -> None:
+    """Deferred, or gone on without harm: never delivered by halves, never failed for ever."""
+    mx = Machine(ours.world, MX1)
+    ours.world.network.host(MX1).cut_after = after
+    try:
+        carrier_outcome = ours.deliver(usable=False)
+    except DestinationError as error:
+        assert not error.permanent and mx.messages == []
+    else:
+        assert carrier_outcome.result in (Result.DEFERRED, Result.DELIVERED)
 
 
 def test_nobody_listens(ours: Ours) -> None:

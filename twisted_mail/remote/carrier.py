@@ -155,7 +155,7 @@ class RemoteCarrier:
                     return courier
                 if failures.sessions >= self._settings.max_sessions:
                     raise failures.final(complete=False)
-        raise failures.final(complete=True)
+        raise failures.final(complete=hosts.complete)
 
     async def _dane(self, rule: TlsRule, host: Host, port: int, vouched: bool) -> dane.Dane:
         if not (self._settings.dane and vouched) or rule.tls == "none" or rule.match:

@@ -81,24 +81,33 @@ class Hosts:
         self._given = False
         self._error: DnsError | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether `following` has given every host there is, when it gives no more."""
+        return not self._groups and self._error is None
+
     async def following(self) -> Sequence[Host]:
         """The hosts of the next preference; none when there are no more. Raises DestinationError.
 
         That only when there never was a host: who had some and failed with all of them has a reason of his own.
         """
         while self._groups and self._hosts > 0 and self._addresses > 0:
-            names = self._groups.pop()[: self._hosts]
+            names = self._groups.pop()
+            if len(names) > self._hosts:
+                self._groups.append(names[self._hosts :])
+                names = names[: self._hosts]
             self._hosts -= len(names)
             found = await _all([self._look_up(name) for name in names])
+            for one in found:
+                self._error = self._error or one.error
             if any(one.ours for one in found):
                 # RFC 5321 section 5.1: us, and everything of the same or a higher preference number
                 self._groups.clear()
-                if not self._given:
+                if not self._given and self._error is None:
                     raise _loop(self.domain)
-                return ()
+                break
             hosts = []
             for one in found:
-                self._error = self._error or one.error
                 if one.host is not None and self._addresses > 0:
                     hosts.append(one.host._replace(addresses=one.host.addresses[: self._addresses]))
                     self._addresses -= len(hosts[-1].addresses)

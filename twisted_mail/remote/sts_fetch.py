@@ -47,7 +47,7 @@ class HttpsFetch:
         last: Exception | None = None
         for address in found.addresses[:_MAX_ADDRESSES]:
             getting = Deferred.fromCoroutine(self._get(host, address))
-            getting.addTimeout(_SECONDS, self._world.reactor)
+            getting.addTimeout(_SECONDS, self._world.reactor, onTimeoutCancel=_too_late)
             try:
                 return await getting
             except FetchError:
@@ -83,23 +83,31 @@ class HttpsFetch:
             raise FetchError("the policy is not UTF-8", invalid=True) from None
 
     def _endpoints(self, address: str) -> Any:
-        from twisted.internet.endpoints import (
-            TCP4ClientEndpoint,
-            TCP6ClientEndpoint,
-            wrapClientTLS,
-        )
+        from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+        from twisted.internet.interfaces import IStreamClientEndpoint
         from twisted.internet.ssl import optionsForClientTLS
+        from twisted.protocols.tls import TLSMemoryBIOFactory
         from twisted.web.iweb import IAgentEndpointFactory
         from zope.interface import implementer
 
         reactor, trust = self._world.reactor, self._trusted()
         kind: Any = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
 
+        # endpoints.wrapClientTLS would write by the clock of the global reactor
+        @implementer(IStreamClientEndpoint)
+        class Endpoint:
+            def __init__(self, uri: Any) -> None:
+                self._below = kind(reactor, address, uri.port, timeout=_SECONDS)
+                self._tls = optionsForClientTLS(uri.host.decode("ascii"), trustRoot=trust)
+
+            def connect(self, factory: Any) -> Any:
+                over = TLSMemoryBIOFactory(self._tls, True, factory, clock=reactor)
+                return self._below.connect(over).addCallback(lambda made: made.wrappedProtocol)
+
         @implementer(IAgentEndpointFactory)
         class Endpoints:
             def endpointForURI(self, uri: Any) -> Any:
-                options = optionsForClientTLS(uri.host.decode("ascii"), trustRoot=trust)
-                return wrapClientTLS(options, kind(reactor, address, uri.port, timeout=_SECONDS))
+                return Endpoint(uri)
 
         return Endpoints()
 
@@ -120,6 +128,11 @@ class HttpsFetch:
 def _pem_blocks(path: Path) -> list[bytes]:
     end = b"-----END CERTIFICATE-----"
     return [part + end + b"\n" for part in path.read_bytes().split(end) if b"BEGIN" in part]
+
+
+def _too_late(_: object, seconds: float) -> Failure:
+    # Whatever the request made of being cancelled.
+    return Failure(TimeoutError(f"no answer within {seconds:.0f} seconds"))
 
 
 def _in_words(error: Exception) -> str:
