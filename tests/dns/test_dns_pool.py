@@ -96,6 +96,21 @@ def test_closed_it_begins_nothing_and_its_threads_end(loop):
     assert loop._work.empty()
 
 
+def test_closed_its_idle_threads_end_at_once(loop):
+    pool = Pool(loop.callFromThread, 2, idle=10_000)
+    together = threading.Barrier(2)
+    threads = loop.wait(
+        *(
+            value(pool.call(lambda: (together.wait(30), threading.current_thread())[1]))
+            for _ in "ab"
+        )
+    )
+    pool.close()
+    for thread in threads:
+        thread.join(30)
+    assert pool.threads == 0
+
+
 def test_threads_do_not_hold_up_the_end_of_the_process(loop):
     pool = Pool(loop.callFromThread, 1)
     assert loop.wait(value(pool.call(lambda: threading.current_thread().daemon))) == [True]

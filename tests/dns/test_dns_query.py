@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import dns.edns
 import dns.flags
@@ -13,10 +14,12 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
+from dns_waiting import Loop
 from dns_zone import make_zone
 
 from twisted_mail.dns.interfaces import DnsError
 from twisted_mail.dns.query import Questions
+from twisted_mail.dns.resolver import make_resolver
 from twisted_mail.testing.nameserver import parse, reply_to
 
 
@@ -178,12 +181,59 @@ def test_an_alias_and_an_soa_is_an_answer():
     assert len(server.queries) == 1
 
 
+def test_an_alias_to_what_is_not_there_is_an_answer():
+    def says(query):
+        alias = ("a.example.", "CNAME", "b.example.")
+        return [reply(query, alias, rcode=dns.rcode.NXDOMAIN)]  # and no SOA
+
+    with odd(says) as server:
+        answer = ask(server)
+    assert (answer.name, answer.records, answer.exists) == ("b.example", (), False)
+    assert len(server.queries) == 1
+
+
+@pytest.mark.parametrize("ttls", [(20, 90), (90, 20)])
+def test_the_shortest_ttl_on_the_way_counts(ttls):
+    def says(query):
+        if query.question[0].name.to_text() == "a.example.":
+            message = reply(query, ("a.example.", "CNAME", "b.example."))
+            message.answer[0].ttl = ttls[0]
+        else:
+            message = reply(query, ("b.example.", "A", "192.0.2.1"))
+            message.answer[0].ttl = ttls[1]
+        return [message]
+
+    with odd(says) as server:
+        assert ask(server).ttl == 20
+
+
+def test_addresses_are_written_as_ipaddress_does():
+    def says(query):
+        return [reply(query, ("a.example.", "AAAA", "::ffff:192.0.2.1", "2001:db8:0:0::"))]
+
+    with odd(says) as server:
+        records = ask(server, kind="AAAA").records
+    assert set(records) == {str(ip_address("::ffff:192.0.2.1")), "2001:db8::"}
+
+
 def test_silence():
     with (
         odd(lambda query: []) as server,
         pytest.raises(DnsError, match=r"^A of a\.example: no server answered within 0\.3 seconds$"),
     ):
         ask(server, lifetime=0.3)
+
+
+def test_the_lifetime_is_as_configured():
+    loop = Loop()
+    with odd(lambda query: []) as server:
+        resolver = make_resolver(
+            loop, servers=[f"127.0.0.1:{server.address[1]}"], lifetime=0.2, trust_ad=True
+        )
+        with pytest.raises(DnsError, match=r"TXT of a\.example: no server .* within 0\.2 seconds"):
+            loop.wait(resolver.txt("a.example"))
+        resolver.close()
+        assert server.queries[0].flags & dns.flags.AD
 
 
 def test_nobody_listens():
@@ -277,6 +327,19 @@ def test_tlsa_too_short_to_be_one():
     with odd(says) as server:
         [record] = ask(server, kind="TLSA").records
     assert record == (3, 1, 255, b"")
+
+
+def test_what_is_malformed_beside_a_malformed_tlsa_record_is_nonsense():
+    def says(query):
+        wire = reply(query, ("a.example.", "TLSA", "3 1 0 ab"), ("a.example.", "A", "1.2.3.4"))
+        octets = wire.to_wire()
+        at = octets.index(bytes([0, 4, 1, 2, 3, 4]))
+        octets = octets[:at] + b"\x00\x03\x01\x02\x03" + octets[at + 6 :]
+        at = octets.index(bytes([0, 4, 3, 1, 0, 0xAB]))
+        return [octets[:at] + b"\x00\x02\x03\x01" + octets[at + 6 :]]
+
+    with odd(says) as server, pytest.raises(DnsError, match="sent nonsense"):
+        ask(server, kind="TLSA", lifetime=0.3)
 
 
 def test_cut_over_udp_is_asked_over_tcp():

@@ -169,14 +169,17 @@ def make_resolver(
     servers: Sequence[str] = (),
     lifetime: float = 8.0,
     trust_ad: bool = False,
-    threads: int = 32,
+    threads: int = 128,
     entries: int = 20_000,
 ) -> StubResolver:
     """A resolver that asks `servers` (as `parse_server` reads them), by default those of ``/etc/resolv.conf``.
 
     `reactor` provides IReactorTime and IReactorFromThreads. `lifetime`: seconds for one question, once a thread has
     it. `trust_ad`: the servers validate DNSSEC, and nobody can change what they say on its way here: they are on this
-    host. `entries`: of the cache. Nothing is read, started or imported before the first question. Close it at the end.
+    host. `threads`: the most there may be; a name whose servers are dead keeps one for `lifetime`, and all others
+    must get past those. `entries`: of the cache.
+
+    Nothing is read, started or imported before the first question. Close it at the end.
     """
     addresses = [parse_server(server) for server in servers]
     questions: Callable[[str, str], Answer[Any]] | None = None
