@@ -97,7 +97,11 @@ def test_a_refusal_starts_the_second_one_at_once() -> None:
     going = network.go(SIX, SIX2, FOUR)
     network.pump(1)
     assert result_of(going).address == FOUR
-    assert network.tried[1][0] == pytest.approx(0.05)
+    assert network.tried == [
+        (0.0, SIX),
+        (pytest.approx(0.05), FOUR),
+        (pytest.approx(0.05), SIX2),
+    ]
     assert network.cancelled == [SIX2]
 
 
@@ -128,6 +132,13 @@ def test_who_connects_second_is_let_go() -> None:
     found = result_of(going)
     assert sum(not one.aborted for one in network.won.values()) == 1
     assert not network.won[found.address].aborted
+
+
+def test_two_at_the_same_instant() -> None:
+    network = Network({SIX: -0.0, SIX2: 0.00001, FOUR: 0.00001})
+    found = result_of(network.go(SIX, SIX2, FOUR))
+    assert found.address == FOUR
+    assert [address for address, one in network.won.items() if not one.aborted] == [FOUR]
 
 
 def test_nobody_answers() -> None:

@@ -119,6 +119,15 @@ def test_only_the_header_counts() -> None:
     assert not line.options.smtputf8 and line.content == body
 
 
+@pytest.mark.parametrize("size", [65_534, 65_535, 65_536])
+def test_the_header_may_end_between_two_blocks(size: int) -> None:
+    line = Line({"8BITMIME": ""})
+    header = b"X: " + b"x" * (size - 4) + b"\n"
+    options = Options(smtputf8=True, eight_bit=True)
+    line.deliver(job(BOB, content=header + "\nü\n".encode(), options=options))
+    assert not line.options.smtputf8
+
+
 EIGHT = (
     b"MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n"
     b"Content-Transfer-Encoding: 8bit\n\n" + "grün\n".encode()

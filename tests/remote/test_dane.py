@@ -85,7 +85,11 @@ def test_then_the_name_itself() -> None:
 
 @pytest.mark.parametrize(
     ("secure", "state"),
-    [(["example.org"], DaneState.USABLE), ([], DaneState.ABSENT)],
+    [
+        (["example.org"], DaneState.USABLE),
+        ([], DaneState.ABSENT),
+        (["_25._tcp.mx.example.org"], DaneState.ABSENT),
+    ],
 )
 def test_an_alias_into_the_unsigned(secure: list[str], state: DaneState) -> None:
     zone = zone_with("_25._tcp.mx.example.org", secure=secure)

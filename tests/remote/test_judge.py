@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from remote_fakes import Pki, self_signed
 
 from twisted_mail.dns.interfaces import Tlsa
@@ -88,33 +91,42 @@ def test_the_time_is_the_worlds(authorities: Authorities) -> None:
     assert judge(VERIFIED, old, 1_500_000_000, authorities).good
 
 
-def test_a_certificate_for_clients_only(authorities: Authorities) -> None:
-    chain = PKI.chain("mx.example.org")
-    # trustme always adds serverAuth: what OpenSSL would not look at is looked at here
-    from twisted_mail.remote import judge as module
-
-    assert module._for_servers(chain[0])
-    leaf = _client_only(chain[0])
-    assert not module._for_servers(leaf)
-
-
-def _client_only(like: x509.Certificate) -> x509.Certificate:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
+@pytest.mark.parametrize(
+    ("purpose", "good"),
+    [
+        (ExtendedKeyUsageOID.SERVER_AUTH, True),
+        (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE, True),
+        (ExtendedKeyUsageOID.CLIENT_AUTH, False),
+        (None, True),
+    ],
+)
+def test_a_certificate_for_clients_is_not_one_for_servers(
+    purpose: Any, good: bool, tmp_path: Path
+) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    return (
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority")])
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(like.subject)
-        .issuer_name(like.issuer)
+        .issuer_name(name)
         .public_key(key.public_key())
+        .not_valid_before(datetime.datetime(2020, 1, 1))
+        .not_valid_after(datetime.datetime(2040, 1, 1))
+    )
+    authority = (
+        builder.subject_name(name)
         .serial_number(1)
-        .not_valid_before(like.not_valid_before_utc)
-        .not_valid_after(like.not_valid_after_utc)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+        .add_extension(x509.BasicConstraints(True, None), True)
         .sign(key, hashes.SHA256())
     )
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a leaf")])
+    names = x509.SubjectAlternativeName([x509.DNSName("mx.example.org")])
+    leaf = builder.subject_name(subject).serial_number(2).add_extension(names, False)
+    if purpose is not None:
+        leaf = leaf.add_extension(x509.ExtendedKeyUsage([purpose]), False)
+    path = tmp_path / "ca.pem"
+    path.write_bytes(authority.public_bytes(Encoding.PEM))
+    verdict = judge(VERIFIED, [leaf.sign(key, hashes.SHA256())], NOW, Authorities(path))
+    assert verdict.good is good and ("servers" in verdict.reason) is not good
 
 
 @pytest.mark.parametrize("selector", [0, 1])

@@ -92,6 +92,11 @@ def test_no_mx_is_the_domain_itself() -> None:
     ]
 
 
+def test_no_mx_and_our_own_name() -> None:
+    error = error_of({"mail.ours.example": A}, domain="mail.ours.example")
+    assert (error.permanent, error.enhanced) == (True, "5.4.6")
+
+
 def test_an_mx_without_usable_hosts_does_not_fall_back_to_the_domain() -> None:
     zone = Zone({"example.org": {"MX": [(10, "gone.example")], **A}})
     error = error_of(zone)

@@ -62,11 +62,10 @@ def of_session(error: SessionError, host: str, address: str, tls: str = "") -> D
     # RFC 7504 section 3: 521 is "never", wherever it comes; all other refusals at this point are tried again,
     # as most of them are about us (a block list, say), and somebody may mend it.
     permanent = reply.code == 521
-    enhanced = reply.enhanced or ("5.3.2" if permanent else "4.3.2")
     return DestinationError(
         reply.text,
         permanent=permanent,
-        enhanced=enhanced if permanent else _soft(enhanced),
+        enhanced=reply.enhanced or "5.3.2",
         code=reply.code,
         host=host,
         address=address,
