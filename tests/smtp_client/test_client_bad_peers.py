@@ -195,11 +195,13 @@ def test_replies_before_commands() -> None:
 
 def test_a_banner_of_ten_megabytes() -> None:
     made = Talk("")
-    made.start(made.conversation.hello())
-    waiting = made.peer.transport
+    waiting = made.start(made.conversation.hello())
+    transport: Any = made.peer.transport
     for _ in range(160):
-        waiting.write(b"220-" + b"x" * (1 << 16))
+        transport.write(b"220-" + b"x" * (1 << 16))
         made.world.reactor.settle()
+    with pytest.raises(SessionError, match="sent an endless reply"):
+        result_of(waiting)
     assert not made.conversation.open
     assert made.peer.closed
 

@@ -500,6 +500,46 @@ def test_small_content_by_chunk_where_data_would_cost_a_round_trip() -> None:
     conversation.finished()
 
 
+def test_small_content_by_data_where_it_costs_none() -> None:
+    conversation = talk(
+        f"""
+        C: MAIL FROM:<{ALICE}>
+        C: RCPT TO:<{BOB}>
+        C: DATA
+        S: 250 ok
+        S: 250 ok
+        S: 354 go
+        {HELLO}
+        S: 250 ok""",
+        "CHUNKING",
+        "PIPELINING",
+    )
+    conversation.send(BOB)
+    conversation.finished()
+
+
+def test_no_chunks_in_lmtp() -> None:
+    conversation = Talk(
+        f"""
+        S: 220 lmtp
+        C: LHLO me.example.org
+        S: 250-x
+        S: 250 CHUNKING
+        C: MAIL FROM:<{ALICE}>
+        S: 250 ok
+        C: RCPT TO:<{BOB}>
+        S: 250 ok
+        C: DATA
+        S: 354 go
+        {HELLO}
+        S: 250 2.0.0 bob""",
+        lmtp=True,
+    )
+    conversation.hello()
+    assert codes(conversation.send(BOB)) == ["250 2.0.0"]
+    conversation.finished()
+
+
 def test_no_chunk_before_a_recipient_was_accepted() -> None:
     conversation = talk(
         f"""
@@ -553,6 +593,13 @@ def test_the_replies_to_chunks_behind_a_refused_one_are_read() -> None:
     conversation.world.reactor.settle()
     assert codes(waiting.result) == ["552"]  # type: ignore[arg-type]
     assert conversation.conversation.open
+    waiting = conversation.start(conversation.sending(BOB, content=LONG))
+    assert conversation.peer.heard.endswith(
+        f"RSET\r\nMAIL FROM:<{ALICE}>\r\nRCPT TO:<{BOB}>\r\n".encode()
+    )
+    conversation.peer.transport.write(b"250 flushed\r\n451 no\r\n503 no\r\n")
+    conversation.world.reactor.settle()
+    assert codes(waiting.result) == ["451"]  # type: ignore[arg-type]
 
 
 def test_lmtp_has_a_reply_for_each() -> None:

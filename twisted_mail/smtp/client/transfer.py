@@ -307,7 +307,7 @@ class Transfer:
     def _settle(self, error: SessionError) -> None:
         """The conversation is over: the word on those that have none yet, or the error itself."""
         word = error.reply
-        if word is None or word.code < 400:
+        if word is None:
             if not any(self._words):
                 raise error
             # RFC 3463 section 3.5: bad connection
