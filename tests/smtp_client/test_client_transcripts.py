@@ -600,6 +600,7 @@ def test_the_replies_to_chunks_behind_a_refused_one_are_read() -> None:
     conversation.peer.transport.write(b"250 flushed\r\n250 ok\r\n550 5.1.1 no\r\n")
     conversation.world.reactor.settle()
     assert codes(waiting.result) == ["550 5.1.1"]  # type: ignore[arg-type]
+    assert conversation.peer.heard.endswith(f"RCPT TO:<{BOB}>\r\n".encode())
 
 
 def test_lmtp_has_a_reply_for_each() -> None:
