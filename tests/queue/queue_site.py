@@ -57,7 +57,9 @@ class Site:
         """The process dies, and the next one begins."""
         for call in list(self.world.reactor.getDelayedCalls()):
             call.cancel()
-        self.door.cut = True
+        # What is collected as garbage of a dead process must not go on as if it were alive.
+        self.door.cut = self.carrier.dead = True
+        self.manager.running = self.manager.dispatcher.running = self.manager.window.open = False
         self.spool.crash()
         notices, nobody = self.door.notices, self.door.nobody
         self.door = MemoryDoor(self.world, self.spool, lag=self.door.lag)

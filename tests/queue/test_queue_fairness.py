@@ -21,7 +21,9 @@ def fill(site: Site, messages: int, domains: int, dead: int) -> None:
 
 def healthy(site: Site, dead: int) -> bool:
     names = {f"d{number}.example" for number in range(dead)}
-    return all(row.state is State.DELIVERED for row in site.spool.rows.values() if row.hop not in names)
+    return all(
+        row.state is State.DELIVERED for row in site.spool.rows.values() if row.hop not in names
+    )
 
 
 def drained(domains: int, dead: int, messages: int = 20_000) -> float:

@@ -91,7 +91,9 @@ def test_a_host_that_takes_fewer_connections_gets_fewer() -> None:
 
 def test_what_is_put_off_is_tried_again_and_later_each_time() -> None:
     site = Site(jitter=0, poll=5)
-    site.host("far.example", judge=lambda _, tries: Result.DELIVERED if tries > 3 else Result.DEFERRED)
+    site.host(
+        "far.example", judge=lambda _, tries: Result.DELIVERED if tries > 3 else Result.DEFERRED
+    )
     mail = site.accept("bob@far.example")
     site.run(5 * 3600)
     assert site.state(mail) == "DELIVERED"
@@ -191,7 +193,10 @@ def test_a_notice_goes_without_the_original_when_that_cannot_be_read() -> None:
 
 def test_a_domain_that_does_not_exist_bounces_all_its_mail_at_once() -> None:
     site = Site()
-    site.host("nowhere.example", error=DestinationError("no such domain", permanent=True, enhanced="5.1.2"))
+    site.host(
+        "nowhere.example",
+        error=DestinationError("no such domain", permanent=True, enhanced="5.1.2"),
+    )
     mails = [site.accept("bob@nowhere.example") for _ in range(30)]
     site.run(5)
     assert {site.state(mail) for mail in mails} == {"BOUNCED"}
@@ -444,7 +449,9 @@ def test_a_retry_by_hand_overrides_the_back_off() -> None:
 def test_recipients_follow_the_routes_of_today() -> None:
     site = Site(
         start=False,
-        hop_of=lambda address, tls: "smtp://relay:25" if address.endswith("far.example") else address[4:],
+        hop_of=lambda address, tls: (
+            "smtp://relay:25" if address.endswith("far.example") else address[4:]
+        ),
     )
     mail = site.accept("bob@far.example", "bob@other.example")
     site.manager.start()

@@ -23,7 +23,7 @@ class Connections:
         self._lines: tuple[deque[Destination], ...] = (deque(), deque(), deque())
         self._turn = False
         self._new = 0
-        self.all: set[Connection] = set()
+        self.all: dict[Connection, None] = {}
         self.idle: OrderedDict[Connection, float] = OrderedDict()
         """Kept connections without work, the one that has been for longest first, and when that began."""
         self.busy = 0
@@ -51,7 +51,7 @@ class Connections:
             if standing is Standing.NEW:
                 self._new += 1
                 connection.fresh = True
-        self.all.add(connection)
+        self.all[connection] = None
         return connection
 
     def queue(self, destination: Destination) -> None:
@@ -104,7 +104,7 @@ class Connections:
         """It is gone."""
         if connection not in self.all:
             return
-        self.all.discard(connection)
+        del self.all[connection]
         self.opened(connection)
         if connection.slow:
             self.slow -= 1

@@ -120,10 +120,9 @@ class Dispatcher:
 
     def pump(self, destination: Destination) -> None:
         """Put as many connections to work as there is work for, and room."""
-        limit = destination.health.limit
         while (
             destination.lines
-            and destination.running < limit
+            and destination.running < destination.health.limit
             and destination.opening < len(destination.lines)
             and not destination.resting
             and self.running

@@ -56,7 +56,7 @@ class Lookout:
         """This process runs the queue from now on."""
         self._began = self._world.now()
 
-    def not_expiring(self, taken: Sequence[Taken]) -> Sequence[Taken]:
+    def not_expiring(self, taken: list[Taken]) -> list[Taken]:
         """Those of `taken` that are not being given up just now."""
         if not self._expiring:
             return taken
@@ -79,7 +79,7 @@ class Lookout:
         # Those that are on their way are met again.
         found = await self._spool.expired(now, limit + len(self._expiring))
         enough = len(found) >= limit
-        found = self.not_expiring(found)
+        found = self.not_expiring(list(found))
         if not found:
             return False
         known = await self._spool.backoffs(list({_hop(one) for one in found}))
@@ -166,8 +166,8 @@ class Lookout:
 
     # -- what others changed
 
-    async def check(self) -> list[tuple[Destination, int]]:
-        """Drop from the lines who is not to be sent any more: of whom how many were counted, and are not in memory."""
+    async def check(self) -> list[tuple[Destination, list[tuple[str, int]]]]:
+        """Drop from the lines who is not to be sent any more; whom, by destination. The caller counts them out."""
         waiting: list[tuple[Destination, Batch]] = [
             (destination, batch)
             for destination in self._destinations.values()
@@ -177,7 +177,7 @@ class Lookout:
             return []
         current = await self._spool.current(list({batch.message.id for _, batch in waiting}))
         now = self._world.now()
-        dropped: list[tuple[Destination, int]] = []
+        dropped: list[tuple[Destination, list[tuple[str, int]]]] = []
         for destination, batch in waiting:
             if not batch.waiting:
                 continue  # sent, or put back, meanwhile
@@ -185,7 +185,10 @@ class Lookout:
             here = [one for one in found if one is not None]
             stay = [one for one in here if one.expires]
             over = [one for one in here if not one.expires]
-            left = len(batch.taken) - len(stay)
+            numbers = {one.number for one in stay}
+            left = [
+                (batch.message.id, one.number) for one in batch.taken if one.number not in numbers
+            ]
             if stay:
                 batch.taken = stay
             else:

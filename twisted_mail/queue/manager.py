@@ -96,6 +96,7 @@ class QueueManager:
         self._returned: dict[float, list[tuple[str, int]]] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._unasked: dict[str, None] = {}
+        self._active: set[tuple[str, int]] = set()
 
     # -- life
 
@@ -152,6 +153,8 @@ class QueueManager:
     def _add(self, batch: Batch, asked: float) -> Destination:
         """`asked`: when the spool said that it is due; -inf for new mail."""
         dispatcher = self.dispatcher
+        identity = batch.message.id
+        self._active.update([(identity, one.number) for one in batch.taken])
         destination = self.destinations.get(batch.hop)
         if destination is None or destination.empty:
             destination = dispatcher.destination(batch.hop)
@@ -222,6 +225,9 @@ class QueueManager:
         if step.due is not None and step.due < self._wake:
             self._wake = step.due
         if step.destination is not None:
+            change = step.change
+            identity = change.message
+            self._active.difference_update([(identity, one.number) for one in change.verdicts])
             self._left(step.destination, step.count)
 
     def _left(self, destination: Destination, count: int) -> None:
@@ -240,7 +246,9 @@ class QueueManager:
         items = self._returned.setdefault(due, [])
         for batch in batches:
             count += len(batch.taken)
-            items += [(batch.message.id, one.number) for one in batch.taken]
+            keys = [(batch.message.id, one.number) for one in batch.taken]
+            items += keys
+            self._active.difference_update(keys)
         self.window.add(destination, -count)
         self.dispatcher.rest(destination)
         self._wake = min(self._wake, due)
@@ -368,8 +376,9 @@ class QueueManager:
         if self._changed:
             self._changed = False
             self._wake = self._look_at = -inf
-            for destination, count in await self._lookout.check():
-                self._left(destination, count)
+            for destination, keys in await self._lookout.check():
+                self._active.difference_update(keys)
+                self._left(destination, len(keys))
         if now >= self._look_at:
             self._look_at = now + self._settings.look
             if await self._lookout.look(now):
@@ -403,7 +412,9 @@ class QueueManager:
             for one in taken:
                 hop = one.message.recipients[one.number].hop
                 used[hop] = used.get(hop, 0) + 1
-            wanted = await self._rehopped(self._lookout.not_expiring(taken))
+            # Held and released while it was being sent: what comes of that is what counts.
+            wanted = [one for one in taken if (one.message.id, one.number) not in self._active]
+            wanted = await self._rehopped(self._lookout.not_expiring(wanted))
             await self._ask(used)
             for batch in batches(wanted, self._settings.recipients):
                 self._add(batch, now)
@@ -418,7 +429,7 @@ class QueueManager:
             return False
         return self._wake <= now or self.window.pending
 
-    async def _rehopped(self, taken: Sequence[Taken]) -> Sequence[Taken]:
+    async def _rehopped(self, taken: list[Taken]) -> list[Taken]:
         """Those that still belong where the spool has them; the others are sent back under their new name."""
         if self._hop_of is None or not taken:
             return taken

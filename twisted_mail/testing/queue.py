@@ -449,13 +449,15 @@ class MemoryCarrier:
         self.opening: list[tuple[float, str]] = []
         self.jobs = 0
         self.largest = 0
+        self.dead = False
+        """Its process is gone: nothing is sent any more, whatever is left of it in memory."""
 
     def host(self, hop: str) -> Host:
         """The host of a hop."""
         return self.hosts.setdefault(hop, Host())
 
     async def wait(self, seconds: float | None) -> None:
-        if seconds is None:
+        if seconds is None or self.dead:
             await Deferred[None]()
         elif seconds and not self.instant:
             await sleep(self.world, seconds)
@@ -527,7 +529,7 @@ class MemoryCourier:
         self._end()
 
     def _end(self) -> None:
-        if not self._closed:
+        if not self._closed and not self._carrier.dead:
             self._closed = True
             self._carrier.open_now -= 1
             self._host.open -= 1
