@@ -25,10 +25,13 @@ from typing import ClassVar
 from measure import pause, tree
 
 __all__ = [
+    "CONNECTIONS",
     "DOMAIN",
     "PASSWORD",
+    "SINK_DOMAIN",
     "Missing",
     "Peer",
+    "Relay",
     "end",
     "fill",
     "free_port",
@@ -41,6 +44,9 @@ __all__ = [
 
 DOMAIN = "bench.test"
 PASSWORD = "correct-horse-battery-staple"
+SINK_DOMAIN = "sink.test"
+CONNECTIONS = 20
+"""To the next hop, of every relay: the default of both."""
 _HERE = Path(__file__).resolve().parent / "peers"
 _START = 60.0
 _STOP = 20.0
@@ -107,6 +113,19 @@ class Peer(ABC):
         wait_for(port, process, log)
 
 
+class Relay(Peer):
+    """A server that sends all mail for `SINK_DOMAIN`, which it takes from anybody on loopback, to port
+    `next_hop` of 127.0.0.1, on `CONNECTIONS` connections at most, in clear.
+    """
+
+    next_hop = 0
+    sending = True
+    """Whether the next start sends anything, or only queues it."""
+
+    def __init__(self, users: Sequence[str] = ()) -> None:
+        super().__init__(users)
+
+
 def load(name: str, users: Sequence[str]) -> Peer:
     """The peer of bench/peers/<name>/peer.py."""
     path = _HERE / name / "peer.py"
@@ -167,13 +186,15 @@ def spawn(
         )
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes] | None, log: Path) -> None:
-    """Return when something listens on `port`; RuntimeError with the end of the log when it does
-    not.
+def wait_for(
+    port: int, process: subprocess.Popen[bytes] | None, log: Path, address: str = "127.0.0.1"
+) -> None:
+    """Return when something greets on `port`; RuntimeError with the end of the log when nothing
+    does.
     """
     limit = time.monotonic() + _START
     while time.monotonic() < limit:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as one:
+        with contextlib.suppress(OSError), socket.create_connection((address, port), 5) as one:
             if one.recv(1):
                 return
         if process is not None and process.poll() is not None:

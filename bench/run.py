@@ -1,11 +1,11 @@
 """Measure this server beside others, in turn, in one run.
 
-    python bench/run.py smtp|pop3|all [--quick]
+    python bench/run.py smtp|pop3|relay|drain|backlog|all [--quick]
 
 Each round starts every peer once, on loopback and in a fresh directory, measures its cases, and
 stops it; rounds are repeated (A B C, A B C, …), so that a change of the machine's mood meets all of
-them. Tables give medians, and ratios taken round by round to Postfix→LMTP→Dovecot. What the figures
-mean stands in bench/README.md.
+them. Tables give medians, and ratios taken round by round to Postfix→LMTP→Dovecot, to Postfix as a
+relay, or to this server without dead destinations. What the figures mean stands in bench/README.md.
 
 A run is bounded: every load by count and time, every wait by a limit, whatever it started is ended
 by its id.
@@ -14,33 +14,30 @@ by its id.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import harness
+import backlog
+import drain
 import pop3
-from harness import DOMAIN, PASSWORD, Missing, Peer, end, spawn
-from measure import Quiet, cpu_seconds, file_system, machine_busy, memory, pause, spread
-from table import Noise, Row, reading, receiving
+import relay
+from harness import PASSWORD, Peer
+from measure import file_system, memory, pause, spread
+from rounds import Watch, ready, run_load, running, work_directory
+from table import Row, draining, reading, receiving, relaying, standing
 
-_HERE = Path(__file__).resolve().parent
 _ORDER = ("sink", "postfix-dovecot", "postfix-maildir", "ours")
 _READERS = ("postfix-dovecot", "ours")
 _DRAIN = 60.0
 _SETTLE = 0.5
-_SAMPLE = 0.5
 _LARGE = 10 * 1024 * 1024
 _RETRIEVALS = 5
 
@@ -70,10 +67,17 @@ class Plan:
     seconds: float
     mailbox: int
     sessions: int
+    queue: int
+    destinations: int
+    backlog: int
 
 
-QUICK = Plan(rounds=2, seconds=1.5, mailbox=2000, sessions=5)
-FULL = Plan(rounds=5, seconds=4.0, mailbox=10_000, sessions=11)
+QUICK = Plan(2, 1.5, mailbox=2000, sessions=5, queue=10_000, destinations=100, backlog=100_000)
+FULL = Plan(5, 4.0, mailbox=10_000, sessions=11, queue=100_000, destinations=1000, backlog=10**6)
+
+
+_Suite = Callable[[Plan, Sequence[str], Path, list[Row]], bool]
+"""Adds its rows to the list; True when a peer failed."""
 
 
 def main(arguments: list[str]) -> int:
@@ -81,12 +85,16 @@ def main(arguments: list[str]) -> int:
     output).
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("smtp", "pop3", "all"))
-    parser.add_argument("--quick", action="store_true", help="a look, in about two minutes")
+    parser.add_argument("what", choices=("smtp", "pop3", "relay", "drain", "backlog", "all"))
+    parser.add_argument("--quick", action="store_true", help="a look, in about two minutes a suite")
     parser.add_argument("--rounds", type=int, help="in place of 5 (quick: 2)")
     parser.add_argument("--seconds", type=float, help="of one load, in place of 4 (quick: 1.5)")
     parser.add_argument("--mailbox", type=int, help="messages, in place of 10000 (quick: 2000)")
-    parser.add_argument("--peers", help=f"comma-separated, of {','.join(_ORDER)}")
+    parser.add_argument("--queue", type=int, help="drain: messages, in place of 100000 (10000)")
+    parser.add_argument("--destinations", type=int, help="drain: domains, in place of 1000 (100)")
+    parser.add_argument("--backlog", type=int, help="recipients, in place of 1000000 (100000)")
+    peers = (*_ORDER, *relay.PEERS)
+    parser.add_argument("--peers", help=f"comma-separated, of {','.join(peers)}")
     parser.add_argument("--directory", type=Path, help="where the data goes; default: see README")
     parser.add_argument("--json", type=Path, help="write each single measurement there")
     options = parser.parse_args(arguments)
@@ -96,87 +104,42 @@ def main(arguments: list[str]) -> int:
         options.seconds or base.seconds,
         options.mailbox or base.mailbox,
         base.sessions,
+        options.queue or base.queue,
+        options.destinations or base.destinations,
+        options.backlog or base.backlog,
     )
-    names = options.peers.split(",") if options.peers else list(_ORDER)
-    if unknown := [name for name in names if name not in _ORDER]:
+    names = options.peers.split(",") if options.peers else list(peers)
+    if unknown := [name for name in names if name not in peers]:
         parser.error(f"no such peer: {', '.join(unknown)}")
     # SIGTERM unwinds like an error, so that what runs is ended
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows: list[Row] = []
     failed = False
-    with _directory(options.directory) as directory:
+    with work_directory(options.directory) as directory:
         print(f"data on {file_system(directory)}; {os.cpu_count()} processors", flush=True)
-        if options.what in ("smtp", "all"):
-            failed |= _smtp(plan, names, directory, rows)
-            print(receiving(rows), flush=True)
-        if options.what in ("pop3", "all"):
-            readers = [name for name in names if name in _READERS]
-            more: list[Row] = []
-            failed |= _pop3(plan, readers, directory, more)
-            print(reading(more), flush=True)
-            rows += more
+        for what, (suite, table) in _SUITES.items():
+            if options.what in (what, "all"):
+                mine: list[Row] = []
+                failed |= suite(plan, names, directory, mine)
+                if mine:
+                    print(table(mine), flush=True)
+                rows += mine
     if options.json:
         options.json.write_text(json.dumps([row.flat() for row in rows], indent=1))
     return int(failed)
 
 
-@contextlib.contextmanager
-def _directory(given: Path | None) -> Iterator[Path]:
-    """A new directory on the checkout's file system, with a short path (sockets have 108 bytes),
-    removed at the end.
-    """
-    where = given or Path("/var/tmp")
-    if given is None and where.stat().st_dev != _HERE.stat().st_dev:
-        where = _HERE
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=where)).resolve()
-    spread(directory)
-    # Postfix and Dovecot go in as users of their own
-    directory.chmod(0o755)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _ready(names: Sequence[str], users: Sequence[str], directory: Path) -> list[Peer]:
-    """The peers that can run here; why another cannot is printed."""
-    ready = []
-    for name in names:
-        base = directory / f"{name}.base"
-        base.mkdir()
-        try:
-            one = harness.load(name, users)
-            one.prepare(base)
-        except (Missing, RuntimeError) as error:
-            print(f"{name}: missing: {error}", flush=True)
-            continue
-        print(f"{name}: at 250 is synced: {one.durable}", flush=True)
-        ready.append(one)
-    return ready
-
-
-@contextlib.contextmanager
-def _running(one: Peer, directory: Path) -> Iterator[None]:
-    directory.mkdir(exist_ok=True)
-    # what the one before wrote is on the disk
-    os.sync()
-    try:
-        one.start(directory)
-        yield
-    finally:
-        one.stop()
-
-
 def _smtp(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
     """All rounds of all cases into `rows`; True when a peer failed."""
     failed = False
-    ready = _ready(names, [f"u{n}" for n in range(20)], directory)
+    names = [name for name in names if name in _ORDER]
+    peers = ready(names, [f"u{n}" for n in range(20)], directory)
     for turn in range(plan.rounds):
-        for one in list(ready):
+        for one in list(peers):
             # Nothing is removed before the end of the run: see `measure.spread`.
             place = directory / f"{one.name}.{turn}"
             try:
-                with _running(one, place):
+                with running(one, place):
                     # processes are started, code is loaded, caches are filled: not measured
                     _send(one, place, ["--seconds", "0.5"])
                     for case in CASES:
@@ -188,7 +151,7 @@ def _smtp(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 print(f"{one.name}: failed: {error}", flush=True)
                 failed = True
-                ready.remove(one)
+                peers.remove(one)
     return failed
 
 
@@ -202,7 +165,7 @@ def _check_reading(one: Peer, place: Path) -> None:
 
 def _measure(one: Peer, case: Case, place: Path, seconds: float) -> Row:
     """One load on one peer."""
-    with _Watch(one, place) as watch:
+    with Watch(one, place) as watch:
         options = ["--users", str(case.users), "--seconds", str(seconds), *case.options]
         result, mb, lag = _send(one, place, options)
         # what follows a message (queue files removed, indexes, logs) belongs to its cost
@@ -227,19 +190,7 @@ def _send(one: Peer, place: Path, options: Sequence[str]) -> tuple[dict[str, flo
     wait.
     """
     there = one.arrived(place)
-    command = [sys.executable, str(_HERE / "load.py"), "--port", str(one.smtp), "--domain", DOMAIN]
-    load = spawn([*command, *options], place / "load.log", piped=True)
-    assert load.stdout is not None
-    mb = 0.0
-    try:
-        while not select.select([load.stdout], [], [], _SAMPLE)[0]:
-            mb = max(mb, memory(one.roots))
-        text = load.stdout.read()
-    finally:
-        end(load)
-    result: dict[str, float] = json.loads(text) if text else {"accepted": 0}
-    if not result["accepted"]:
-        raise RuntimeError(f"nothing was accepted: {result.get('refusal', 'no result')}")
+    result, mb = run_load(one, place, options)
     lag = 0.0
     if one.inboxes(place):
         wanted = there + result["accepted"]
@@ -258,12 +209,17 @@ def _pop3(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
     filled once.
     """
     failed = False
-    ready = _ready(names, ["reader0", "large0"], directory)
+    names = [name for name in names if name in _READERS]
+    # "all" has measured SMTP in `directory` before
+    directory = directory / "pop3"
+    directory.mkdir()
+    spread(directory)
+    peers = ready(names, ["reader0", "large0"], directory)
     for turn in range(plan.rounds):
-        for one in list(ready):
+        for one in list(peers):
             place = directory / one.name
             try:
-                with _running(one, place):
+                with running(one, place):
                     if turn == 0:
                         count = ["--count", str(plan.mailbox), "--seconds", "600"]
                         _send(one, place, ["--user", "reader", "--users", "1", *count])
@@ -272,7 +228,7 @@ def _pop3(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
                 if one.arrived(place) != plan.mailbox + 1:
                     raise RuntimeError("the mailboxes could not be filled")
                 # a new process, so that the first session is the first
-                with _running(one, place):
+                with running(one, place):
                     for row in _read(one, plan, place):
                         row.turn = turn
                         rows.append(row)
@@ -280,7 +236,7 @@ def _pop3(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 print(f"{one.name}: failed: {error}", flush=True)
                 failed = True
-                ready.remove(one)
+                peers.remove(one)
     return failed
 
 
@@ -320,7 +276,7 @@ def _timed(
     """The median of `work`, which returns seconds a unit, as milliseconds or (with `rate`) as its
     inverse.
     """
-    with _Watch(one, place) as watch:
+    with Watch(one, place) as watch:
         own = time.process_time()
         seconds = median(work() for _ in range(times))
         watch.not_others += time.process_time() - own
@@ -329,36 +285,26 @@ def _timed(
     return Row(one.name, name, values, watch.noise())
 
 
-class _Watch:
-    """Around one measurement: CPU of the server, and how quiet the machine was."""
+def _relay(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    names = [name for name in names if name in relay.PEERS]
+    return relay.rounds(plan.rounds, plan.seconds, names, directory, rows)
 
-    def __init__(self, one: Peer, place: Path) -> None:
-        self._one = one
-        self._place = place
-        self.cpu = 0.0
-        self.not_others = 0.0
-        """CPU seconds of the client, to be set by who measures."""
 
-    def __enter__(self) -> _Watch:
-        self._before = Quiet.look(self._place)
-        self._began = time.monotonic()
-        self._busy, self._server = machine_busy(), cpu_seconds(self._one.roots)
-        return self
+def _drain(plan: Plan, _names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    return drain.rounds(plan.rounds, plan.queue, plan.destinations, directory, rows)
 
-    def __exit__(self, *exception: object) -> None:
-        self.cpu = cpu_seconds(self._one.roots) - self._server
-        self._busy = machine_busy() - self._busy - self.cpu - self.not_others
-        self._took = time.monotonic() - self._began
-        self._after = Quiet.look(self._place)
 
-    def noise(self) -> Noise:
-        """Means of before and after; processors that others kept busy meanwhile."""
-        before, after = self._before, self._after
-        return Noise(
-            spin=(before.spin + after.spin) / 2,
-            sync=(before.sync + after.sync) / 2,
-            others=max(0.0, self._busy / self._took),
-        )
+def _backlog(plan: Plan, _names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    return backlog.rounds(plan.rounds, plan.backlog, directory, rows)
+
+
+_SUITES: dict[str, tuple[_Suite, Callable[[Sequence[Row]], str]]] = {
+    "smtp": (_smtp, receiving),
+    "pop3": (_pop3, reading),
+    "relay": (_relay, relaying),
+    "drain": (_drain, draining),
+    "backlog": (_backlog, standing),
+}
 
 
 if __name__ == "__main__":

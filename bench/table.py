@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["Noise", "Row", "reading", "receiving"]
+__all__ = ["Noise", "Row", "draining", "reading", "receiving", "relaying", "standing"]
 
-_YARDSTICK = "postfix-dovecot"
+_YARDSTICKS = ("postfix-dovecot", "postfix-relay", "without")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,79 @@ def reading(rows: Sequence[Row]) -> str:
     return _markdown(lines)
 
 
+def relaying(rows: Sequence[Row]) -> str:
+    """The table of relays."""
+    head = ["case", "peer", "messages/s", "(least–most)", "ratio", "CPU ms", "MB", "p50 ms"]
+    head += ["p99 ms", "arrived after", "refused", *_NOISE]
+    lines = [head]
+    for group in _groups(rows):
+        first = group[0]
+        lines.append(
+            [
+                *_rates(rows, group, "rate", first.case, first.peer),
+                _if_known(group, "p50"),
+                _if_known(group, "p99"),
+                _if_known(group, "lag", " s"),
+                f"{sum(row.values.get('refused', 0) for row in group):.0f}",
+                *_noise(rows, group),
+            ]
+        )
+    return _markdown(lines)
+
+
+def draining(rows: Sequence[Row]) -> str:
+    """The table of queues with dead destinations and without them."""
+    head = ["queue", "dead ones", "healthy/s", "(least–most)", "ratio", "CPU ms", "MB"]
+    head += ["first 90 % healthy/s", "ratio", *_NOISE]
+    lines = [head]
+    for group in _groups(rows):
+        first = group[0]
+        lines.append(
+            [
+                *_rates(rows, group, "rate", first.case, first.peer),
+                f"{median(_values(group, 'most')):.0f}",
+                _ratio(rows, group, "most"),
+                *_noise(rows, group),
+            ]
+        )
+    return _markdown(lines)
+
+
+def standing(rows: Sequence[Row]) -> str:
+    """The table of a queue that waits: a line a figure."""
+    lines = [["queue", "what", "median", "(least–most)"]]
+    for group in _groups(rows):
+        for name in group[0].values:
+            values = _values(group, name)
+            lines.append(
+                [
+                    group[0].case,
+                    name,
+                    f"{median(values):.4g}",
+                    f"{min(values):.4g}–{max(values):.4g}",
+                ]
+            )
+    return _markdown(lines)
+
+
+def _rates(rows: Sequence[Row], group: Sequence[Row], key: str, case: str, peer: str) -> list[str]:
+    rates = _values(group, key)
+    return [
+        case,
+        peer,
+        f"{median(rates):.0f}",
+        f"{min(rates):.0f}–{max(rates):.0f}",
+        _ratio(rows, group, key),
+        f"{median(_values(group, 'cpu')):.2f}",
+        f"{max(_values(group, 'memory')):.0f}",
+    ]
+
+
+def _if_known(group: Sequence[Row], key: str, unit: str = "") -> str:
+    values = [row.values[key] for row in group if key in row.values]
+    return f"{median(values):.1f}{unit}" if values else "–"
+
+
 _NOISE = ("spin", "sync ms", "others")
 
 
@@ -114,7 +187,7 @@ def _noise(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
 def _ratio(rows: Sequence[Row], group: Sequence[Row], key: str) -> str:
     """How many times as fast as the yardstick: the median over the rounds that have both."""
     case = group[0].case
-    theirs = {r.turn: r.values[key] for r in rows if r.case == case and r.peer == _YARDSTICK}
+    theirs = {r.turn: r.values[key] for r in rows if r.case == case and r.peer in _YARDSTICKS}
     ratios = [row.values[key] / theirs[row.turn] for row in group if row.turn in theirs]
     if not ratios:
         return "–"

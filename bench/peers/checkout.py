@@ -1,0 +1,79 @@
+"""This checkout's programs, on the Python that runs the benchmark: not what is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import DOMAIN, Relay, fill, free_port, program
+
+__all__ = ["CHECKOUT", "FROM_HERE", "Ours", "mailctl", "mailserver"]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FROM_HERE = ("env", f"PYTHONPATH={CHECKOUT}{os.pathsep}{CHECKOUT / 'bench'}")
+_MAILCTL = (*FROM_HERE, sys.executable, "-c", "from twisted_mail.cli import main; main()")
+
+
+def mailserver(config: Path) -> list[str]:
+    """The command that serves in the foreground. Raises `Missing`."""
+    twistd = program("twistd", str(Path(sys.executable).parent))
+    return [*FROM_HERE, twistd, "-n", "--pidfile=", "mailserver", "--config", str(config)]
+
+
+def mailctl(config: Path, *command: str, typed: str = "") -> str:
+    """What the command prints. RuntimeError when it fails."""
+    done = subprocess.run(
+        [*_MAILCTL, "--config", str(config), *command],
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode:
+        raise RuntimeError(f"mailctl {' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class Ours(Relay):
+    """This server, sending as the `template` of its configuration says; what that has in it is what `values` gives."""
+
+    durable = "the journal record (one sync a group), which holds the message and its queue entry"
+    template: Path
+    _base = Path()
+
+    def values(self) -> dict[str, object]:
+        """What the template has besides the usual."""
+        return {}
+
+    def prepare(self, directory: Path) -> None:
+        config = directory / "mail.toml"
+        mailserver(config)
+        self._base = directory
+        self.configure(directory)
+        mailctl(config, "domain", "add", DOMAIN)
+
+    def place(self, directory: Path) -> None:
+        """Put the data there that `prepare` made, if there is none."""
+        if not (directory / "data").exists():
+            shutil.copytree(self._base, directory, dirs_exist_ok=True)
+
+    def start(self, directory: Path) -> None:
+        self.place(directory)
+        self.configure(directory)
+        self._run(mailserver(directory / "mail.toml"), directory / "twistd.log", self.smtp)
+
+    def configure(self, directory: Path) -> None:
+        """Write the configuration, with a new port."""
+        self.smtp = free_port()
+        fill(
+            self.template,
+            directory / "mail.toml",
+            domain=DOMAIN,
+            smtp=self.smtp,
+            run="true" if self.sending else "false",
+            next_hop=self.next_hop or 25,
+            **self.values(),
+        )
