@@ -63,6 +63,7 @@ class Sending:
         self._own: Any = None
         """The resolver, when it is ours to close."""
         self._manager: QueueManager | None = None
+        self._remote: RemoteCarrier | None = None
         self._hosts = _own_hosts(addresses, config.delivery.port)
         self.routes: Routes = make_routes(config.routes)
         self.srs: SenderRewriting | None = _rewriting(config, world, directory)
@@ -79,10 +80,11 @@ class Sending:
         config = self._config
         if not config.queue.run:
             return
+        self._remote = carrier = self._carrier()
         self._manager = QueueManager(
             self._world,
             store.queue,
-            self._carrier(),
+            carrier,
             intake.notices,
             _settings(config),
             self._hop_of,
@@ -90,6 +92,11 @@ class Sending:
             double_bounces_to=config.queue.double_bounces,
         )
         self._manager.start()
+
+    def reload(self) -> None:
+        """Read again whom certificates of other servers are believed from."""
+        if self._remote is not None:
+            self._remote.authorities.reload()
 
     async def stop(self) -> None:
         """Let what is being sent come to its end, for a while; what is not sent waits for the next start."""

@@ -112,6 +112,8 @@ class MailService(Service):
         """Read the certificates again; connections stay. What is wrong with them is logged."""
         if self._tls is not None:
             self._tls.reload()
+        if self._sending is not None:
+            self._sending.reload()
 
     # IService
 
