@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from queue_site import Site
 
 from twisted_mail.queue.interfaces import DestinationError, Result
@@ -98,7 +100,7 @@ def test_what_is_put_off_is_tried_again_and_later_each_time() -> None:
     site.run(5 * 3600)
     assert site.state(mail) == "DELIVERED"
     times = [attempt.at for attempt in site.spool.attempts[mail]]
-    gaps = [round(b - a, -1) for a, b in zip(times, times[1:], strict=False)]
+    gaps = [round(b - a, -1) for a, b in itertools.pairwise(times)]
     assert gaps == [300, 600, 1200, 2400]
 
 
@@ -570,3 +572,65 @@ def test_a_spool_that_fails_is_asked_again() -> None:
     site.spool.fail = None
     site.run(20)
     assert site.state(mail) == "DELIVERED"
+
+
+def test_held_and_released_while_it_is_being_sent_is_sent_once() -> None:
+    site = Site()
+    site.host("far.example", latency=10)
+    mail = site.accept("bob@far.example")
+    site.run(2)
+    site.spool.by_hand(Change(mail, (Verdict(0, State.HELD),)))
+    site.spool.by_hand(Change(mail, (Verdict(0, State.WAITING, site.now),)))
+    site.run(60)
+    assert site.sent() == [(mail, 0)]
+    assert site.state(mail) == "DELIVERED"
+
+
+def test_a_destination_that_fails_with_much_in_memory_loses_none_of_it() -> None:
+    site = Site(concurrency=2, jitter=0)
+    host = site.host("far.example", latency=1, connect=0.5)
+    site.accept("bob@far.example")
+    site.run(2)
+    mails = [site.accept("bob@far.example") for _ in range(180)]
+    assert site.manager.window.claim is not None
+    site.run(1)
+    host.breaks, host.error = True, DestinationError("connection refused")
+    site.run(30)
+    state = site.spool.backoff("far.example")
+    # Both of its connections failed, and it counts once.
+    assert state is not None and state.failures == 1
+    assert site.manager.window.total == 0
+    assert site.spool.count(State.ACTIVE) == 0
+    assert any(site.spool.attempts[mail] == [] for mail in mails)
+    host.breaks, host.error = False, None
+    site.until(site.done, 3600)
+    assert len(site.sent()) == 181
+
+
+def test_a_warning_that_takes_long_to_write_is_written_once() -> None:
+    site = Site(poll=10)
+    site.host("dead.example", error=DestinationError("connection refused"))
+    site.accept("bob@dead.example", warn_after=3600)
+    site.run(3500)
+    site.door.lag = 400
+    site.run(1500)
+    assert len(site.door.notices) == 1
+
+
+def test_the_postmaster_gets_no_news_of_success() -> None:
+    site = Site(double_bounces_to="postmaster@home.example")
+    site.host("far.example", result=Result.RELAYED)
+    wants = QueuedRecipient("bob@far.example", "far.example", notify="SUCCESS")
+    mail = site.accept(wants, sender="")
+    site.run(1)
+    assert site.state(mail) == "DELIVERED"
+    assert site.door.notices == []
+
+
+def test_nothing_is_put_off_past_its_end_by_a_destination_that_rests() -> None:
+    site = Site(poll=5)
+    site.host("dead.example", error=DestinationError("connection refused"))
+    mail = site.accept("bob@dead.example", lifetime=200)
+    expires = site.now + 200
+    site.run(5)
+    assert site.spool.rows[mail, 0].due == expires

@@ -85,7 +85,7 @@ class Life:
     def crash(self) -> None:
         for _ in range(self.random.randrange(300)):
             self.site.world.reactor._clock.step()
-        for key in {key for key in self.site.sent()}:
+        for key in set(self.site.sent()):
             if self.site.spool.rows[key].state is not State.DELIVERED:
                 self.window[key] += 1
         self.crashes += 1
