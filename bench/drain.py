@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import Peer, end, spawn
-from measure import cpu_seconds, memory, pause, spread
+from measure import cpu_seconds, fresh, memory, pause
 from receiver import Receiver
 from rounds import Watch, ready, running
 from table import Row
@@ -59,9 +59,7 @@ def rounds(turns: int, messages: int, domains: int, directory: Path, rows: list[
         # every other round the other way round
         for which in (WITHOUT, WITH)[:: 1 if turn % 2 == 0 else -1]:
             for one in found:
-                place = directory / f"drain-{which}.{turn}"
-                place.mkdir()
-                spread(place)
+                place = fresh(directory, f"drain-{which}.{turn}")
                 try:
                     row = _one(one, which, messages, domains, place)
                 except (RuntimeError, OSError, subprocess.SubprocessError) as error:

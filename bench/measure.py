@@ -22,7 +22,9 @@ __all__ = [
     "Quiet",
     "cpu_seconds",
     "file_system",
+    "fresh",
     "machine_busy",
+    "making",
     "memory",
     "pause",
     "percentile",
@@ -37,6 +39,8 @@ _SET_FLAGS = 0x40086602
 _TOP_DIRECTORY = 0x00020000
 _SPIN = 1_000_000
 _SYNCS = 15
+_MADE = 20
+_TRIED = 12
 
 # a benchmark lives in real time: it has no World
 pause = time.sleep  # noqa: TID251
@@ -114,11 +118,11 @@ def file_system(path: Path) -> str:
 def spread(directory: Path) -> None:
     """Have ext4 put each folder made in `directory` into a block group of its own (chattr +T).
 
-    ext4 does not give out an inode again for minutes after its file was removed, and looks at every
-    such inode of the group to find another. In a group where thousands of files were removed just
-    before, making a file costs several times what it should, whoever makes it. So each peer and
-    round gets a group of its own, and nothing is removed while there is something to measure.
-    Other file systems do not know the flag and go without.
+    ext4 looks at every inode of the group whose file was removed before, and passes over most of
+    them. In a group where thousands of files have been, making a file costs ten times what it
+    should, whoever makes it. So each peer and round gets a group of its own (`fresh`), and nothing
+    is removed while there is something to measure. Other file systems do not know the flag and go
+    without.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -129,14 +133,42 @@ def spread(directory: Path) -> None:
         os.close(fd)
 
 
+def fresh(directory: Path, name: str) -> Path:
+    """A new folder `name` in `directory` (see `spread`): of some that are tried, one where making files costs least."""
+    tried = []
+    for number in range(_TRIED):
+        path = directory / f"{name}.{number}"
+        path.mkdir()
+        tried.append((making(path), path))
+    best = min(tried)[1]
+    for _, path in tried:
+        if path != best:
+            path.rmdir()
+    return best.rename(directory / name)
+
+
+def making(directory: Path) -> float:
+    """Seconds that making a file takes there; 0.0 where files cannot be nameless."""
+    times = []
+    for _ in range(_MADE):
+        began = time.perf_counter()
+        try:
+            os.close(os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600))
+        except OSError:
+            return 0.0
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
 @dataclass(frozen=True)
 class Quiet:
-    """How quiet the machine is at one moment: wall time of a fixed loop, and of a small synced
-    append.
+    """How quiet the machine is at one moment: wall time of a fixed loop, of a small synced append,
+    and of making a file.
     """
 
     spin: float
     sync: float
+    make: float
 
     @classmethod
     def look(cls, directory: Path) -> Quiet:
@@ -158,7 +190,7 @@ class Quiet:
         finally:
             os.close(fd)
             path.unlink()
-        return cls(spin, median(times))
+        return cls(spin, median(times), making(directory))
 
 
 def _stat(pid: int) -> list[bytes] | None:

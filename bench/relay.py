@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness import SINK_DOMAIN, Relay, free_port
-from measure import cpu_seconds, memory, pause
+from measure import cpu_seconds, fresh, memory, pause
 from receiver import Receiver
 from rounds import Watch, ready, run_load, running
 from table import Row
@@ -41,7 +41,7 @@ def rounds(
     for turn in range(turns):
         for one in list(peers):
             try:
-                for row in _one_round(one, seconds, directory / f"{one.name}.{turn}"):
+                for row in _one_round(one, seconds, fresh(directory, f"{one.name}.{turn}")):
                     row.turn = turn
                     rows.append(row)
                     print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
@@ -53,7 +53,6 @@ def rounds(
 
 
 def _one_round(one: Relay, seconds: float, place: Path) -> Iterator[Row]:
-    place.mkdir()
     one.next_hop = free_port()
     sink = Receiver(place / "sink.log", one.next_hop)
     sink.start()

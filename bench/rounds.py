@@ -123,5 +123,6 @@ class Watch:
         return Noise(
             spin=(before.spin + after.spin) / 2,
             sync=(before.sync + after.sync) / 2,
+            make=(before.make + after.make) / 2,
             others=max(0.0, self._busy / self._took),
         )

@@ -30,7 +30,7 @@ import drain
 import pop3
 import relay
 from harness import PASSWORD, Peer
-from measure import file_system, memory, pause, spread
+from measure import file_system, fresh, memory, pause, spread
 from rounds import Watch, ready, run_load, running, work_directory
 from table import Row, draining, reading, receiving, relaying, standing
 
@@ -137,7 +137,7 @@ def _smtp(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
     for turn in range(plan.rounds):
         for one in list(peers):
             # Nothing is removed before the end of the run: see `measure.spread`.
-            place = directory / f"{one.name}.{turn}"
+            place = fresh(directory, f"{one.name}.{turn}")
             try:
                 with running(one, place):
                     # processes are started, code is loaded, caches are filled: not measured

@@ -13,12 +13,13 @@ _YARDSTICKS = ("postfix-dovecot", "postfix-relay", "without")
 
 @dataclass(frozen=True)
 class Noise:
-    """How quiet the machine was: seconds of a fixed loop and of a synced append, processors busy
-    with other things.
+    """How quiet the machine was: seconds of a fixed loop, of a synced append and of making a file,
+    processors busy with other things.
     """
 
     spin: float
     sync: float
+    make: float
     others: float
 
 
@@ -167,7 +168,7 @@ def _if_known(group: Sequence[Row], key: str, unit: str = "") -> str:
     return f"{median(values):.1f}{unit}" if values else "–"
 
 
-_NOISE = ("spin", "sync ms", "others")
+_NOISE = ("spin", "sync ms", "make µs", "others")
 
 
 def _noise(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
@@ -180,6 +181,7 @@ def _noise(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
     return [
         f"{pick(lambda n: n.spin) / shortest:.2f}",
         f"{pick(lambda n: n.sync) * 1000:.2f}",
+        f"{pick(lambda n: n.make) * 1e6:.0f}",
         f"{pick(lambda n: n.others):.2f}",
     ]
 
