@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 from simulated_sites import ALICE, BOB, ONE, TWO, Site, Sites
+from twisted.logger import LogEvent, globalLogPublisher
 
 NOBODIES = ("nobody@one.example", "nobody@two.example", "nobody@nowhere.example")
 
@@ -151,6 +152,21 @@ class Story:
 def _id_in(reply: bytes) -> str:
     match = re.search(rb"^250 2\.0\.0 .* (\w+)\r?$", reply, re.MULTILINE)
     return match[1].decode() if match else ""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_fails_inside():
+    """An outage is for the queue to bear; no code of ours fails by it."""
+    failures: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_failure") is not None:
+            failures.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield
+    globalLogPublisher.removeObserver(observe)
+    assert not failures
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
