@@ -17,8 +17,9 @@ from twisted.internet.error import ConnectError, DNSLookupError, getConnectError
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 
+from .cable import Cable
 from .network import Listener, Process, address_of, normal
-from .wire import Cable, Wire
+from .wire import Wire
 
 __all__ = ["TcpConnector", "UnixConnector"]
 

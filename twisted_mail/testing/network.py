@@ -23,8 +23,9 @@ from twisted.internet.error import CannotListenError, ConnectBindError, getConne
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from zope.interface import implementer
 
+from .cable import Cable
 from .clock import SimulatedClock
-from .wire import Cable, Wire
+from .wire import Wire
 
 __all__ = ["Host", "Listener", "Machine", "Network", "Process", "address_of", "normal"]
 
