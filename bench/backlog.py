@@ -44,7 +44,9 @@ def rounds(turns: int, recipients: int, directory: Path, rows: list[Row]) -> boo
             place = directory / f"backlog-{count}"
             place.mkdir()
             one.place(place)  # type: ignore[attr-defined]
-            fill(place, count, _DOMAINS, "--deferred", str(_DEFERRED), "--linked")
+            # ten or more to a domain, so that a take finds as much in both
+            domains = min(_DOMAINS, count // 10)
+            fill(place, count, domains, "--deferred", str(_DEFERRED), "--linked")
         for turn in range(turns):
             for count in (_FEW, recipients):
                 try:
