@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mailsite import ALICE, BOB, Site, program
+from outside import Outside, Sites
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +63,31 @@ def site(make_site: Callable[..., Site]) -> Site:
     site = make_site()
     site.start()
     return site
+
+
+@pytest.fixture(scope="session")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    """What is between the sites that `sites` makes."""
+    made = Outside(tmp_path_factory.mktemp("outside"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def known_accounts() -> dict[tuple[str, ...], Path]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def sites(
+    outside: Outside,
+    tmp_path_factory: pytest.TempPathFactory,
+    known_accounts: dict[tuple[str, ...], Path],
+) -> Iterator[Sites]:
+    """Makes sites that send to each other, for a module's tests."""
+    made = Sites(outside, tmp_path_factory.mktemp("sites"), known_accounts)
+    yield made
+    made.close()
 
 
 def missing(what: str) -> None:
