@@ -97,9 +97,8 @@ class Site:
         """A message to the addresses `to`, whose hops are their domains, and to mailboxes."""
         now = self.world.now()
         recipients = tuple(QueuedRecipient(one, one.rpartition("@")[2]) for one in to)
-        message = QueuedMessage(
-            id_, sender, recipients, now, now + 432_000, **{"warn": now + 14_400, **fields}
-        )
+        times = {"expires": now + 432_000, "warn": now + 14_400}
+        message = QueuedMessage(id_, sender, recipients, now, **{**times, **fields})
         self.run(self.accept(content, accounts, queue=message, changes=changes))
         return message
 

@@ -103,6 +103,33 @@ class Checkpoints:
         finally:
             self._running.release()
 
+    def settle(self) -> None:
+        """See that nothing is unfilled that a process committed which is dead by now.
+
+        Raises BlockingIOError while another process makes a checkpoint, and whatever keeps it from that.
+        """
+        disk = self._disk
+        with self._running:
+            disk.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                if not self._writers.others():
+                    return
+                gate = self._open_lock("gate")
+                try:
+                    disk.flock(gate, fcntl.LOCK_EX)
+                    current = self._segments.open_current()
+                    try:
+                        if current is not None:
+                            disk.flock(current.fd, fcntl.LOCK_EX)
+                        self._settle_dead()
+                    finally:
+                        if current is not None:
+                            disk.close(current.fd)
+                finally:
+                    disk.close(gate)
+            finally:
+                disk.flock(self._lock, fcntl.LOCK_UN)
+
     def _checkpoint(self) -> None:
         disk = self._disk
         if not self._seal_current():

@@ -355,6 +355,10 @@ class Journal:
         """Seal the current segment, sync the file system, drop what is sealed. Blocks; at most one at a time."""
         self._checkpoints.run()
 
+    def settle(self) -> None:
+        """Settle what processes left that are dead by now. Blocks. Raises what keeps it from that."""
+        self._checkpoints.settle()
+
     def refuse(self) -> None:
         """Commit nothing more; what waits is still committed."""
         with self._guard:

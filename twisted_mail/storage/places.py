@@ -122,9 +122,8 @@ class Places(Steps):
         free = space.f_bavail * space.f_frsize - MARGIN_BYTES
         inodes = space.f_favail - MARGIN_INODES if space.f_files else None
         prepared: dict[str, Exception | None] = {}
+        self._check_queue([entry for entry in entries if entry.queue is not None or entry.changes])
         for entry in entries:
-            if entry.queue is not None or entry.changes:
-                entry.error = self._prepare_spool()
             if entry.kind is not Kind.ACCEPT or entry.error is not None:
                 continue
             if self._unparked:
@@ -144,13 +143,27 @@ class Places(Steps):
                     prepared[place.account] = self._prepare(place.account)
                 entry.error = entry.error or prepared[place.account]
 
-    def _prepare_spool(self) -> Exception | None:
+    def _check_queue(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
         try:
-            self._spool.prepare()
+            taken = self._spool.known(
+                [entry.queue.id for entry in entries if entry.queue is not None]
+            )
         except Exception as error:
             _log.error("the queue cannot be used: {error}", error=str(error))
-            return refusal(error)
-        return None
+            for entry in entries:
+                entry.error = refusal(error)
+            return
+        for entry in entries:
+            if entry.queue is None:
+                continue
+            name = entry.queue.id
+            if name in taken or not (name.isascii() and name.isalnum()):
+                # Ids are random, and short enough for two messages to get the same one, some day. Committed, the
+                # second would be taken for the first one, told twice.
+                entry.error = refusal(ValueError(f"{name!r} cannot be the id of a new message"))
+            taken.add(name)
 
     def _prepare(self, account: str) -> Exception | None:
         try:
@@ -296,10 +309,15 @@ class Places(Steps):
             raise
         self._disk.sync_directory(self.parked)
 
-    def retry(self) -> None:
-        """Try parked places again, and to park what could not be. Blocks; call it in a thread, now and then."""
-        if not self._retrying.acquire(blocking=False):
-            return
+    def retry(self, *, wait: bool = False) -> bool:
+        """Try parked places again, and to park what could not be. Blocks; call it in a thread, now and then.
+
+        `wait` for another thread that is at it, else leave it to that one. True when changes of the queue may still
+        be owed.
+        """
+        if not self._retrying.acquire(blocking=wait):
+            return True
+        changes = False
         try:
             with self._guard:
                 unparked, self._unparked = self._unparked, []
@@ -310,32 +328,37 @@ class Places(Steps):
             with self._guard:
                 self._pin(bool(names or self._unparked))
             for name in names:
-                self._retry_parked(os.path.join(self.parked, name))
+                changes = self._retry_parked(os.path.join(self.parked, name)) or changes
             with self._guard:
                 self._pin(bool(self._unparked))
+                return changes or any(owed.meta.get("changes") for owed in self._unparked)
         finally:
             self._retrying.release()
 
-    def _retry_parked(self, path: str) -> None:
+    def _retry_parked(self, path: str) -> bool:
+        """True when changes of the queue may still be owed."""
         try:
             fd = self._disk.open(path, os.O_RDONLY)
         except FileNotFoundError:
-            return
+            return False
         try:
             self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self._disk.exists(path):
-                return  # another process was faster
+                return False  # another process was faster
             loaded = segments.load_file(self._disk, path)
             if not loaded.records:
                 _log.error("{path} is damaged and left alone", path=path)
-            elif not self._apply([loaded], None):
+            elif owed := self._apply([loaded], None):
+                return any(one.meta.get("changes") for one in owed)
+            else:
                 # What was put in its place is on the disk before that which would bring it again is not. `fd` was
                 # opened before it was put there, so a write that failed meanwhile is told.
                 self._disk.syncfs(fd)
                 self._disk.unlink(path)
                 self._disk.sync_directory(self.parked)
+            return False
         except BlockingIOError:
-            pass  # another process is at it
+            return True  # another process is at it
         finally:
             self._disk.close(fd)
 
@@ -424,23 +447,22 @@ class Places(Steps):
             else:
                 known = set()
             for found, elsewhere, changes in story.queue:
-                message = source = crc = None
-                if found is not None and found.meta["queue"]["id"] not in known:
-                    message = QueuedMessage.from_json(found.meta["queue"])
+                item = Item(None, None, changes)
+                items.append(item)
+                if found is None or found.meta["queue"]["id"] in known:
+                    continue
+                try:
                     source = self._source(found)
-                    if source is None:
-                        message = None
-                    else:
+                    if source is not None:
                         sources.append(source)
-                        crc = found.meta["crc"] if elsewhere else None
-                items.append(Item(message, source, changes, crc))
+                        item.crc = found.meta["crc"] if elsewhere else None
+                        item.message = QueuedMessage.from_json(found.meta["queue"])
+                        item.source = source
+                except Exception as error:
+                    # It is parked: what cannot be understood is no reason to forget it.
+                    item.error = error
             if items:
                 self._spool.settle(items)
-        except Exception as error:
-            for item in items:
-                item.error = item.error or error
-            if not items:
-                raise
         finally:
             for source in sources:
                 source.close()
@@ -448,7 +470,7 @@ class Places(Steps):
 
     def _owed_queue(self, story: Story, items: Sequence[Item]) -> list[_Owed]:
         owed: list[_Owed] = []
-        for (found, elsewhere, changes), item in zip(story.queue, items, strict=False):
+        for (found, elsewhere, changes), item in zip(story.queue, items, strict=True):
             if item.error is None:
                 continue
             _log.error("the queue is not settled: {error}", error=str(item.error))

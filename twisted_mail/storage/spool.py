@@ -73,6 +73,7 @@ class Spool:
         self._mutex = threading.Lock()
         self._made: set[str] = set()
         self._version: int | None = None
+        self._settled = False
         self.claim: Callable[[QueuedMessage], bool] | None = None
         self.claimed: Callable[[Sequence[QueuedMessage]], None] | None = None
         self.dropped: Callable[[Sequence[QueuedMessage]], None] | None = None
@@ -91,7 +92,7 @@ class Spool:
                 db.close()
 
     def changed(self) -> bool:
-        """Whether another connection has changed the rows since this was last asked. Never waits."""
+        """Whether another connection, or `settle`, has changed the rows since this was last asked. Never waits."""
         if not self._mutex.acquire(blocking=False):
             return False
         try:
@@ -99,7 +100,8 @@ class Spool:
                 return False
             version = self._db.execute("PRAGMA data_version").fetchone()[0]
             known, self._version = self._version, version
-            return known is not None and version != known
+            settled, self._settled = self._settled, False
+            return settled or (known is not None and version != known)
         finally:
             self._mutex.release()
 
@@ -135,21 +137,29 @@ class Spool:
 
     def fill(self, items: Sequence[Item]) -> None:
         """After a commit. What cannot be done now gets its `Item.error`; the rest is done."""
-        self._do(items, claim=self.claim)
+        self._do(items, short=True)
 
     def settle(self, items: Sequence[Item]) -> None:
         """At a replay, in the order of the journal: `fill`, for what may have been done already."""
-        self._do(items, claim=None)
+        self._do(items, short=False)
+        # Who runs the queue does not know of it, even if it is this process.
+        self._settled = True
 
-    def _do(self, items: Sequence[Item], claim: Callable[[QueuedMessage], bool] | None) -> None:
+    def _do(self, items: Sequence[Item], *, short: bool) -> None:
         claims: list[QueuedMessage] = []
         try:
-            over = self._rows(items, claim, claims)
+            over = self._rows(items, short, claims)
         except Exception as error:
-            for item in items:
-                item.error = item.error or error
             if claims and self.dropped is not None:
                 self.dropped(claims)
+            if len(items) > 1 and not isinstance(error, sqlite3.OperationalError):
+                # What cannot be stored keeps nothing else from it.
+                for item in items:
+                    self._do([item], short=False)
+                self._settled = True
+                return
+            for item in items:
+                item.error = item.error or error
             return
         for item in items:
             item.applied = True
@@ -161,12 +171,14 @@ class Spool:
     def _rows(
         self,
         items: Sequence[Item],
-        claim: Callable[[QueuedMessage], bool] | None,
+        short: bool,
         claims: list[QueuedMessage],
     ) -> list[str]:
-        """Returns the ids of messages that are over."""
+        """Returns the ids of messages that are over. `short`: new ones may be claimed."""
         over: dict[str, None] = {}
         with self.transaction() as db:
+            # Not before the connection is ours: who has stopped running the queue claims nothing more.
+            claim = self.claim if short else None
             for item in items:
                 message = item.message
                 if message is not None:
@@ -214,6 +226,10 @@ class Spool:
             self._made.add(directory)
         try:
             item.source.link(path)
+        except FileNotFoundError:
+            # Somebody has tidied up.
+            make_directories(self._disk, directory)
+            item.source.link(path)
         except FileExistsError:
             # A replay: linked, and the rows were lost.
             self._check_file(message, item)
@@ -243,6 +259,19 @@ class Spool:
             pass
         except OSError as error:
             _log.error("the file of {message} stays: {error}", message=message, error=str(error))
+
+    def strays(self) -> int:
+        """How many files there are without rows, when there are no rows at all."""
+        with self.reading() as db:
+            if db.execute("SELECT 1 FROM messages LIMIT 1").fetchone():
+                return 0
+        count = 0
+        for name in self._disk.names(self.directory):
+            try:
+                count += len(self._disk.names(os.path.join(self.directory, name)))
+            except NotADirectoryError:
+                continue
+        return count
 
     def known(self, messages: Sequence[str]) -> set[str]:
         """Which of these ids have rows."""
@@ -369,3 +398,9 @@ def _record(
             for attempt, key in zip(attempts, keys, strict=True)
         ],
     )
+    oldest = db.execute(
+        "SELECT at, key FROM attempts WHERE seq = ? ORDER BY at DESC, key DESC LIMIT 1 OFFSET ?",
+        (seq, ATTEMPTS - 1),
+    ).fetchone()
+    if oldest is not None:
+        db.execute("DELETE FROM attempts WHERE seq = ? AND (at, key) < (?, ?)", (seq, *oldest))

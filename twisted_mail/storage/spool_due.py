@@ -56,6 +56,16 @@ class Due:
 
     def begin(self) -> None:
         """What was active, of a runner that died, is due at once."""
+        self._nobody_sends()
+
+    def end(self) -> None:
+        """Let another process run it, with nothing left active: nobody would look for that."""
+        try:
+            self._nobody_sends()
+        finally:
+            self.release()
+
+    def _nobody_sends(self) -> None:
         with self._spool.transaction() as db:
             active = db.execute("SELECT seq, n, hop FROM recipients WHERE state = 1").fetchall()
             db.executemany(
@@ -185,21 +195,23 @@ class Due:
         """See `queue.interfaces.Spool.expired`."""
         keys: list[tuple[int, int]] = []
         with self._spool.transaction() as db:
+            held: list[tuple[int]] = []
+            # Whatever is active of the first ones, which is a window at most: those behind them expire, too.
             for (seq,) in db.execute(
-                "SELECT seq FROM messages WHERE deadline <= ? ORDER BY deadline LIMIT ?",
-                (now, limit),
-            ).fetchall():
+                "SELECT seq FROM messages WHERE deadline <= ? ORDER BY deadline", (now,)
+            ):
                 states = db.execute(
-                    "SELECT n, state FROM recipients WHERE seq = ? AND state < 4", (seq,)
+                    "SELECT n, state FROM recipients WHERE seq = ? AND state < 4 ORDER BY n", (seq,)
                 ).fetchall()
                 if all(state == State.HELD for _, state in states):
                     # Nothing expires that somebody holds; a release sets it again.
-                    db.execute("UPDATE messages SET deadline = NULL WHERE seq = ?", (seq,))
+                    held.append((seq,))
                 keys += [
                     (seq, n) for n, state in states if state in (State.WAITING, State.DEFERRED)
                 ]
-                if len(keys) >= limit:
+                if len(keys) >= limit or len(held) >= TAKEN:
                     break
+            db.executemany("UPDATE messages SET deadline = NULL WHERE seq = ?", held)
             return self._messages.taken(db, keys)
 
     def overdue(self, now: float, limit: int) -> list[Taken]:
@@ -248,6 +260,14 @@ def _due(
         "SELECT seq, n, due, tried FROM recipients WHERE hop = ? AND due > ? ORDER BY due LIMIT ?",
         (hop, max(now, flushed_to), SKIPPED),
     ).fetchall()
+    whole = len(later) < SKIPPED
+    if not whole:
+        # All of the last instant: the mark goes on behind it. What is put back together has one, a window at most.
+        last = later[-1][2]
+        later = [row for row in later if row[2] < last]
+        later += db.execute(
+            "SELECT seq, n, due, tried FROM recipients WHERE hop = ? AND due = ?", (hop, last)
+        ).fetchall()
     reached = flushed_to
     for seq, n, due, tried in later:
         if len(rows) >= want:
@@ -258,7 +278,7 @@ def _due(
         if tried is None or tried < flushed:
             rows.append((seq, n))
     else:
-        if len(later) < SKIPPED:
+        if whole:
             db.execute("UPDATE hops SET flushed = 0, flushed_to = 0 WHERE hop = ?", (hop,))
             return rows, False
     db.execute("UPDATE hops SET flushed_to = ? WHERE hop = ?", (max(flushed_to, reached), hop))

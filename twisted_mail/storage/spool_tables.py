@@ -85,7 +85,7 @@ CREATE INDEX hops_at ON hops (at);
 def open_tables(disk: Disk, path: str) -> sqlite3.Connection:
     """A connection, to be used by one thread at a time.
 
-    Raises sqlite3.Error, OSError; ValueError for what a newer version stored.
+    Raises OSError for what cannot be used; ValueError for what a newer version stored.
     """
     if not disk.exists(path):
         # SQLite would make it, and the -wal beside it, as readable as the umask says.
@@ -112,6 +112,15 @@ def open_tables(disk: Disk, path: str) -> sqlite3.Connection:
                 f"{path}: stored by version {version} of the format, this program knows {VERSION};"
                 " use the newer program"
             )
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise OSError(f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise OSError(
+            f"{path}: {error}; it alone knows whom the messages in queue/ are for: put a good copy in its place, or"
+            " what `sqlite3 queue.sqlite3 .recover` makes of it"
+        ) from error
     except BaseException:
         db.close()
         raise

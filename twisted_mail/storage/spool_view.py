@@ -15,7 +15,7 @@ from .queued import Attempt, Backoff, QueuedMessage, State
 from .spool import Spool
 from .spool_rows import Messages
 
-__all__ = ["Filter", "Listed", "RecipientStory", "Stats", "Story", "View"]
+__all__ = ["PRUNED", "Filter", "Listed", "RecipientStory", "Stats", "Story", "View"]
 
 FLUSHED = 5000
 """Destinations changed in one transaction, for which deliveries wait."""

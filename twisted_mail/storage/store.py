@@ -44,7 +44,8 @@ from .spool import Spool
 __all__ = ["MailStore"]
 
 _log = Logger()
-VERSION = 1
+VERSION = 2
+"""1 knew no queue: its journal would skip what it does not know, and drop it."""
 CHECKPOINT_EVERY = 600.0
 """Seconds after which a journal that is not full is checkpointed all the same."""
 MAKE_ROOM_EVERY = 5.0
@@ -71,6 +72,7 @@ class MailStore:
         self._data = os.path.abspath(data)
         self._mail = os.path.join(self._data, "mail")
         self._generation = 0
+        self._stored = VERSION
         self._sequence = 0
         self._process = world.entropy(6).hex()
         # Maildir's convention: no "/" and no ":" in the host's part; and POP3 wants a base of at most 70.
@@ -101,7 +103,7 @@ class MailStore:
         """The queue on the disk, for who runs it and who looks at it."""
         self._timers: list[Any] = []
         self._checkpoint: Deferred[None] | None = None
-        self._retry: Deferred[None] | None = None
+        self._retry: Deferred[bool] | None = None
         self._space: tuple[float, int] = (float("-inf"), 0)
         self._room_made = float("-inf")
 
@@ -120,16 +122,17 @@ class MailStore:
             if timer.active():
                 timer.cancel()
         self._journal.refuse()
-        for running in (self._checkpoint, self._retry):
-            if running is not None:
-                await running
+        if self._checkpoint is not None:
+            await self._checkpoint
+        if self._retry is not None:
+            await self._retry
         await self._world.threads.call(self._stop)
 
     def _start(self) -> None:
         make_directories(self._disk, self._data)
         make_directories(self._disk, self._mail)
         device = self._disk.stat(self._data).st_dev
-        for path in (self._mail, self._journal_path):
+        for path in (self._mail, self._journal_path, self._spool.directory):
             if self._disk.exists(path) and self._disk.stat(path).st_dev != device:
                 raise ValueError(
                     f"{path} lies on another file system than {self._data}: messages are linked, not copied"
@@ -138,6 +141,13 @@ class MailStore:
         self._spool.prepare()
         self._journal.start()
         self._generation = self._read_site()
+        if strays := self._spool.strays():
+            _log.error(
+                "queue.sqlite3 is empty, and {count} messages lie in {path}: nobody knows any more whom they are for."
+                " They stay there. Stop, and put a copy of queue.sqlite3 in its place",
+                count=strays,
+                path=self._spool.directory,
+            )
 
     def _stop(self) -> None:
         # The index files are closed first: a clean stop leaves them whole on the disk.
@@ -147,8 +157,16 @@ class MailStore:
         self._accounts.close()
         self._spool.close()
 
-    async def _settle_dead(self) -> None:
-        await self._world.threads.call(self._journal.checkpoint)
+    async def _settle_dead(self) -> bool:
+        return await self._world.threads.call(self._settled)
+
+    def _settled(self) -> bool:
+        """Whether all that anybody committed about the queue is in its rows. Raises what keeps it from that."""
+        try:
+            self._journal.settle()
+        except BlockingIOError:
+            return False
+        return not self._places.retry(wait=True)
 
     def _timer(self, seconds: float, work: Any) -> None:
         def run() -> None:
@@ -199,7 +217,8 @@ class MailStore:
             values = json.loads(self._disk.pread(fd, 4096, 0))
         finally:
             self._disk.close(fd)
-        if values["version"] != VERSION:
+        self._stored = values["version"]
+        if self._stored not in (1, VERSION):
             raise ValueError(
                 f"{path}: stored by version {values['version']} of the format, this program knows"
                 f" {VERSION}; use the newer program"
@@ -224,7 +243,9 @@ class MailStore:
         self._generation = self._read_site()
         if unclean or not self._generation:
             self._generation += 1
-            self._write_site(self._generation)
+        elif self._stored == VERSION:
+            return
+        self._write_site(self._generation)
 
     def _make_account(self, key: str) -> AccountStore:
         # Keys come from the directory, or from somebody's realm: none leads out of the mail directory.

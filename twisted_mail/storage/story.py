@@ -17,7 +17,8 @@ class Story:
 
     `wanted`, by account: the places to be filled, with their record and whether it is of another boot.
     `gone`, by account and folder: the bases that must not be there. Removals count whoever wrote them.
-    `queue`: what those writers' records say of it, in their order: a record with its boot (ACCEPT) and changes.
+    `queue`: what those writers' records say of it, in their order: a record with its boot (ACCEPT) and changes; and
+    what others changed after them of the same messages, which has the last word.
     `mentioned`: the queued messages that anybody's changes are about.
     """
 
@@ -29,6 +30,7 @@ class Story:
         """Accounts that are over, and where their mail goes."""
         self.queue: list[tuple[Record | None, bool, list[Change]]] = []
         self.mentioned: set[str] = set()
+        changed: set[str] = set()
         void = {
             (found.meta["writer"], sequence)
             for segment in loaded
@@ -42,7 +44,7 @@ class Story:
                     continue
                 ours = writers is None or found.writer in writers
                 if found.kind in (Kind.ACCEPT, Kind.CHANGE):
-                    self._queued(found, segment.boot != boot, ours)
+                    self._queued(found, segment.boot != boot, ours, changed)
                 if found.kind is Kind.ACCEPT and ours:
                     self._accepted(found, segment.boot != boot)
                 elif found.kind is Kind.REMOVE:
@@ -56,11 +58,19 @@ class Story:
             self.removed.pop(place.account, None)
             self.wanted.setdefault(place.account, {})[place] = (found, elsewhere)
 
-    def _queued(self, found: Record, elsewhere: bool, ours: bool) -> None:
+    def _queued(self, found: Record, elsewhere: bool, ours: bool, changed: set[str]) -> None:
+        """`changed`: the messages that our changes so far are about."""
         changes = list(map(Change.from_json, found.meta.get("changes") or ()))
-        self.mentioned.update(change.message for change in changes)
-        added = found if found.meta.get("queue") else None
-        if ours and (changes or added is not None):
+        about = {change.message for change in changes}
+        self.mentioned |= about
+        added = None
+        if ours:
+            changed |= about
+            added = found if found.meta.get("queue") else None
+        elif changes:
+            # A hold done again would undo the release that came after it.
+            changes = [change for change in changes if change.message in changed]
+        if changes or added is not None:
             self.queue.append((added, elsewhere, changes))
 
     def _left(self, meta: dict[str, Any]) -> None:

@@ -67,6 +67,9 @@ class Writers:
                     self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     self._disk.close(fd)
+                except BaseException:
+                    self._disk.close(fd)
+                    raise
                 else:
                     held[writer] = fd
             yield frozenset(held)
