@@ -7,13 +7,13 @@ opportunistic is made up for by a new connection in clear, as others do.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..smtp.client.interfaces import Conversation, SessionError
 from ..world import World
 from .contexts import ClientContexts
-from .judge import Authorities, Verdict, judge
+from .judge import Authorities, Verdict, judge, unreadable
 from .tls_policy import Level, TlsPolicy, Unusable
 from .tls_results import Failure, TlsResults
 
@@ -37,7 +37,7 @@ class Way:
     implicit: bool = False
     requiretls: bool = False
     username: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
 
 
 class Session(NamedTuple):
@@ -147,8 +147,8 @@ class Beginner:
         chain: Sequence[Any] = ()
         try:
             chain = conversation.peer_chain()
-        except ValueError as error:
-            return Verdict(False, f"its certificate is malformed ({error})", "validation-failure")
+        except Exception as error:
+            return unreadable(error)
         try:
             return judge(policy, chain, self._world.now(), self._authorities)
         except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509 import Certificate
+from cryptography.x509 import Certificate, load_der_x509_certificate
 
 from ..dns.interfaces import DnsError, Resolver, Tlsa
 from .mx import Host
@@ -92,9 +92,19 @@ def _is_usable(record: Tlsa) -> bool:
     if record.usage not in (DANE_TA, DANE_EE) or record.selector not in (_CERTIFICATE, _SPKI):
         return False
     if record.matching == _FULL:
+        if record.usage == DANE_TA and record.selector == _CERTIFICATE:
+            return _is_certificate(record.data)  # an authority that stands in the DNS itself
         return bool(record.data)
     digest = _DIGESTS.get(record.matching)
     return digest is not None and len(record.data) == digest().digest_size
+
+
+def _is_certificate(data: bytes) -> bool:
+    try:
+        load_der_x509_certificate(data)
+    except Exception:  # the kinds of errors of parsers are many
+        return False
+    return True
 
 
 def matches(record: Tlsa, certificate: Certificate) -> bool:

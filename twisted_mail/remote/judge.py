@@ -17,8 +17,9 @@ from OpenSSL import crypto
 from .dane import DANE_EE, DANE_TA, matches
 from .names import certificate_names, is_for
 from .tls_policy import Level, TlsPolicy
+from .words import told
 
-__all__ = ["Authorities", "Verdict", "judge"]
+__all__ = ["Authorities", "Verdict", "judge", "unreadable"]
 
 _MAX_CHAIN: Final = 12
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
@@ -110,9 +111,18 @@ def judge(
         if policy.level is Level.DANE:
             return _by_dane(policy, chain, moment)
         return _by_authorities(policy, chain, moment, authorities.store())
-    except (ValueError, TypeError, x509.DuplicateExtension, crypto.Error) as error:
-        # What no parser can read proves nothing.
-        return Verdict(False, f"its certificate is malformed ({error})", "validation-failure")
+    except OSError:
+        raise
+    except Exception as error:
+        # What no parser can read proves nothing; and parsers have many errors, UnsupportedAlgorithm for one.
+        return unreadable(error)
+
+
+def unreadable(error: Exception) -> Verdict:
+    """Of a certificate that made a parser raise."""
+    return Verdict(
+        False, f"its certificate is malformed ({told(str(error))})", "validation-failure"
+    )
 
 
 def _by_authorities(
@@ -188,7 +198,7 @@ def _named(policy: TlsPolicy, certificate: x509.Certificate) -> Verdict:
     names = certificate_names(certificate)
     if is_for(names, policy.names):
         return _GOOD
-    shown = ", ".join(names[:3]) or "nobody"
+    shown = told(", ".join(names[:3])) or "nobody"
     return Verdict(
         False,
         f"its certificate is for {shown}, not for {policy.names[0]}",

@@ -135,7 +135,7 @@ class Hosts:
     async def _look_up(self, name: str) -> _Found:
         answers, error = await _addresses(self._resolver, name, self._settings)
         everything = [address for answer in answers for address in answer.records]
-        if not self._settings.own_addresses.isdisjoint(everything):
+        if not self._settings.own_addresses.isdisjoint(str(_ip(one)) for one in everything):
             return _Found(None, ours=True)
         usable = tuple(
             address for address in everything if _usable(address, self._settings.loopback)
@@ -242,7 +242,7 @@ class _Literal(Hosts):
         address = literal_address(name)
         family = 6 if ":" in address else 4
         loopback = _is_loopback(address) and not self._settings.loopback
-        if address in self._settings.own_addresses or loopback:
+        if str(_ip(address)) in self._settings.own_addresses or loopback:
             return _Found(None, ours=True)
         if self._settings.families not in ("any", f"ipv{family}") or not _usable(address, True):
             return _Found(None)
@@ -254,7 +254,7 @@ def _in_order(
 ) -> list[list[str]]:
     """Host names, those of equal preference together, in random order. Raises DestinationError when it is us."""
     least: dict[str, int] = {}
-    for preference, host in records[:_MAX_RECORDS]:
+    for preference, host in sorted(records)[:_MAX_RECORDS]:
         if host and preference < least.get(host, 65536):
             least[host] = preference
     # RFC 5321 section 5.1: what is not before us in the list would send it back to us.
@@ -314,13 +314,19 @@ def _host(name: str, addresses: tuple[str, ...], answers: Sequence[Answer[str]])
     return Host(name, addresses, given[0].name, all(answer.secure for answer in given))
 
 
-def _usable(address: str, loopback: bool) -> bool:
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Whom a packet to it reaches: ``::ffff:127.0.0.1`` is this machine."""
     ip = ipaddress.ip_address(address)
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
+
+
+def _usable(address: str, loopback: bool) -> bool:
+    ip = _ip(address)
     return not (ip.is_unspecified or ip.is_multicast) and (loopback or not ip.is_loopback)
 
 
 def _is_loopback(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
+    ip = _ip(address)
     return ip.is_loopback or ip.is_unspecified
 
 

@@ -1,7 +1,8 @@
 """Fetching a policy of MTA-STS: HTTPS to ``mta-sts.<domain>`` with a certificate that is believed.
 
-RFC 8461 section 3.3: no redirects, status 200, text/plain; 64 KiB and a minute are enough. Names are looked up with
-our own resolver. twisted.web is imported when the first policy is fetched.
+RFC 8461 section 3.3: no redirects, status 200, text/plain; 64 KiB and a minute are enough, and what is around them is
+bounded, too: header fields, interim answers, chunk extensions. Names are looked up with our own resolver. twisted.web
+is imported when the first policy is fetched.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from ..world import World
 from .mta_sts import MAX_BYTES, FetchError
 from .mx import addresses_of
 from .settings import DeliverySettings
+from .words import told
 
 __all__ = ["HttpsFetch"]
 
 _SECONDS = 30.0  # for one address; RFC 8461 section 3.3: "within one minute"
 _MAX_ADDRESSES = 2
+_MAX_ANSWER = MAX_BYTES + 16_384  # with all that HTTP puts around it, however often
 
 
 class HttpsFetch:
@@ -55,7 +58,7 @@ class HttpsFetch:
             except TimeoutError:
                 last = FetchError(f"{host} did not answer within {_SECONDS:.0f} seconds")
             except Exception as error:
-                last = FetchError(f"{host}: {_in_words(error)}")
+                last = FetchError(f"{host}: {told(_in_words(error))}")
         assert last is not None
         raise last
 
@@ -86,12 +89,24 @@ class HttpsFetch:
         from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
         from twisted.internet.interfaces import IStreamClientEndpoint
         from twisted.internet.ssl import optionsForClientTLS
+        from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
         from twisted.protocols.tls import TLSMemoryBIOFactory
         from twisted.web.iweb import IAgentEndpointFactory
         from zope.interface import implementer
 
         reactor, trust = self._world.reactor, self._trusted()
         kind: Any = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+
+        # twisted.web keeps every header field, and reads every "100 Continue", of an answer.
+        class Bounded(ProtocolWrapper):
+            seen = 0
+
+            def dataReceived(self, data: bytes) -> None:
+                self.seen += len(data)
+                if self.seen <= _MAX_ANSWER:
+                    super().dataReceived(data)  # type: ignore[no-untyped-call]
+                else:
+                    self.transport.abortConnection()  # type: ignore[union-attr]
 
         # endpoints.wrapClientTLS would write by the clock of the global reactor
         @implementer(IStreamClientEndpoint)
@@ -101,8 +116,13 @@ class HttpsFetch:
                 self._tls = optionsForClientTLS(uri.host.decode("ascii"), trustRoot=trust)
 
             def connect(self, factory: Any) -> Any:
-                over = TLSMemoryBIOFactory(self._tls, True, factory, clock=reactor)
-                return self._below.connect(over).addCallback(lambda made: made.wrappedProtocol)
+                bounded = WrappingFactory(factory)
+                bounded.noisy = False
+                bounded.protocol = Bounded
+                over = TLSMemoryBIOFactory(self._tls, True, bounded, clock=reactor)
+                return self._below.connect(over).addCallback(
+                    lambda made: made.wrappedProtocol.wrappedProtocol
+                )
 
         @implementer(IAgentEndpointFactory)
         class Endpoints:
