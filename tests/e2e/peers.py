@@ -17,7 +17,7 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 from mailsite import DEADLINE, NotInTime, run, until
-from outside import Outside, parsed
+from outside import Outside, common_port, parsed
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -284,9 +284,9 @@ class Dovecot:
     `auth`: the socket at which Postfix asks for their passwords. Needs root.
     """
 
-    def __init__(self, directory: Path, users: Sequence[str], password: str, port: int) -> None:
+    def __init__(self, directory: Path, users: Sequence[str], password: str) -> None:
         self._root = directory
-        self.port = port
+        self.port = port = common_port()
         self.socket = directory / "lmtp"
         self.auth = directory / "auth"
         mail = directory / "mail"
