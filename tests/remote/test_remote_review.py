@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from remote_fakes import STARTTLS, Server, result_of
+from remote_fakes import STARTTLS, Server, failure_of, result_of, start
 from test_carrier import PKI as CARRIER_PKI
 from test_carrier import Site
 from test_judge import CHAIN, NOW, dane, record
 from test_mx import A, error_of, names_of
 from test_sts_fetch import Fetching, http
+from twisted.internet.defer import Deferred
 
-from twisted_mail.dns.interfaces import Tlsa
+from twisted_mail.dns.cache import Cache
+from twisted_mail.dns.interfaces import Answer, DnsError, Tlsa
+from twisted_mail.dns.pool import Pool
+from twisted_mail.dns.resolver import StubResolver
 from twisted_mail.remote.begin import Way
 from twisted_mail.remote.dane import usable
 from twisted_mail.remote.judge import Authorities, Verdict, judge
@@ -210,3 +215,70 @@ def test_what_a_web_server_says_is_told_printable_and_short(
     text = str(fetching.error())
     assert text.isprintable()
     assert len(text) < 300
+
+
+# -- threads of the resolver
+
+
+class Threads:
+    """In place of `threading.Thread`: none runs before `run`. `error`: none starts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.targets: list[Callable[[], None]] = []
+        self.error: Exception | None = None
+        monkeypatch.setattr("twisted_mail.dns.pool.threading.Thread", self)
+
+    def __call__(self, *, target: Callable[[], None], name: str, daemon: bool) -> Threads:
+        self._target = target
+        return self
+
+    def start(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.targets.append(self._target)
+
+
+def pool_of(size: int) -> Pool:
+    return Pool(lambda fire, result: fire(result), size, idle=0.0)
+
+
+def test_who_asks_starts_one_thread_and_that_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(monkeypatch)
+    pool = pool_of(3)
+    answers: list[Deferred[int]] = [pool.call(lambda one=one: one) for one in range(9)]  # type: ignore[misc]
+    assert (len(threads.targets), pool.threads) == (1, 1)
+    threads.targets.pop(0)()  # starts the next one, and does all the work
+    assert len(threads.targets) == 1
+    threads.targets.pop(0)()
+    assert threads.targets == []
+    assert [result_of(one) for one in answers] == list(range(9))
+    assert pool.threads == 0
+
+
+def test_no_more_threads_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(monkeypatch)
+    pool = pool_of(2)
+    for _ in range(9):
+        pool.call(int)
+    inside: list[Deferred[int]] = []
+
+    def more() -> int:
+        inside.append(pool.call(int))
+        return 0
+
+    pool.call(more)
+    while threads.targets:
+        threads.targets.pop(0)()
+        assert pool.threads <= 2
+    assert result_of(inside[0]) == 0
+
+
+def test_a_system_without_threads_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(monkeypatch)
+    threads.error = RuntimeError("can't start new thread")
+    resolver = StubResolver(lambda kind, name: Answer(name), pool_of(3), Cache(lambda: 0.0))
+    assert "no thread" in str(failure_of(resolver.mx("example.org"), DnsError))
+    threads.error = None
+    waiting = start(resolver.mx("example.com"))
+    threads.targets.pop(0)()
+    assert result_of(waiting).name == "example.com"

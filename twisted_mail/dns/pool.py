@@ -2,7 +2,8 @@
 
 They are not those of `World`: a dead zone keeps a thread for seconds, and must not stop what is done on the disk.
 They are made when they are needed, at most `size`, end when there was nothing to do for a while, and are daemons: a
-question under way does not hold up the end of the process.
+question under way does not hold up the end of the process. Starting one takes long for who starts it (it waits for
+it); of many that are needed the reactor's thread starts the first, and each of them the next.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Pool:
         self._changed = threading.Condition()
         self._closed = False
         self._idle = 0
+        self._starting = False
         self.threads = 0
         """How many there are now."""
 
@@ -45,9 +47,9 @@ class Pool:
             self._work.append((work, done))
             if self._idle >= len(self._work):
                 self._changed.notify()
-            elif self.threads < self._size:
-                self.threads += 1
-                threading.Thread(target=self._run, name="dns", daemon=True).start()
+            elif self.threads < self._size and not self._starting and not self._start():
+                self._work.pop()
+                done.errback(RuntimeError("no thread can be started"))
         return done
 
     def close(self) -> None:
@@ -57,7 +59,23 @@ class Pool:
             self._work.clear()
             self._changed.notify_all()
 
+    def _start(self) -> bool:
+        """One thread more; False when there is none at all."""
+        self.threads += 1
+        self._starting = True
+        try:
+            threading.Thread(target=self._run, name="dns", daemon=True).start()
+        except RuntimeError:  # the system has no more: those that there are must do
+            self.threads -= 1
+            self._starting = False
+        return self.threads > 0
+
     def _run(self) -> None:
+        with self._changed:
+            self._starting = False
+            # One for itself, and one more for those behind.
+            if len(self._work) > self._idle + 1 and self.threads < self._size:
+                self._start()
         while (next_ := self._take()) is not None:
             work, done = next_
             try:
