@@ -19,7 +19,7 @@ from ..world import World, call_or_drop
 from .queued import Backoff, QueuedMessage, Taken, Turn
 from .reading import FileContent
 from .spool import Spool
-from .spool_due import Due
+from .spool_due import TAKEN, Due
 from .spool_view import PRUNED, View
 
 __all__ = ["Outgoing"]
@@ -105,13 +105,25 @@ class Outgoing:
         await self._world.threads.call(self._due.rehop, items, hops)
 
     async def expired(self, now: float, limit: int) -> Sequence[Taken]:
-        return await self._world.threads.call(self._due.expired, now, limit)
+        return await self._taken(await self._world.threads.call(self._due.expired, now, limit))
 
     async def overdue(self, now: float, limit: int) -> Sequence[Taken]:
-        return await self._world.threads.call(self._due.overdue, now, limit)
+        return await self._taken(await self._world.threads.call(self._due.overdue, now, limit))
 
     async def current(self, ids: Sequence[str]) -> dict[tuple[str, int], Taken]:
-        return await self._world.threads.call(self._due.current, ids)
+        keys: list[tuple[int, int]] = []
+        for start in range(0, len(ids), TAKEN):
+            part = ids[start : start + TAKEN]
+            keys += await self._world.threads.call(self._due.active, part)
+        return {(one.message.id, one.number): one for one in await self._taken(keys)}
+
+    async def _taken(self, keys: Sequence[tuple[int, int]]) -> list[Taken]:
+        """Some at a time: meanwhile nobody else has the connection, and commits wait for it."""
+        found: list[Taken] = []
+        for start in range(0, len(keys), TAKEN):
+            part = keys[start : start + TAKEN]
+            found += await self._world.threads.call(self._due.taken, part)
+        return found
 
     async def open(self, message: QueuedMessage) -> Content:
         disk = self._world.disk

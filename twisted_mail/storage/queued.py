@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -48,8 +48,7 @@ class State(enum.IntEnum):
         return self >= State.DELIVERED
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What holds for the whole message on every hop.
 
     `envid` (xtext decoded) and `ret` (``"FULL"``, ``"HDRS"`` or "") of RFC 3461; `eight_bit`: BODY=8BITMIME or content
@@ -63,8 +62,7 @@ class Options:
     requiretls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedRecipient:
+class QueuedRecipient(NamedTuple):
     """One recipient of a queued message.
 
     `address` is the forward-path as `str(Address)`; `hop` the key of the destination (`delivery.routes`).
@@ -103,15 +101,15 @@ class QueuedMessage:
     wire: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What a journal record holds."""
+        """What a journal record holds: recipients and options are lists there."""
         return {
             "id": self.id,
             "sender": self.sender,
-            "recipients": [asdict(recipient) for recipient in self.recipients],
+            "recipients": self.recipients,
             "arrived": self.arrived,
             "expires": self.expires,
             "warn": self.warn,
-            "options": asdict(self.options),
+            "options": self.options,
             "skip": self.skip,
             "size": self.size,
             "wire": self.wire,
@@ -123,8 +121,8 @@ class QueuedMessage:
         return cls(
             **{
                 **stored,
-                "recipients": tuple(QueuedRecipient(**one) for one in stored["recipients"]),
-                "options": Options(**stored["options"]),
+                "recipients": tuple(QueuedRecipient(*one) for one in stored["recipients"]),
+                "options": Options(*stored["options"]),
             }
         )
 

@@ -17,7 +17,7 @@ from .spool import Spool, storable, wake_hop
 from .spool_rows import Messages
 from .spool_tables import FULL, IDLE
 
-__all__ = ["Due"]
+__all__ = ["TAKEN", "Due"]
 
 HOPS = 200
 """Destinations that one `take` looks at."""
@@ -191,8 +191,8 @@ class Due:
 
     # -- messages whose time has come
 
-    def expired(self, now: float, limit: int) -> list[Taken]:
-        """See `queue.interfaces.Spool.expired`."""
+    def expired(self, now: float, limit: int) -> list[tuple[int, int]]:
+        """See `queue.interfaces.Spool.expired`; for `taken`."""
         keys: list[tuple[int, int]] = []
         with self._spool.transaction() as db:
             held: list[tuple[int]] = []
@@ -212,10 +212,10 @@ class Due:
                 if len(keys) >= limit or len(held) >= TAKEN:
                     break
             db.executemany("UPDATE messages SET deadline = NULL WHERE seq = ?", held)
-            return self._messages.taken(db, keys)
+        return keys
 
-    def overdue(self, now: float, limit: int) -> list[Taken]:
-        """See `queue.interfaces.Spool.overdue`."""
+    def overdue(self, now: float, limit: int) -> list[tuple[int, int]]:
+        """See `queue.interfaces.Spool.overdue`; for `taken`."""
         keys: list[tuple[int, int]] = []
         with self._spool.reading() as db:
             for (seq,) in db.execute(
@@ -226,10 +226,10 @@ class Due:
                 )
                 if len(keys) >= limit:
                     break
-            return self._messages.taken(db, keys)
+        return keys
 
-    def current(self, ids: Sequence[str]) -> dict[tuple[str, int], Taken]:
-        """See `queue.interfaces.Spool.current`."""
+    def active(self, ids: Sequence[str]) -> list[tuple[int, int]]:
+        """Which recipients of these messages are ACTIVE; for `taken`."""
         with self._spool.reading() as db:
             keys: list[tuple[int, int]] = []
             for message in ids:
@@ -238,9 +238,12 @@ class Due:
                     " WHERE m.id = ? AND r.state = 1",
                     (message,),
                 )
-            return {
-                (taken.message.id, taken.number): taken for taken in self._messages.taken(db, keys)
-            }
+            return keys
+
+    def taken(self, keys: Sequence[tuple[int, int]]) -> list[Taken]:
+        """The recipients of these keys, but for what is forgotten by now."""
+        with self._spool.reading() as db:
+            return self._messages.taken(db, keys)
 
 
 def _due(

@@ -96,15 +96,17 @@ class Messages:
         self._known.pop(message, None)
 
     def taken(self, db: sqlite3.Connection, keys: Iterable[tuple[int, int]]) -> list[Taken]:
-        """The recipients with these (seq, n), as the runner sees them."""
+        """The recipients with these (seq, n), as the runner sees them; without those that are forgotten."""
         found: list[Taken] = []
         messages: dict[int, tuple[QueuedMessage, float]] = {}
         for seq, n in keys:
             if seq not in messages:
-                (deadline,) = db.execute(
+                row = db.execute(
                     "SELECT coalesce(deadline, expires) FROM messages WHERE seq = ?", (seq,)
                 ).fetchone()
-                messages[seq] = (self.get(db, seq), deadline)
+                if row is None:
+                    continue
+                messages[seq] = (self.get(db, seq), row[0])
             message, expires = messages[seq]
             tries, *last = db.execute(
                 "SELECT r.tries, a.at, a.host, a.address, a.tls, a.text FROM recipients r"
