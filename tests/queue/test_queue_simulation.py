@@ -156,7 +156,7 @@ class Life:
             if row.state is State.BOUNCED and told:
                 assert bounced[key] == 1, f"nobody was told of {key}"
         manager = site.manager
-        assert manager._active == set()
+        assert manager._taking.active == set()
         assert manager.window.total == 0
         assert manager.window.of == [0, 0, 0]
         assert manager.committer.left == 0

@@ -87,7 +87,14 @@ class Bounces:
 
     def recipient(self, message: QueuedMessage) -> str:
         """Who is told of `message`: "" for nobody."""
-        return message.sender or self.double_bounces_to
+        if message.sender:
+            return message.sender
+        to = self.double_bounces_to.lower()
+        for one in message.recipients:
+            # It went to him, perhaps by an alias: he is not told of that, and so on for ever.
+            if to in (one.address.lower(), one.origin.lower()):
+                return ""
+        return self.double_bounces_to
 
     async def compose(self, to: str, message: QueuedMessage, told: Sequence[Told]) -> bytes:
         """The notice to `to`. Never fails for the original's sake: what cannot be read is left out."""

@@ -21,6 +21,7 @@ from ..message.notice import Action
 from ..status import MailError
 from ..storage.queued import Change, QueuedMessage, State, Verdict
 from ..world import World
+from .bell import Bell
 from .bounce import Bounces, Told
 from .destination import Destination
 from .interfaces import Door
@@ -92,8 +93,9 @@ class Committer:
         self._committing = False
         self._writing = 0
         self._sleeping: dict[Any, Step] = {}
-        self._idle: list[Deferred[None]] = []
+        self._idle = Bell(world.reactor)
         self._hurried = False
+        self._over = False
         self.left = 0
         """Steps that are not committed."""
         self.failures = 0
@@ -119,28 +121,22 @@ class Committer:
                 Deferred.fromCoroutine(self._commit()).addErrback(_unexpected)
 
     async def drain(self, seconds: float) -> bool:
-        """Wait until all is committed, `seconds` at most; what waits for another try gets one now. True: all is."""
+        """Wait until all is committed, `seconds` at most, then try nothing again. True: all is committed.
+
+        What waits for another try gets one now.
+        """
         self._hurried = True
         for timer, step in list(self._sleeping.items()):
             timer.cancel()
             self._wake(timer, step)
         if self.left:
-            idle: Deferred[None] = Deferred()
-            self._idle.append(idle)
-            timer = self._world.reactor.callLater(seconds, self._ring)
-            await idle
-            if timer.active():
-                timer.cancel()
+            await self._idle.wait(seconds)
+        # What fails from now on is the next one's, who finds it active.
+        self._over = True
         for timer in self._sleeping:
             timer.cancel()
         self._sleeping.clear()
-        self._hurried = False
         return self.left == 0
-
-    def _ring(self) -> None:
-        waiting, self._idle = self._idle, []
-        for idle in waiting:
-            idle.callback(None)
 
     # -- changes
 
@@ -178,11 +174,13 @@ class Committer:
         if was_full:
             self._room()
         if not self.left:
-            self._ring()
+            self._idle.ring()
 
     # -- another try
 
     def _again(self, step: Step) -> None:
+        if self._over:
+            return
         step.tries += 1
         wait = min(2.0 ** min(step.tries - 1, 6), 60.0)
         timer: Any = None
@@ -233,7 +231,10 @@ class Committer:
         while to:
             content = await bounces.compose(to, message, told)
             try:
-                await self._door.notify([step.change], to, content)
+                # RFC 8689 section 5: what tells of a message that needs TLS needs it, too
+                await self._door.notify(
+                    [step.change], to, content, requiretls=message.options.requiretls
+                )
             except MailError as error:
                 if error.temporary:
                     raise
@@ -259,6 +260,8 @@ class Committer:
 
     def _without(self, step: Step, error: Exception) -> None:
         """The notice cannot be written for long. Who was to be bounced waits; what was delivered stays so, untold."""
+        # Who was given up without a try has had none: his last one says why.
+        tried = step.destination is not None
         _log.error(
             "notice given up",
             message=step.change.message,
@@ -270,7 +273,7 @@ class Committer:
         step.change = replace(
             step.change,
             verdicts=tuple(
-                Verdict(one.number, State.DEFERRED, due, one.attempt)
+                Verdict(one.number, State.DEFERRED, due, one.attempt if tried else -1)
                 if one.state is State.BOUNCED
                 else one
                 for one in step.change.verdicts

@@ -72,7 +72,7 @@ class Connection:
     """One connection to `destination`, or one that is being opened; it holds a place among the bounded number.
 
     `since`: when it last got on. `served`: messages. `work`: what runs on it, None while it is idle. `fresh`: it is the
-    first to a destination that nothing is known of, and does not stand yet.
+    first to a destination that nothing is known of, and does not stand yet; `probe`: to one that failed the last time.
     """
 
     __slots__ = (
@@ -81,6 +81,7 @@ class Connection:
         "fresh",
         "given_up",
         "opening",
+        "probe",
         "served",
         "since",
         "slow",
@@ -93,6 +94,7 @@ class Connection:
         self.work: Any = None
         self.opening = True
         self.fresh = False
+        self.probe = False
         self.slow = slow
         self.served = 0
         self.since = now
@@ -117,6 +119,7 @@ class Destination:
         "lines",
         "opening",
         "parked",
+        "pumping",
         "resting",
         "running",
         "slow",
@@ -134,6 +137,7 @@ class Destination:
         self.idle: list[Connection] = []
         self.bucket = Bucket(settings.rate, now) if settings.rate else None
         self.resting = False
+        self.pumping = False
         self.standing = Standing.NEW
         self.slow = 0
         self.waiting = False

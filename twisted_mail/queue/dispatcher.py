@@ -1,16 +1,17 @@
 """Who sends: opens connections to destinations, hands batches over one after the other, keeps and closes them.
 
 Works only on what is in memory. What came of it, and what was not tried, is told to `Results`, which also sees to the
-disk. A connection is one coroutine as long as it has work; a kept one is an entry in a table.
+disk; `learning` draws the conclusions. A connection is one coroutine as long as it has work; a kept one is an entry in
+a table. Coroutines run until they really wait, so all of this may be entered again from anything that begins one.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -18,43 +19,23 @@ from twisted.logger import Logger
 from ..interfaces import Content
 from ..storage.queued import QueuedMessage
 from ..world import World
+from .bell import Bell
 from .connections import Connections
-from .destination import SLOW, Batch, Connection, Destination
-from .interfaces import Carrier, DestinationError, Job, Outcome, Result
+from .destination import Batch, Connection, Destination
+from .interfaces import Carrier, DestinationError, Job
+from .learning import Learning, Results
 from .schedule import Settings, Standing
 from .verdicts import error_outcomes
 from .window import Window
 
-__all__ = ["Dispatcher", "Results"]
+__all__ = ["Dispatcher"]
 
 _log = Logger()
 
 REMEMBERED = 4096
 """Destinations without mail of which is remembered how they fared."""
-RECORDED = 100
-"""Recipients whose story tells of a destination's failure; more are put back untold."""
 FAIR = 10
 """Messages after which a connection that is not its destination's only one makes room for others."""
-
-
-class Results(Protocol):
-    """Who hears of what the dispatcher does. Nothing here may wait."""
-
-    def outcomes(self, destination: Destination, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """A batch was tried."""
-
-    def untried(self, destination: Destination, batches: Sequence[Batch], due: float) -> None:
-        """These were not."""
-
-    def backed_off(self, destination: Destination) -> None:
-        """It fails, see its `health`."""
-
-    def lifted(self, destination: Destination) -> None:
-        """It fails no more."""
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing more is to be sent for now; `Dispatcher.room` is called when that is over."""
 
 
 class Dispatcher:
@@ -76,15 +57,18 @@ class Dispatcher:
         self._carrier = carrier
         self._open = open
         self._window = window
-        self._destinations = destinations
+        self.destinations = destinations
         self._results = results
-        self._random = random
         self._remembered: OrderedDict[str, None] = OrderedDict()
         self._stalled: dict[Destination, None] = {}
         self._resting: list[tuple[float, int, Destination]] = []
         self._rests = 0
-        self._ended: list[Deferred[None]] = []
+        self._ended = Bell(world.reactor)
+        self._serving = False
         self.connections = Connections(settings)
+        self._learning = Learning(
+            settings, window, self.connections, results, self._seconds, random, self._close
+        )
         self.running = False
         self.opened = 0
         """Connections that were opened, ever."""
@@ -93,10 +77,10 @@ class Dispatcher:
 
     def destination(self, hop: str) -> Destination:
         """The destination of that name; one that is not known begins as new."""
-        destination = self._destinations.get(hop)
+        destination = self.destinations.get(hop)
         if destination is None:
             destination = Destination(hop, self._settings, self._seconds())
-            self._destinations[hop] = destination
+            self.destinations[hop] = destination
         else:
             self._remembered.pop(hop, None)
         return destination
@@ -109,7 +93,7 @@ class Dispatcher:
         remembered[destination.hop] = None
         if len(remembered) > REMEMBERED:
             hop, _ = remembered.popitem(last=False)
-            del self._destinations[hop]
+            del self.destinations[hop]
 
     # -- work comes
 
@@ -118,36 +102,55 @@ class Dispatcher:
         self._window.add(destination, len(batch.taken))
         destination.lines.append(batch)
 
-    def pump(self, destination: Destination) -> None:
-        """Put as many connections to work as there is work for, and room."""
-        while (
-            destination.lines
-            and destination.running < destination.health.limit
-            and destination.opening < len(destination.lines)
-            and not destination.resting
-            and self.running
-        ):
-            if self._results.full:
-                self._stalled[destination] = None
-                return
-            if destination.idle:
-                connection = destination.idle.pop()
-                del self.connections.idle[connection]
-                destination.running += 1
-            else:
-                admitted = self.connections.admit(destination, self._seconds())
-                if admitted is None:
-                    self._make_room(destination)
+    def pump(self, destination: Destination, *, turn: bool = False) -> None:
+        """Put as many connections to work as there is work for, and room. `turn`: it was the first in line."""
+        if destination.pumping:
+            return  # further out, and goes on there
+        destination.pumping = True
+        try:
+            while (
+                destination.lines
+                and destination.running < destination.health.limit
+                and destination.opening < len(destination.lines)
+                and not destination.resting
+                and self.running
+            ):
+                if self._results.full:
+                    self._stalled[destination] = None
                     return
-                connection = admitted
+                connection = self._connection(destination, turn)
+                if connection is None:
+                    break
+                turn = False
                 destination.running += 1
-                destination.opening += 1
-            connection.work = Deferred.fromCoroutine(self._run(connection))
-            connection.work.addErrback(_unexpected)
+                connection.work = Deferred.fromCoroutine(self._run(connection))
+                connection.work.addErrback(_unexpected)
+        finally:
+            destination.pumping = False
+        if (
+            destination.waiting
+            and destination.standing is not Standing.FAILING
+            and self.connections.crowded
+        ):
+            # Only now that it may be its turn at once.
+            for kept in self.connections.idle:
+                self._close(kept)
+                break
 
-    def _make_room(self, destination: Destination) -> None:
-        if destination.standing is not Standing.FAILING and self.connections.idle:
-            self._close(next(iter(self.connections.idle)))
+    def _connection(self, destination: Destination, turn: bool) -> Connection | None:
+        """One that is kept, or a place for a new one."""
+        connections = self.connections
+        if destination.idle:
+            connection = destination.idle.pop()
+            del connections.idle[connection]
+            return connection
+        if not turn and connections.contested(destination.standing):
+            connections.queue(destination)
+            return None
+        admitted = connections.admit(destination, self._seconds())
+        if admitted is not None:
+            destination.opening += 1
+        return admitted
 
     def room(self) -> None:
         """`Results.full` is over."""
@@ -157,8 +160,14 @@ class Dispatcher:
 
     def serve(self) -> None:
         """Places are free: whoever is next in line."""
-        while (destination := self.connections.next()) is not None:
-            self.pump(destination)
+        if self._serving:
+            return  # further out, and goes on there
+        self._serving = True
+        try:
+            while (destination := self.connections.next()) is not None:
+                self.pump(destination, turn=True)
+        finally:
+            self._serving = False
 
     # -- one connection
 
@@ -198,28 +207,27 @@ class Dispatcher:
             self.rest(destination)
         self.serve()
         if not self.connections.all:
-            self._ring()
+            self._ended.ring()
 
     async def _opened(self, connection: Connection) -> bool:
         destination = connection.destination
         try:
             connection.courier = await self._carrier.open(destination.hop)
         except DestinationError as error:
-            self._is_open(connection)
-            self._refused(connection, error)
-            return False
+            return self._not_opened(connection, error)
         except CancelledError:
-            if not connection.given_up:
+            if connection.given_up:
+                waited = self._seconds() - connection.since
+                text = f"no connection within {waited:.0f} seconds"
+                return self._not_opened(connection, DestinationError(text))
+            if not self.running:
                 raise
-            self._is_open(connection)
-            text = f"no connection within {self._settings.open_limit:.0f} seconds"
-            self._refused(connection, DestinationError(text))
-            return False
+            # Nobody here has cancelled it.
+            _log.failure("failure while opening a connection", hop=destination.hop)
+            return self._not_opened(connection, _fault())
         except Exception:
             _log.failure("failure while opening a connection", hop=destination.hop)
-            self._is_open(connection)
-            self._refused(connection, _fault())
-            return False
+            return self._not_opened(connection, _fault())
         self._is_open(connection)
         self.opened += 1
         destination.health.opened()
@@ -228,6 +236,11 @@ class Dispatcher:
             self.connections.recovers(connection)
         self.serve()
         return True
+
+    def _not_opened(self, connection: Connection, error: DestinationError) -> bool:
+        self._is_open(connection)
+        self._learning.refused(connection, error)
+        return False
 
     async def _deliver_all(self, connection: Connection) -> None:
         destination = connection.destination
@@ -250,24 +263,34 @@ class Dispatcher:
                 outcomes = await courier.deliver(job)
                 if len(outcomes) != len(batch.taken):
                     raise ValueError(f"{len(outcomes)} outcomes for {len(batch.taken)} recipients")
-            except CancelledError:
-                if not connection.given_up:
+            except (Exception, CancelledError) as error:
+                if isinstance(error, CancelledError) and connection.given_up:
+                    text = f"not done within {self._settings.deliver_limit:.0f} seconds"
+                    end = DestinationError(text, enhanced="4.4.2")
+                elif isinstance(error, CancelledError) and not self.running:
                     self._results.untried(destination, (batch,), self._seconds())
                     raise
-                text = f"not done within {self._settings.deliver_limit:.0f} seconds"
-                outcomes = error_outcomes(DestinationError(text, enhanced="4.4.2"), batch.taken)
-            except Exception:
-                _log.failure("failure while sending", message=batch.message.id, hop=destination.hop)
-                outcomes = error_outcomes(_fault(), batch.taken)
+                else:
+                    _log.failure(
+                        "failure while sending", message=batch.message.id, hop=destination.hop
+                    )
+                    end = _fault()
+                outcomes = error_outcomes(end, batch.taken)
                 faulty = True
             connection.served += 1
+            # What failed in the midst of something is not to be used again.
             ended = faulty or connection.given_up or not courier.usable
             self._results.outcomes(destination, batch, outcomes)
-            self._learn(connection, outcomes, ended)
-            if destination.slow or self._seconds() - began > patience:
-                self._speed(connection, self._seconds() - began > patience)
+            if (
+                self._learning.outcomes(connection, outcomes, ended)
+                and destination.lines
+                and destination.running < destination.health.limit
+            ):
+                self.pump(destination)
+            took = self._seconds() - began
+            if destination.slow or took > patience:
+                self._learning.speed(connection, took > patience)
             if ended:
-                # What failed in the midst of something is not to be used again.
                 connection.given_up = True
                 return
 
@@ -315,118 +338,12 @@ class Dispatcher:
             and not self.connections.wanted
         )
 
-    # -- what is learned of a destination
-
-    def _learn(self, connection: Connection, outcomes: Sequence[Outcome], ended: bool) -> None:
-        destination = connection.destination
-        health = destination.health
-        delivered = refused = False
-        for outcome in outcomes:
-            result = outcome.result
-            if result is Result.DELIVERED or result is Result.RELAYED:
-                delivered = True
-                break
-            if result is Result.FAILED:
-                refused = True
-        if delivered:
-            recovered = health.delivered()
-        elif refused or not ended:
-            recovered = health.answered()
-        else:
-            # It broke down; in the midst of many messages that is not the destination's end.
-            if (connection.served == 1 and health.setback()) or health.standing is Standing.FAILING:
-                last = outcomes[-1]
-                text = last.text or "the connection was lost"
-                self._fail(
-                    destination,
-                    DestinationError(
-                        text,
-                        code=last.code,
-                        enhanced=last.enhanced,
-                        host=last.host,
-                        address=last.address,
-                        tls=last.tls,
-                        said=last.said,
-                    ),
-                )
-            return
-        if recovered:
-            self._results.lifted(destination)
-            self._window.reclass(destination)
-        if destination.running < health.limit and destination.lines:
-            self.pump(destination)
-
-    def _refused(self, connection: Connection, error: DestinationError) -> None:
-        destination = connection.destination
-        if error.permanent:
-            for batch in destination.all():
-                self._results.outcomes(destination, batch, error_outcomes(error, batch.taken))
-            if destination.health.answered():
-                self._results.lifted(destination)
-            self._window.reclass(destination)
-            return
-        # The one whose place this is counts still.
-        others = destination.running - 1 - destination.opening + len(destination.idle)
-        if others > 0:
-            destination.health.refused(others)
-        elif destination.lines or connection.since > destination.failed_at:
-            self._fail(destination, error)
-        # Else: opened together with the one that has failed already, and no news.
-
-    def _fail(self, destination: Destination, error: DestinationError) -> None:
-        now = self._seconds()
-        health = destination.health
-        health.failed(now, self._random(), error.text)
-        destination.failed_at = now
-        destination.slow = 0
-        self._window.reclass(destination)
-        self._results.backed_off(destination)
-        recorded = 0
-        rest: list[Batch] = []
-        for batch in destination.all():
-            if recorded < RECORDED:
-                recorded += len(batch.taken)
-                self._results.outcomes(destination, batch, error_outcomes(error, batch.taken))
-            else:
-                rest.append(batch)
-        if rest:
-            self._results.untried(destination, rest, health.until)
-        for connection in list(destination.idle):
-            self._close(connection)
-
-    def _speed(self, connection: Connection, hung: bool) -> None:
-        destination = connection.destination
-        if hung:
-            destination.slow = SLOW
-        elif destination.slow:
-            destination.slow -= 1
-        self._window.reclass(destination)
-        if not destination.slow and destination.standing is not Standing.FAILING:
-            self.connections.recovers(connection)
-
-    def _spill(self, destination: Destination) -> None:
-        """Who hangs keeps only as much in memory as it can use: the rest lets others in, and comes again later."""
-        keep = 1 if destination.opening else 2 * destination.health.limit
-        rest = destination.surplus(keep)
-        if rest:
-            self._results.untried(destination, rest, self._seconds())
-
     # -- time passes
 
     def tick(self, now: float) -> None:
         """To be called every second or so: notice what hangs, close what was kept for nothing, wake what rested."""
+        self._notice(now)
         settings = self._settings
-        freed = False
-        for connection in list(self.connections.all):
-            if connection in self.connections.idle:
-                continue
-            waited = now - connection.since
-            opening = connection.opening
-            if waited > (settings.open_limit if opening else settings.deliver_limit):
-                connection.given_up = True
-                connection.work.cancel()
-            elif waited > (settings.patience if opening else settings.deliver_patience):
-                freed = self._hangs(connection) or freed
         idle = self.connections.idle
         while idle:
             connection = next(iter(idle))
@@ -439,19 +356,40 @@ class Dispatcher:
             destination = heapq.heappop(resting)[2]
             destination.resting = False
             self.pump(destination)
-        if freed:
-            self.serve()
+        self.serve()
 
-    def _hangs(self, connection: Connection) -> bool:
-        destination = connection.destination
-        if destination.health.standing is not Standing.FAILING:
-            # While another connection of it gets on, it is that one only.
-            fresh = destination.slow == 0
-            destination.slow = SLOW
-            self._window.reclass(destination)
-            if fresh:
-                self._spill(destination)
-        return not connection.slow and self.connections.hangs(connection)
+    def _notice(self, now: float) -> None:
+        """What hangs gets out of the way of what gets on, or is cut off."""
+        settings, connections = self._settings, self.connections
+        # Who is known to be alive waits for who is not: what may be dead is looked at for less long.
+        others = connections.wanted or self._window.crowded
+        patience = settings.patience / 3 if others else settings.patience
+        stuck = 0
+        silent: list[Connection] = []
+        for connection in list(connections.all):
+            if connection in connections.idle:
+                continue
+            waited = now - connection.since
+            if not connection.opening:
+                if waited > settings.deliver_limit:
+                    self._give_up(connection)
+                elif waited > settings.deliver_patience:
+                    stuck += not self._learning.hangs(connection)
+                continue
+            if waited > settings.open_limit:
+                self._give_up(connection)
+                continue
+            if waited > patience:
+                stuck += not self._learning.hangs(connection)
+            if waited > settings.hurry and not connection.probe:
+                silent.append(connection)
+        # The first are the oldest.
+        for connection in silent[: connections.wanting(stuck if others else 0)]:
+            self._give_up(connection)
+
+    def _give_up(self, connection: Connection) -> None:
+        connection.given_up = True
+        connection.work.cancel()
 
     def _close(self, connection: Connection) -> None:
         """Of those that are kept."""
@@ -474,12 +412,12 @@ class Dispatcher:
     def unsent(self) -> list[tuple[Destination, list[Batch]]]:
         """All that no connection has in hand; it is the caller's from now on."""
         found = []
-        for destination in list(self._destinations.values()):
+        for destination in list(self.destinations.values()):
             if destination.lines:
                 found.append((destination, destination.all()))
         return found
 
-    async def stop(self, clock: Any, seconds: float) -> None:
+    async def stop(self, seconds: float) -> None:
         """Begin nothing more, wait `seconds` for what runs, then cut it off."""
         self.running = False
         for connection in list(self.connections.idle):
@@ -487,27 +425,14 @@ class Dispatcher:
         for connection in list(self.connections.all):
             if connection.opening:
                 connection.work.cancel()
-        await self._wait(clock, seconds)
+        if self.connections.all:
+            await self._ended.wait(seconds)
         for connection in list(self.connections.all):
             connection.work.cancel()
-        await self._wait(clock, 5.0)
+        if self.connections.all:
+            await self._ended.wait(5.0)
         if self.connections.all:
             _log.warn("connections do not end", connections=len(self.connections.all))
-
-    async def _wait(self, clock: Any, seconds: float) -> None:
-        if not self.connections.all:
-            return
-        ended: Deferred[None] = Deferred()
-        self._ended.append(ended)
-        timer = clock.callLater(seconds, self._ring)
-        await ended
-        if timer.active():
-            timer.cancel()
-
-    def _ring(self) -> None:
-        ended, self._ended = self._ended, []
-        for one in ended:
-            one.callback(None)
 
 
 async def _bye(connection: Connection) -> None:

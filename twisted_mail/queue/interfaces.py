@@ -136,11 +136,19 @@ class Door(Protocol):
     async def commit(self, changes: Sequence[Change]) -> None:
         """Changes without a message. Durable when it returns. Raises MailError."""
 
-    async def notify(self, changes: Sequence[Change], recipient: str, content: bytes) -> None:
+    async def notify(
+        self,
+        changes: Sequence[Change],
+        recipient: str,
+        content: bytes,
+        *,
+        requiretls: bool = False,
+    ) -> None:
         """Changes, and a message from ``<>`` to `recipient` (LF line ends, complete), in one record.
 
-        Goes to a mailbox here, or to the queue. Raises MailError: 5xx when the recipient can never be reached
-        (then nothing was committed), 4xx when it is to be tried again.
+        Goes to a mailbox here, or to the queue. `requiretls`: only by verified TLS, as the message that it tells of.
+        Raises MailError: 5xx when the recipient can never be reached (then nothing was committed), 4xx when it is to
+        be tried again.
         """
 
 

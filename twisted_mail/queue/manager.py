@@ -20,15 +20,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ..storage.queued import Backoff, QueuedMessage, Taken
+from ..storage.queued import Backoff, QueuedMessage
 from ..world import World
+from .bell import Bell
 from .bounce import Bounces
 from .committer import Committer, Step
-from .destination import Batch, Destination, batches, own_batches
+from .destination import Batch, Destination, own_batches
 from .dispatcher import Dispatcher
 from .interfaces import Carrier, Door, Outcome, Spool
 from .lookout import Lookout
 from .schedule import Settings, Standing, pause
+from .taking import Taking
 from .verdicts import Judged, judge, judge_here
 from .window import Window
 
@@ -62,7 +64,6 @@ class QueueManager:
         self._world = world
         self._spool = spool
         self._settings = settings
-        self._hop_of = hop_of
         self._hostname = hostname
         self._bounces = bounces = Bounces(world, hostname, spool.open, double_bounces_to)
         self.destinations: dict[str, Destination] = {}
@@ -84,19 +85,25 @@ class QueueManager:
         """Between `start` and `stop`."""
         self.acquired = False
         """Whether this process is the one that runs the queue."""
-        self.delivered = self.deferred = self.bounced = self.taken = self.claimed = 0
+        self.delivered = self.deferred = self.bounced = self.claimed = 0
         """Recipients, since the start of the process."""
         self._timer: Any = None
         self._turning = False
-        self._turned: list[Deferred[None]] = []
-        self._wake = -inf
+        self._turned = Bell(world.reactor)
+        self._settled = Bell(world.reactor)
         self._not_before = -inf
         self._look_at = -inf
         self._changed = False
-        self._returned: dict[float, list[tuple[str, int]]] = {}
-        self._backoffs: dict[str, Backoff] = {}
-        self._unasked: dict[str, None] = {}
-        self._active: set[tuple[str, int]] = set()
+        self._taking = Taking(
+            world,
+            spool,
+            settings,
+            self.window,
+            self.dispatcher,
+            self._lookout,
+            hop_of,
+            self._add,
+        )
 
     # -- life
 
@@ -113,11 +120,12 @@ class QueueManager:
             self._timer.cancel()
         for destination, waiting in self.dispatcher.unsent():
             self.untried(destination, waiting, self._world.now())
-        await self.dispatcher.stop(self._world.reactor, self._settings.drain)
+        await self.dispatcher.stop(self._settings.drain)
         if self._turning:
-            turned: Deferred[None] = Deferred()
-            self._turned.append(turned)
-            await turned
+            await self._turned.wait()
+        if self.window.claims:
+            # Under way in another thread; nobody would look for it there.
+            await self._settled.wait(self._settings.drain)
         if not await self.committer.drain(self._settings.drain):
             _log.error(
                 "outcomes could not be committed, they will be tried again",
@@ -126,16 +134,21 @@ class QueueManager:
         if self.acquired:
             self.acquired = False
             self._not_before = -inf
-            try:
-                await self._errands()
-                await self._spool.release()
-            except Exception:
-                _log.failure("the queue did not close well; the next start recovers it")
+            for work in (self._taking.errands, self._spool.release):
+                try:
+                    await work()
+                except Exception:
+                    _log.failure("the queue did not close well; the next start recovers it")
 
     def kick(self) -> None:
         """Look now for what is due."""
-        self._wake = self._not_before = -inf
+        self._taking.wake = self._not_before = -inf
         self._go()
+
+    @property
+    def taken(self) -> int:
+        """Recipients that came from the disk, since the start of the process."""
+        return self._taking.taken
 
     # -- new mail
 
@@ -146,15 +159,19 @@ class QueueManager:
             self.claimed += len(message.recipients)
             for batch in own_batches(message, most):
                 self._add(batch, -inf)
+        if not self.running and not self.window.claims:
+            self._settled.ring()
 
     def _dropped(self, messages: Sequence[QueuedMessage]) -> None:
         self.window.settle(messages)
+        if not self.running and not self.window.claims:
+            self._settled.ring()
 
     def _add(self, batch: Batch, asked: float) -> Destination:
         """`asked`: when the spool said that it is due; -inf for new mail."""
         dispatcher = self.dispatcher
         identity = batch.message.id
-        self._active.update([(identity, one.number) for one in batch.taken])
+        self._taking.active.update([(identity, one.number) for one in batch.taken])
         destination = self.destinations.get(batch.hop)
         if destination is None or destination.empty:
             destination = dispatcher.destination(batch.hop)
@@ -162,7 +179,7 @@ class QueueManager:
                 destination.health.opened()
                 self.window.reclass(destination)
             elif not destination.asked:
-                self._unasked[batch.hop] = None
+                self._taking.ask_of(batch.hop)
         dispatcher.add(destination, batch)
         if not batch.hop:
             self._here(destination)
@@ -222,12 +239,13 @@ class QueueManager:
         )
 
     def _committed(self, step: Step) -> None:
-        if step.due is not None and step.due < self._wake:
-            self._wake = step.due
+        taking = self._taking
+        if step.due is not None and step.due < taking.wake:
+            taking.wake = step.due
         if step.destination is not None:
             change = step.change
             identity = change.message
-            self._active.difference_update([(identity, one.number) for one in change.verdicts])
+            taking.active.difference_update([(identity, one.number) for one in change.verdicts])
             self._left(step.destination, step.count)
 
     def _left(self, destination: Destination, count: int) -> None:
@@ -237,21 +255,15 @@ class QueueManager:
             self.dispatcher.rest(destination)
         # Not for a few: they come with the next tick.
         if window.total <= self._settings.window * 3 // 4 and (
-            window.pending or self._wake <= self._world.now()
+            window.pending or self._taking.wake <= self._world.now()
         ):
             self._go()
 
     def untried(self, destination: Destination, batches: Sequence[Batch], due: float) -> None:
-        count = 0
-        items = self._returned.setdefault(due, [])
-        for batch in batches:
-            count += len(batch.taken)
-            keys = [(batch.message.id, one.number) for one in batch.taken]
-            items += keys
-            self._active.difference_update(keys)
-        self.window.add(destination, -count)
+        keys = [(batch.message.id, one.number) for batch in batches for one in batch.taken]
+        self._taking.give_back(keys, due)
+        self.window.add(destination, -len(keys))
         self.dispatcher.rest(destination)
-        self._wake = min(self._wake, due)
         self._go()
 
     def backed_off(self, destination: Destination) -> None:
@@ -263,21 +275,14 @@ class QueueManager:
             failures=health.failures,
             seconds=round(health.until - self._world.now()),
         )
-        self._tell(
+        self._taking.tell(
             Backoff(destination.hop, health.until, health.failures, health.since, health.text)
         )
-        self._wake = min(self._wake, health.until)
+        self._go()
 
     def lifted(self, destination: Destination) -> None:
         _log.info("destination works again", hop=destination.hop)
-        self._lift(destination.hop)
-
-    def _lift(self, hop: str) -> None:
-        self._tell(Backoff(hop, 0.0, 0, 0.0, ""))
-        self._wake = -inf
-
-    def _tell(self, state: Backoff) -> None:
-        self._backoffs[state.hop] = state
+        self._taking.lift(destination.hop)
         self._go()
 
     def _room(self) -> None:
@@ -303,13 +308,10 @@ class QueueManager:
             self._changed = True
         if (
             self._changed
-            or now >= self._wake
+            or now >= self._taking.wake
             or now >= self._look_at
-            or self.window.refused
-            or self.window.pending
-            or self._returned
-            or self._backoffs
-            or self._unasked
+            or self._taking.wanted
+            or self._taking.owed
         ):
             self._go()
 
@@ -323,9 +325,9 @@ class QueueManager:
             if not self.acquired and not await self._acquire():
                 return
             while self.running:
-                await self._errands()
+                await self._taking.errands()
                 await self._look()
-                if not await self._take() and not (self._returned or self._backoffs):
+                if not await self._taking.take() and not self._taking.owed:
                     return
         except Exception as error:
             self._not_before = self._world.now() + AGAIN
@@ -335,16 +337,14 @@ class QueueManager:
                 _log.failure("failure in the queue, it goes on in {seconds} s", seconds=AGAIN)
         finally:
             self._turning = False
-            turned, self._turned = self._turned, []
-            for one in turned:
-                one.callback(None)
+            self._turned.ring()
 
     async def _acquire(self) -> bool:
         self._not_before = self._world.now() + self._settings.acquire
         if not await self._spool.acquire():
             return False
         self.acquired = True
-        self._not_before = self._wake = self._look_at = -inf
+        self._not_before = self._taking.wake = self._look_at = -inf
         self._lookout.begin()
         if self.running:
             self.dispatcher.running = True
@@ -353,136 +353,28 @@ class QueueManager:
             _log.info("this process runs the queue")
         return True
 
-    async def _errands(self) -> None:
-        """What is to be written down of destinations, then of recipients that were not tried, in this order."""
-        while self._backoffs:
-            hop = next(iter(self._backoffs))
-            state = self._backoffs[hop]
-            await self._spool.back_off(state)
-            if self._backoffs.get(hop) is state:
-                del self._backoffs[hop]
-        while self._returned:
-            due = next(iter(self._returned))
-            items = self._returned.pop(due)
-            try:
-                await self._spool.put_back(items, due)
-            except BaseException:
-                self._returned.setdefault(due, []).extend(items)
-                raise
-
     async def _look(self) -> None:
         """At what other processes changed, and at messages whose time has come."""
         now = self._world.now()
         if self._changed:
             self._changed = False
-            self._wake = self._look_at = -inf
-            for destination, keys in await self._lookout.check():
-                self._active.difference_update(keys)
+            self._taking.wake = self._look_at = -inf
+            try:
+                dropped = await self._lookout.check()
+            except BaseException:
+                self._changed = True
+                raise
+            for destination, keys in dropped:
+                self._taking.active.difference_update(keys)
                 self._left(destination, len(keys))
         if now >= self._look_at:
             self._look_at = now + self._settings.look
+            # What got into the spool late, after a fault, is announced by nobody.
+            self._taking.wake = -inf
             if await self._lookout.look(now):
                 self._look_at = now
             self.bounced += self._lookout.bounced
             self._lookout.bounced = 0
-
-    # -- taking
-
-    async def _take(self) -> bool:
-        """Take what is due. True when there is reason to go on at once."""
-        now = self._world.now()
-        if now < self._wake and not (self.window.refused or self.window.pending or self._unasked):
-            return False
-        self.window.refused = False
-        room, reopened = self.window.begin()
-        used: dict[str, int] = {}
-        try:
-            if not room:
-                return False
-            # What becomes due while we ask counts as well.
-            self._wake = inf
-            try:
-                taken, wake = await self._spool.take(now, room, self.window.share, reopened)
-            except BaseException:
-                self._wake = -inf
-                raise
-            if wake is not None:
-                self._wake = min(self._wake, wake)
-            self.taken += len(taken)
-            for one in taken:
-                hop = one.message.recipients[one.number].hop
-                used[hop] = used.get(hop, 0) + 1
-            # Held and released while it was being sent: what comes of that is what counts.
-            wanted = [one for one in taken if (one.message.id, one.number) not in self._active]
-            wanted = await self._rehopped(self._lookout.not_expiring(wanted))
-            await self._ask(used)
-            for batch in batches(wanted, self._settings.recipients):
-                self._add(batch, now)
-        finally:
-            self.window.end(used)
-            for hop in used:
-                if hop in self.destinations:
-                    self.dispatcher.rest(self.destinations[hop])
-        if not taken:
-            # Something is due that cannot be had now: no use in asking on and on.
-            self._wake = max(self._wake, now + self._settings.poll)
-            return False
-        return self._wake <= now or self.window.pending
-
-    async def _rehopped(self, taken: list[Taken]) -> list[Taken]:
-        """Those that still belong where the spool has them; the others are sent back under their new name."""
-        if self._hop_of is None or not taken:
-            return taken
-        stay: list[Taken] = []
-        items: list[tuple[str, int]] = []
-        hops: list[str] = []
-        for one in taken:
-            recipient = one.message.recipients[one.number]
-            hop = recipient.hop
-            if hop:
-                try:
-                    hop = self._hop_of(recipient.address, one.message.options.requiretls)
-                except ValueError:
-                    hop = recipient.hop
-            if hop == recipient.hop:
-                stay.append(one)
-            else:
-                items.append((one.message.id, one.number))
-                hops.append(hop)
-        if items:
-            try:
-                await self._spool.rehop(items, hops)
-            except BaseException:
-                self._returned.setdefault(self._world.now(), []).extend(
-                    [(one.message.id, one.number) for one in taken]
-                )
-                raise
-            self._wake = -inf
-        return stay
-
-    async def _ask(self, hops: dict[str, int]) -> None:
-        """What the spool remembers of destinations that we do not."""
-        new = [hop for hop in hops if hop and hop not in self.destinations]
-        unasked, self._unasked = list(self._unasked), {}
-        if not new and not unasked:
-            return
-        known = await self._spool.backoffs([*new, *unasked])
-        for hop in (*new, *unasked):
-            destination = self.destinations.get(hop)
-            if destination is None:
-                if hop not in known and hop in unasked:
-                    continue
-                destination = self.dispatcher.destination(hop)
-            destination.asked = True
-            state = known.get(hop)
-            if state is None:
-                continue
-            if destination.health.standing is Standing.WELL:
-                # New mail went through meanwhile.
-                self._lift(hop)
-            else:
-                destination.health.learn(state.failures, state.since, state.until, state.text)
-                self.window.reclass(destination)
 
 
 def _unexpected(failure: Any) -> None:

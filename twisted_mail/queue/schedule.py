@@ -20,12 +20,16 @@ class Settings:
     `jitter` 0.1 means: from 10 % earlier to 10 % later, so that what failed together is not tried together.
     `warn_after` 0: nobody is warned. `rate`: messages a minute to one destination, 0: as many as go.
     `window`: recipients in memory, whatever the queue's size. `connections` that get on, over all destinations;
-    `slow_connections`: as many again for those that do not: destinations that failed the last time, and what has
-    not been opened within `patience`, or not got a message across within `deliver_patience`. More than `open_limit`
-    and `deliver_limit` nobody gets. `recipients` in a transaction, `messages` on a connection, which is kept for `idle`
-    without one. `poll`: how often other processes' changes are looked for, `look`: how often for everything else;
-    `acquire`: how often a second process asks whether it may run the queue. What is over is remembered for `remember`,
-    and `remember_most` messages of it.
+    `slow_connections`: so many more for those that do not: probes of destinations that failed the last time (half of
+    them at most), and what has not been opened within `patience` (a third of it while others wait for a place), or not
+    got a message across within `deliver_patience`. When all of these are taken, and others wait, who has been silent
+    for `hurry` since the first connection to it began is cut off and backed off like any that fails; as a probe it
+    gets its full time. More than `open_limit` and `deliver_limit` nobody gets. So with `d` destinations that nothing
+    is known of, and do not answer, the others wait for about ``d / slow_connections * hurry`` seconds at most.
+    `recipients` in a transaction, `messages` on a connection, which is kept for `idle` without one. `poll`: how often
+    other processes' changes are looked for, `look`: how often for everything else; `acquire`: how often a second
+    process asks whether it may run the queue. What is over is remembered for `remember`, and `remember_most` messages
+    of it.
     """
 
     first_retry: float = 300
@@ -37,8 +41,9 @@ class Settings:
     window: int = 1000
     concurrency: int = 20
     connections: int = 100
-    slow_connections: int = 100
+    slow_connections: int = 200
     patience: float = 3
+    hurry: float = 10
     deliver_patience: float = 30
     rate: float = 0
     recipients: int = 100
@@ -54,7 +59,10 @@ class Settings:
     remember_most: int = 100_000
 
     def __post_init__(self) -> None:
-        for name in ("first_retry", "cap", "lifetime", "patience", "open_limit", "deliver_limit"):
+        for name in (
+            *("first_retry", "cap", "lifetime", "patience", "hurry", "open_limit"),
+            "deliver_limit",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0")
         for name in ("window", "concurrency", "connections", "slow_connections", "messages"):
@@ -160,7 +168,7 @@ class Health:
     FAILING  opened       FAILING: a greeting is no delivery yet
     any      delivered    WELL; limit grows by one, to the most (slow start)
     any      answered     WELL: it does not want this message, but talks
-    any      refused      the same, limit falls to what stands, while others stand
+    any      refused      the same, limit falls to what stands, while others stand; `AGAIN` messages later it may grow
     any      failed       FAILING, limit 1, one failure more
     any      setback      like failed at the third in a row, else the same
     ======== ============ =====================================================
@@ -170,6 +178,7 @@ class Health:
         "_ceiling",
         "_setbacks",
         "_settings",
+        "_since_refused",
         "failures",
         "limit",
         "since",
@@ -181,9 +190,13 @@ class Health:
     SETBACKS = 3
     """Connections in a row that break down with nothing delivered: it is the destination then, not the message."""
 
+    AGAIN = 100
+    """Messages after which one connection more than were to be had is tried for again."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._ceiling = settings.concurrency
+        self._since_refused = 0
         self._setbacks = 0
         self.standing = Standing.NEW
         self.limit = 1
@@ -200,6 +213,11 @@ class Health:
 
     def delivered(self) -> bool:
         """A message was taken. True when the destination had failed before."""
+        if self._ceiling < self._settings.concurrency:
+            self._since_refused += 1
+            if self._since_refused >= self.AGAIN:
+                self._since_refused = 0
+                self._ceiling += 1
         if self.limit < self._ceiling:
             self.limit += 1
         return self.answered()
@@ -215,7 +233,8 @@ class Health:
         return recovered
 
     def refused(self, standing: int) -> None:
-        """A connection more was not to be had, while `standing` others (1 or more) work: so many it is, from now on."""
+        """A connection more was not to be had, while `standing` others (1 or more) work: so many it is, for a while."""
+        self._since_refused = 0
         self._ceiling = self.limit = max(1, min(standing, self._ceiling))
 
     def setback(self) -> bool:

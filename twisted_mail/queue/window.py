@@ -138,6 +138,16 @@ class Window:
                     else:
                         del self._claimed[hop]
 
+    @property
+    def crowded(self) -> bool:
+        """Whether destinations that nothing is known of wait on the disk until others of them are known."""
+        return bool(self._capped[Standing.NEW])
+
+    @property
+    def claims(self) -> bool:
+        """Whether some that were claimed have not come yet."""
+        return bool(self._claim_count)
+
     # -- what lies on the disk
 
     def begin(self) -> tuple[int, list[str]]:
@@ -182,6 +192,10 @@ class Window:
         self._granted[hop] = self._granted.get(hop, 0) + room
         self._granted_of[standing] += room
         return room
+
+    def undo(self, reopened: Iterable[str]) -> None:
+        """These of `begin` were not looked at: the `take` failed."""
+        self._reopened.extend(reopened)
 
     def end(self, used: Mapping[str, int]) -> None:
         """After a `take` that gave `used` recipients of each hop, which are counted by now."""

@@ -318,7 +318,7 @@ class MemorySpool:
             row.hop = hop
             message = self.messages[key[0]]
             recipients = list(message.recipients)
-            recipients[key[1]] = replace(recipients[key[1]], hop=hop)
+            recipients[key[1]] = recipients[key[1]]._replace(hop=hop)
             self.messages[key[0]] = replace(message, recipients=tuple(recipients))
             self._wait(row, State.DEFERRED if row.tries else State.WAITING, 0.0)
 
@@ -370,7 +370,8 @@ class MemoryDoor:
     """`queue.interfaces.Door`, on a `MemorySpool`.
 
     `lag`: seconds until a commit is durable. `failing`: raised by everything while it is set. `nobody`: addresses of
-    which a notice is refused for good. `notices`: recipient, content, and what was committed with it.
+    which a notice is refused for good. `notices`: recipient, content, and what was committed with it; `requiretls`: the
+    messages whose notices were to go by verified TLS only.
     """
 
     def __init__(self, world: World, spool: MemorySpool, *, lag: float | None = None) -> None:
@@ -381,6 +382,7 @@ class MemoryDoor:
         self.failing_notices: Exception | None = None
         self.nobody: set[str] = set()
         self.notices: list[tuple[str, bytes, tuple[Change, ...]]] = []
+        self.requiretls: set[str] = set()
         self.commits = 0
         self.cut = False
         """The process is dead: nothing is committed any more."""
@@ -391,13 +393,22 @@ class MemoryDoor:
         for change in changes:
             self._spool.apply(change)
 
-    async def notify(self, changes: Sequence[Change], recipient: str, content: bytes) -> None:
+    async def notify(
+        self,
+        changes: Sequence[Change],
+        recipient: str,
+        content: bytes,
+        *,
+        requiretls: bool = False,
+    ) -> None:
         if recipient in self.nobody:
             raise MailError(550, "5.1.1", "No such user")
         if self.failing_notices is not None:
             raise self.failing_notices
         await self._durable()
         self.notices.append((recipient, content, tuple(changes)))
+        if requiretls:
+            self.requiretls.update([change.message for change in changes])
         for change in changes:
             self._spool.apply(change)
 
