@@ -173,7 +173,7 @@ def _settings(config: Config) -> Settings:
         window=queue.window,
         concurrency=queue.connections_per_destination,
         connections=queue.connections,
-        slow_connections=queue.connections,
+        slow_connections=2 * queue.connections,
         rate=queue.rate_per_destination,
         drain=config.limits.drain_seconds,
         remember=queue.history_seconds,

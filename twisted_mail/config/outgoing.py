@@ -80,7 +80,8 @@ class Queue(Section):
         default=100,
         ge=1,
         le=10_000,
-        description="Connections to other servers in all. Each may hold two file descriptors.",
+        description="Connections to other servers that get on; twice as many more wait for servers "
+        "that do not answer. Each may hold two file descriptors.",
     )
     connections_per_destination: int = Field(
         default=20,
