@@ -7,7 +7,6 @@ where nothing needs them. What does not fit is refused by the SMTP client itself
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from twisted.internet.defer import DeferredSemaphore
@@ -68,7 +67,7 @@ async def fit(
     options = job.message.options
     if lmtp and options.requiretls and "REQUIRETLS" not in extensions:
         # RFC 8689 is a matter of relays: behind LMTP is the mailbox.
-        options = replace(options, requiretls=False)
+        options = options._replace(requiretls=False)
     if (
         options.smtputf8
         and "SMTPUTF8" not in extensions
@@ -76,7 +75,7 @@ async def fit(
         and await _has_ascii_header(job)
     ):
         # RFC 6531 section 3.6: a server may send on without it what does not need it
-        options = replace(options, smtputf8=False)
+        options = options._replace(smtputf8=False)
     if not options.eight_bit or "8BITMIME" in extensions:
         return Fitted(options, await job.open(), wire)
     if options.smtputf8 and "SMTPUTF8" not in extensions:
@@ -99,7 +98,7 @@ async def fit(
         ) from error
     finally:
         conversions.release()
-    options = replace(options, eight_bit=False)
+    options = options._replace(eight_bit=False)
     return Fitted(options, BytesContent(converted), wire_size(converted))
 
 

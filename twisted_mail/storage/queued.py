@@ -62,6 +62,9 @@ class Options(NamedTuple):
     requiretls: bool = False
 
 
+_PLAIN = Options()
+
+
 class QueuedRecipient(NamedTuple):
     """One recipient of a queued message.
 
@@ -95,7 +98,7 @@ class QueuedMessage:
     arrived: float
     expires: float
     warn: float | None = None
-    options: Options = Options()
+    options: Options = _PLAIN
     skip: int = 0
     size: int = 0
     wire: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -18,7 +17,7 @@ _PLAIN: Final = Options()
 
 def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State) -> None:
     """Add a message that is not there; every recipient in `state`, WAITING (due at once) or ACTIVE."""
-    options = "" if message.options == _PLAIN else json.dumps(asdict(message.options))
+    options = "" if message.options == _PLAIN else json.dumps(message.options)
     seq = db.execute(
         "INSERT INTO messages (id, sender, arrived, expires, deadline, warn, options, skip, size,"
         " wire, unfinished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -84,7 +83,7 @@ class Messages:
             arrived,
             expires,
             warn,
-            Options(**json.loads(options)) if options else _PLAIN,
+            Options(*json.loads(options)) if options else _PLAIN,
             skip,
             size,
             wire,
