@@ -504,3 +504,90 @@ def test_a_lock_that_cannot_be_had_leaves_nothing_open(site):
             assert done
             break
     assert number > 4
+
+
+# -- the same again
+
+
+def test_a_replay_counts_no_try_twice_and_forgets_the_file_again(site):
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    site.enqueue(TEXT, "aa01", "b@b.example")
+    for _ in range(2):
+        site.world.reactor.advance(1)
+        site.change(by(site, "aa00", State.DEFERRED, due=5.0))
+    site.change(by(site, "aa01", State.DELIVERED))
+    path = site.store._spool.path("aa01")
+    site.kill()
+    with open(path, "wb") as file:
+        file.write(TEXT)  # the unlink was not synced
+    again = Site(site.data, seed=2).start()
+    (story,) = again.store.queue.view.story("aa00").recipients
+    assert story.tries == 2
+    assert not os.path.exists(path)
+
+
+def test_a_file_that_another_boot_left_damaged_is_written_anew(site):
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    site.enqueue(TEXT, "aa01", "b@b.example")
+    damaged, gone = map(site.store._spool.path, ("aa00", "aa01"))
+    site.kill()
+    with open(damaged, "r+b") as file:
+        file.write(b"x")
+    os.unlink(gone)
+    again = Site(site.data, seed=2, boot="boot-2").start()
+    assert again.queued_file("aa00") == again.queued_file("aa01") == TEXT
+
+
+def test_what_is_parked_at_another_boots_replay_is_checked_when_it_is_tried_again(site):
+    """A boot later still: the file was linked, and is damaged."""
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    path = site.store._spool.path("aa00")
+    site.kill()
+    again = Site(site.data, seed=2, boot="boot-2")
+    real = again.store._spool.settle
+    again.store._spool.settle = lambda items: [
+        setattr(one, "error", OSError("no")) for one in items
+    ]
+    again.start()
+    assert len(parked(again)) == 1
+    again.store._spool.settle = real
+    with open(path, "r+b") as file:
+        file.write(b"x")
+    again.world.reactor.advance(31)
+    again.turn()
+    assert parked(again) == []
+    assert again.queued_file("aa00") == TEXT
+
+
+def test_changes_that_were_made_are_not_parked_with_the_bounce_that_could_not_be_added(tmp_path):
+    """Done again later, they would undo what was changed since."""
+    disk = FaultyDisk(counted=["link_fd"], lasting=True)
+    site = Site(str(tmp_path / "data"), disk=disk).start()
+    site.enqueue(TEXT, "aa00", "b@b.example", "c@c.example")
+    disk.fail_at = disk.count + 1
+    site.enqueue(TEXT, "bb00", "d@d.example", changes=[by(site, "aa00", State.HELD)])
+    disk.fail_at = 0
+    assert len(parked(site)) == 1
+    site.change(by(site, "aa00", State.WAITING))
+    site.world.reactor.advance(31)
+    site.turn()
+    assert site.states()["aa00", "b@b.example"] is State.WAITING
+    assert site.states()["bb00", "d@d.example"] is State.WAITING
+
+
+def test_the_same_at_a_replay(tmp_path):
+    disk = FaultyDisk(counted=["link_fd"], lasting=True)
+    site = Site(str(tmp_path / "data"), disk=disk).start()
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    site.store._spool.fill = lambda items: None
+    site.enqueue(TEXT, "bb00", "d@d.example", changes=[by(site, "aa00", State.HELD)])
+    site.kill()
+    disk.fail_at = disk.count + 1
+    again = Site(site.data, seed=2, disk=disk).start()
+    disk.fail_at = 0
+    assert again.states() == {("aa00", "b@b.example"): State.HELD}
+    again.change(by(again, "aa00", State.WAITING))
+    again.world.reactor.advance(31)
+    again.turn()
+    assert again.states()["aa00", "b@b.example"] is State.WAITING
+    assert ("bb00", "d@d.example") in again.states()
