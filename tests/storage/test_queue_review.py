@@ -591,3 +591,110 @@ def test_the_same_at_a_replay(tmp_path):
     again.turn()
     assert again.states()["aa00", "b@b.example"] is State.WAITING
     assert ("bb00", "d@d.example") in again.states()
+
+
+# -- what nobody tested
+
+
+def test_a_small_file_that_is_cut_off_is_not_sent(site):
+    message = site.enqueue(TEXT, "aa00", "b@b.example", skip=2)
+    with open(site.store._spool.path("aa00"), "r+b") as file:
+        file.truncate(len(TEXT) - 3)
+    with pytest.raises(MailError):
+        site.run(site.store.queue.open(site.take()[0][0].message))
+    assert message.skip == 2
+
+
+def test_new_mail_for_a_destination_with_deferred_mail_is_due_at_once(site):
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    site.take()
+    site.change(by(site, "aa00", State.DEFERRED, due=site.world.now() + 3600))
+    assert site.take()[0] == []
+    site.enqueue(TEXT, "aa01", "b@b.example")
+    assert ids(site.take()[0]) == [("aa01", 0)]
+
+
+def test_a_destination_that_had_more_than_its_share_is_looked_at_by_the_next_runner(site):
+    site.run(site.store.queue.acquire())
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    assert site.take(share=0)[0] == []
+    assert site.take()[0] == []
+    site.kill()
+    again = Site(site.data, seed=2).start()
+    again.run(again.store.queue.acquire())
+    assert ids(again.take()[0]) == [("aa00", 0)]
+
+
+def test_what_was_held_or_is_over_is_not_put_back(site):
+    for id_ in ("aa00", "aa01"):
+        site.enqueue(TEXT, id_, "b@b.example")
+    site.take()
+    site.change(by(site, "aa00", State.HELD), by(site, "aa01", State.DELIVERED))
+    site.run(site.store.queue.put_back([("aa00", 0), ("aa01", 0)], site.world.now()))
+    assert list(site.states().values()) == [State.HELD, State.DELIVERED]
+
+
+def test_who_has_let_go_of_the_queue_is_asked_for_nothing(site):
+    asked = []
+    site.store.queue.attach(lambda message: not asked.append(message), asked.extend)
+    site.run(site.store.queue.acquire())
+    site.run(site.store.queue.release())
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    site.turn()
+    assert asked == []
+    assert site.states()["aa00", "b@b.example"] is State.WAITING
+
+
+def test_nobody_runs_the_queue_while_an_outcome_is_in_memory_only(site):
+    """The rows cannot be written, nor can it be parked."""
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    site.take()
+    mend = no_rows(site)
+    places = site.store._places
+    real = places._write_parked
+
+    def full(owed):
+        raise OSError(errno.ENOSPC, "full")
+
+    places._write_parked = full
+    site.change(by(site, "aa00", State.DELIVERED))
+    mend()
+    assert not site.run(site.store.queue.acquire())
+    places._write_parked = real
+    assert site.run(site.store.queue.acquire())
+    assert site.take()[0] == []
+
+
+def test_nobody_runs_the_queue_while_another_process_tries_what_is_parked(site):
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    site.take()
+    mend = no_rows(site)
+    site.change(by(site, "aa00", State.DELIVERED))
+    mend()
+    (name,) = parked(site)
+    with open(os.path.join(site.data, "parked", name)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert not site.run(site.store.queue.acquire())
+    assert site.run(site.store.queue.acquire())
+    assert site.take()[0] == []
+
+
+def test_no_batch_runs_while_the_dead_are_settled(site):
+    """Somebody could commit that a message is over while it is put in its place."""
+    dead = Site(site.data, seed=2).start()
+    dead.kill()
+    journal = os.path.join(site.data, "journal")
+    (segment,) = (name for name in os.listdir(journal) if name.endswith(".log"))
+    seen = []
+
+    def settle(loaded, writers):
+        for name in ("gate", segment):
+            with open(os.path.join(journal, name)) as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        seen.append(len(writers))
+
+    site.store._places.settle = settle
+    assert site.run(site.store.queue.acquire())
+    assert seen == [1]
+    site.enqueue(TEXT, "aa00", "b@b.example")
+    assert ids(site.take()[0]) == [("aa00", 0)]
