@@ -298,8 +298,8 @@ class Notice:
         self.about_message = dict(groups[0].items())
         self.recipients = [dict(group.items()) for group in groups[1:]]
         kind = original.get_content_type()
-        assert kind in ("message/rfc822", "text/rfc822-headers", "message/global-headers")
-        self.whole = kind == "message/rfc822"
+        assert kind in ("message/rfc822", "message/global", "text/rfc822-headers")
+        self.whole = kind != "text/rfc822-headers"
         if self.whole:
             self.original = original.get_payload(0)
         else:
