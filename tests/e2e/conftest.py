@@ -16,7 +16,9 @@ from outside import Outside, Sites
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site with its users that runs for the whole session; a test that uses it leaves alice's mail as it likes."""
-    site = Site(tmp_path_factory.mktemp("site"))
+    # nobody answers there: what is written to other sites stays in the queue
+    no_dns = '[dns]\nservers = ["127.0.0.1:9"]\n'
+    site = Site(tmp_path_factory.mktemp("site"), no_dns)
     site.add_users(ALICE, BOB)
     site.start()
     yield site

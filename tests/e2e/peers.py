@@ -9,10 +9,12 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 from mailsite import DEADLINE, NotInTime, run, until
 from outside import Outside, common_port, parsed
@@ -129,7 +131,7 @@ class Postfix:
         domains: Sequence[str],
         listeners: Mapping[str, Sequence[str]],
     ) -> None:
-        self.root = root = directory
+        self._root = root = directory
         self._port = outside.port
         self._addresses = list(listeners)
         config = root / "config"
@@ -180,17 +182,13 @@ class Postfix:
     def start(self) -> None:
         done = run(["postfix", "-c", self._config, "start"], status=None)
         assert done.returncode == 0, f"{done.stderr}\n{self.log}"
-        self._pid = int((self.root / "queue/pid/master.pid").read_text())
+        self._pid = int((self._root / "queue/pid/master.pid").read_text())
         try:
             for address in self._addresses:
                 until(lambda address=address: listens(address, self._port), "postfix listens")
         except NotInTime as error:
             self.stop()
             raise AssertionError(f"{error}\n{self.log}") from None
-
-    def reload(self) -> None:
-        """Tables are read again."""
-        run(["postfix", "-c", self._config, "reload"])
 
     def stop(self) -> None:
         run(["postfix", "-c", self._config, "stop"], status=None)
@@ -199,12 +197,45 @@ class Postfix:
 
     @property
     def log(self) -> str:
-        log = self.root / "mail.log"
+        log = self._root / "mail.log"
         return log.read_text(errors="replace") if log.exists() else ""
 
     def messages(self, domain: str) -> list[EmailMessage]:
         """What was delivered to `domain`."""
-        return [parsed(path.read_bytes()) for path in (self.root / "mail" / domain).glob("new/*")]
+        return [parsed(path.read_bytes()) for path in (self._root / "mail" / domain).glob("new/*")]
+
+
+class Greylist:
+    """Postfix's policy service: the first time a recipient with "grey" in it is named, he is put off."""
+
+    def __init__(self) -> None:
+        seen: set[str] = set()
+
+        class Handler(StreamRequestHandler):
+            def handle(self) -> None:
+                values: dict[str, str] = {}
+                for line in self.rfile:
+                    if line.strip():
+                        name, _, value = line.decode().strip().partition("=")
+                        values[name] = value
+                        continue
+                    recipient = values.get("recipient", "")
+                    known = "grey" not in recipient or recipient in seen
+                    seen.add(recipient)
+                    verdict = "DUNNO" if known else "450 4.7.1 Greylisted, come back later"
+                    self.wfile.write(f"action={verdict}\n\n".encode())
+                    values = {}
+
+        ThreadingTCPServer.daemon_threads = True
+        self._server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join(DEADLINE)
+        self._server.server_close()
 
 
 # Dovecot
