@@ -49,6 +49,18 @@ def test_a_destination_that_waits_for_its_share_is_not_forgotten_when_the_spool_
     assert {site.state(mail) for mail in mails} == {"DELIVERED"}
 
 
+def test_what_was_not_tried_goes_back_though_the_first_try_of_that_fails() -> None:
+    site = Site(jitter=0, lag=None)
+    host = site.host("far.example", error=DestinationError("connection refused"))
+    mails = [site.message("bob@far.example") for _ in range(150)]
+    host.connect = 1
+    site.spool.accept(*mails)
+    failed = failing_once(site.spool, "put_back")
+    site.run(20)
+    assert failed
+    assert site.spool.count(State.ACTIVE) == 0
+
+
 def test_mail_that_was_held_is_not_sent_when_the_first_look_at_it_fails() -> None:
     site = Site(concurrency=1, look=3600)
     site.host("far.example", latency=20)

@@ -5,18 +5,20 @@ Values and counters; `manager` moves them.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..storage.queued import Attempt, QueuedMessage, Taken
 from .interfaces import Courier
 from .schedule import Bucket, Health, Settings, Standing
 
-__all__ = ["SLOW", "Batch", "Connection", "Destination", "batches", "own_batches"]
+__all__ = ["SLOW", "Batch", "Connection", "Destination", "Destinations", "batches", "own_batches"]
 
 SLOW = 10
 """Messages that must get on well before a destination that was slow is as good as any other."""
+REMEMBERED = 4096
+"""Destinations without mail of which is remembered how they fared."""
 
 
 class Batch:
@@ -181,3 +183,32 @@ class Destination:
         """It is in line no more."""
         self.lines.remove(batch)
         batch.waiting = False
+
+
+class Destinations(dict[str, Destination]):
+    """By hop: all that have something in memory, and a bounded number of which is remembered how they fared."""
+
+    def __init__(self, settings: Settings, seconds: Callable[[], float]) -> None:
+        super().__init__()
+        self._settings = settings
+        self._seconds = seconds
+        self._resting: OrderedDict[str, None] = OrderedDict()
+
+    def named(self, hop: str) -> Destination:
+        """The destination of that name; one that is not known begins as new."""
+        destination = self.get(hop)
+        if destination is None:
+            destination = self[hop] = Destination(hop, self._settings, self._seconds())
+        else:
+            self._resting.pop(hop, None)
+        return destination
+
+    def rest(self, destination: Destination) -> None:
+        """When it is empty: only remember it, for as long as there is room."""
+        if not destination.empty:
+            return
+        resting = self._resting
+        resting[destination.hop] = None
+        if len(resting) > REMEMBERED:
+            hop, _ = resting.popitem(last=False)
+            del self[hop]

@@ -8,7 +8,6 @@ a table. Coroutines run until they really wait, so all of this may be entered ag
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from ..storage.queued import QueuedMessage
 from ..world import World
 from .bell import Bell
 from .connections import Connections
-from .destination import Batch, Connection, Destination
+from .destination import Batch, Connection, Destination, Destinations
 from .interfaces import Carrier, DestinationError, Job
 from .learning import Learning, Results
 from .schedule import Settings, Standing
@@ -32,8 +31,6 @@ __all__ = ["Dispatcher"]
 
 _log = Logger()
 
-REMEMBERED = 4096
-"""Destinations without mail of which is remembered how they fared."""
 FAIR = 10
 """Messages after which a connection that is not its destination's only one makes room for others."""
 
@@ -48,7 +45,7 @@ class Dispatcher:
         carrier: Carrier,
         open: Callable[[QueuedMessage], Awaitable[Content]],
         window: Window,
-        destinations: dict[str, Destination],
+        destinations: Destinations,
         results: Results,
         random: Callable[[], float],
     ) -> None:
@@ -59,7 +56,6 @@ class Dispatcher:
         self._window = window
         self.destinations = destinations
         self._results = results
-        self._remembered: OrderedDict[str, None] = OrderedDict()
         self._stalled: dict[Destination, None] = {}
         self._resting: list[tuple[float, int, Destination]] = []
         self._rests = 0
@@ -72,28 +68,6 @@ class Dispatcher:
         self.running = False
         self.opened = 0
         """Connections that were opened, ever."""
-
-    # -- destinations
-
-    def destination(self, hop: str) -> Destination:
-        """The destination of that name; one that is not known begins as new."""
-        destination = self.destinations.get(hop)
-        if destination is None:
-            destination = Destination(hop, self._settings, self._seconds())
-            self.destinations[hop] = destination
-        else:
-            self._remembered.pop(hop, None)
-        return destination
-
-    def rest(self, destination: Destination) -> None:
-        """When it is empty: only remember it, for as long as there is room."""
-        if not destination.empty:
-            return
-        remembered = self._remembered
-        remembered[destination.hop] = None
-        if len(remembered) > REMEMBERED:
-            hop, _ = remembered.popitem(last=False)
-            del self.destinations[hop]
 
     # -- work comes
 
@@ -204,7 +178,7 @@ class Dispatcher:
         if destination.lines:
             self.pump(destination)
         else:
-            self.rest(destination)
+            self.destinations.rest(destination)
         self.serve()
         if not self.connections.all:
             self._ended.ring()
@@ -342,7 +316,7 @@ class Dispatcher:
 
     def tick(self, now: float) -> None:
         """To be called every second or so: notice what hangs, close what was kept for nothing, wake what rested."""
-        self._notice(now)
+        self._learning.notice(now)
         settings = self._settings
         idle = self.connections.idle
         while idle:
@@ -357,39 +331,6 @@ class Dispatcher:
             destination.resting = False
             self.pump(destination)
         self.serve()
-
-    def _notice(self, now: float) -> None:
-        """What hangs gets out of the way of what gets on, or is cut off."""
-        settings, connections = self._settings, self.connections
-        # Who is known to be alive waits for who is not: what may be dead is looked at for less long.
-        others = connections.wanted or self._window.crowded
-        patience = settings.patience / 3 if others else settings.patience
-        stuck = 0
-        silent: list[Connection] = []
-        for connection in list(connections.all):
-            if connection in connections.idle:
-                continue
-            waited = now - connection.since
-            if not connection.opening:
-                if waited > settings.deliver_limit:
-                    self._give_up(connection)
-                elif waited > settings.deliver_patience:
-                    stuck += not self._learning.hangs(connection)
-                continue
-            if waited > settings.open_limit:
-                self._give_up(connection)
-                continue
-            if waited > patience:
-                stuck += not self._learning.hangs(connection)
-            if waited > settings.hurry and not connection.probe:
-                silent.append(connection)
-        # The first are the oldest.
-        for connection in silent[: connections.wanting(stuck if others else 0)]:
-            self._give_up(connection)
-
-    def _give_up(self, connection: Connection) -> None:
-        connection.given_up = True
-        connection.work.cancel()
 
     def _close(self, connection: Connection) -> None:
         """Of those that are kept."""

@@ -159,7 +159,36 @@ class Learning:
         if rest:
             self._results.untried(destination, rest, self._seconds())
 
-    def hangs(self, connection: Connection) -> bool:
+    def notice(self, now: float) -> None:
+        """What hangs gets out of the way of what gets on, or is cut off."""
+        settings, connections = self._settings, self._connections
+        # Who is known to be alive waits for who is not: what may be dead is looked at for less long.
+        others = connections.wanted or self._window.crowded
+        patience = settings.patience / 3 if others else settings.patience
+        stuck = 0
+        silent: list[Connection] = []
+        for connection in list(connections.all):
+            if connection in connections.idle:
+                continue
+            waited = now - connection.since
+            if not connection.opening:
+                if waited > settings.deliver_limit:
+                    _give_up(connection)
+                elif waited > settings.deliver_patience:
+                    stuck += not self._hangs(connection)
+                continue
+            if waited > settings.open_limit:
+                _give_up(connection)
+                continue
+            if waited > patience:
+                stuck += not self._hangs(connection)
+            if waited > settings.hurry and not connection.probe:
+                silent.append(connection)
+        # The first are the oldest.
+        for connection in silent[: connections.wanting(stuck if others else 0)]:
+            _give_up(connection)
+
+    def _hangs(self, connection: Connection) -> bool:
         """It does not get on. False when it has to stay where it is counted."""
         destination = connection.destination
         if destination.health.standing is not Standing.FAILING:
@@ -170,3 +199,8 @@ class Learning:
             if fresh:
                 self._spill(destination)
         return connection.slow or self._connections.hangs(connection)
+
+
+def _give_up(connection: Connection) -> None:
+    connection.given_up = True
+    connection.work.cancel()

@@ -25,7 +25,7 @@ from ..world import World
 from .bell import Bell
 from .bounce import Bounces
 from .committer import Committer, Step
-from .destination import Batch, Destination, own_batches
+from .destination import Batch, Destination, Destinations, own_batches
 from .dispatcher import Dispatcher
 from .interfaces import Carrier, Door, Outcome, Spool
 from .lookout import Lookout
@@ -66,7 +66,7 @@ class QueueManager:
         self._settings = settings
         self._hostname = hostname
         self._bounces = bounces = Bounces(world, hostname, spool.open, double_bounces_to)
-        self.destinations: dict[str, Destination] = {}
+        self.destinations = Destinations(settings, world.reactor.seconds)
         """What is in memory of each hop."""
         self.window = Window(settings, self.destinations)
         self.dispatcher = Dispatcher(
@@ -99,7 +99,7 @@ class QueueManager:
             spool,
             settings,
             self.window,
-            self.dispatcher,
+            self.destinations,
             self._lookout,
             hop_of,
             self._add,
@@ -174,7 +174,7 @@ class QueueManager:
         self._taking.active.update([(identity, one.number) for one in batch.taken])
         destination = self.destinations.get(batch.hop)
         if destination is None or destination.empty:
-            destination = dispatcher.destination(batch.hop)
+            destination = self.destinations.named(batch.hop)
             if not batch.hop:
                 destination.health.opened()
                 self.window.reclass(destination)
@@ -252,7 +252,7 @@ class QueueManager:
         window = self.window
         window.add(destination, -count)
         if not destination.held:
-            self.dispatcher.rest(destination)
+            self.destinations.rest(destination)
         # Not for a few: they come with the next tick.
         if window.total <= self._settings.window * 3 // 4 and (
             window.pending or self._taking.wake <= self._world.now()
@@ -263,7 +263,7 @@ class QueueManager:
         keys = [(batch.message.id, one.number) for batch in batches for one in batch.taken]
         self._taking.give_back(keys, due)
         self.window.add(destination, -len(keys))
-        self.dispatcher.rest(destination)
+        self.destinations.rest(destination)
         self._go()
 
     def backed_off(self, destination: Destination) -> None:

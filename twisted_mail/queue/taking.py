@@ -11,8 +11,7 @@ from math import inf
 
 from ..storage.queued import Backoff, Taken
 from ..world import World
-from .destination import Batch, batches
-from .dispatcher import Dispatcher
+from .destination import Batch, Destinations, batches
 from .interfaces import Spool
 from .lookout import Lookout
 from .schedule import Settings, Standing
@@ -32,7 +31,7 @@ class Taking:
         spool: Spool,
         settings: Settings,
         window: Window,
-        dispatcher: Dispatcher,
+        destinations: Destinations,
         lookout: Lookout,
         hop_of: Callable[[str, bool], str] | None,
         add: Callable[[Batch, float], object],
@@ -41,7 +40,7 @@ class Taking:
         self._spool = spool
         self._settings = settings
         self._window = window
-        self._dispatcher = dispatcher
+        self._destinations = destinations
         self._lookout = lookout
         self._hop_of = hop_of
         self._add = add
@@ -146,10 +145,10 @@ class Taking:
                 self._add(batch, now)
         finally:
             window.end(used)
-            destinations = self._dispatcher.destinations
+            destinations = self._destinations
             for hop in used:
                 if hop in destinations:
-                    self._dispatcher.rest(destinations[hop])
+                    destinations.rest(destinations[hop])
         if not taken:
             if self.wake <= now:
                 # Something is due that cannot be had now: no use in asking on and on.
@@ -184,7 +183,7 @@ class Taking:
 
     async def _ask(self, hops: Iterable[str]) -> None:
         """What the spool remembers of destinations that we do not."""
-        destinations = self._dispatcher.destinations
+        destinations = self._destinations
         new = [hop for hop in hops if hop and hop not in destinations]
         unasked, self._unasked = self._unasked, {}
         if not new and not unasked:
@@ -199,7 +198,7 @@ class Taking:
             if destination is None:
                 if hop not in known and hop in unasked:
                     continue
-                destination = self._dispatcher.destination(hop)
+                destination = destinations.named(hop)
             destination.asked = True
             state = known.get(hop)
             if state is None:
