@@ -158,6 +158,13 @@ def test_loopback_in_ipv6_clothes_is_loopback(address: str) -> None:
     assert error_of(zone, domain=f"[IPv6:{address}]").permanent
 
 
+def test_no_sender_of_a_literal_reaches_this_machine() -> None:
+    """`loopback` is for what the resolver says; a literal is what anybody wrote, in a forged sender too."""
+    settings = DeliverySettings("mail.ours.example", loopback=True)
+    for literal in ("[127.0.0.1]", "[IPv6:::1]", "[IPv6:::ffff:127.0.0.1]"):
+        assert error_of(Zone({}), domain=literal, settings=settings).enhanced == "5.4.6"
+
+
 def test_multicast_in_ipv6_clothes_is_nobodys() -> None:
     zone = Zone({"mx.example.org": {"AAAA": ["::ffff:224.0.0.1", "2001:db8::1"]}})
     found = result_of(addresses_of(FakeResolver(zone), "mx.example.org", OURS))

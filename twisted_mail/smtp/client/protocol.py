@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from ...connection.wire import Wire
+from ...connection.wire import Phase, Wire
 from ...world import World
 from .channel import peer_reply, quoted
 from .conversation import SmtpConversation
@@ -304,6 +304,13 @@ class _ClientWire(Wire):
             return ()
         connection = self._layer.getHandle()
         return connection.get_peer_cert_chain(as_cryptography=True) or ()
+
+    def close(self, reason: str) -> None:
+        hurry = self.phase is Phase.OPEN and self._layer is not None and not self.blocked
+        super().close(reason)
+        if hurry and self.transport is not None:
+            # RFC 8446 section 6.1: whoever has said goodbye need not wait for the peer's
+            self.transport.loseConnection()
 
     def opened(self) -> None:
         self._channel.opened()
