@@ -99,10 +99,10 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-@pytest.fixture(autouse=True)
-def wanted_programs(request: pytest.FixtureRequest) -> None:
-    """``@pytest.mark.needs("curl")``: what the test runs has to be on this machine."""
-    for marker in request.node.iter_markers("needs"):
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """``@pytest.mark.needs("curl")``: what the test runs has to be on this machine. Asked before fixtures are made."""
+    for marker in item.iter_markers("needs"):
         for name in marker.args:
             if program(name) is None:
                 missing(f"the program {name} is not installed")

@@ -11,7 +11,7 @@ from peers import Dovecot, open_directory
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.needs("dovecot"),
+    pytest.mark.needs("dovecot", "/usr/lib/dovecot/lmtp"),
     pytest.mark.skipif(os.geteuid() != 0, reason="Dovecot is started by root only"),
 ]
 

@@ -12,7 +12,7 @@ from peers import Dovecot, Greylist, Postfix, open_directory
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.needs("postfix", "dovecot"),
+    pytest.mark.needs("postfix", "dovecot", "/usr/lib/dovecot/lmtp"),
     pytest.mark.skipif(os.geteuid() != 0, reason="Postfix and Dovecot are started by root only"),
 ]
 
