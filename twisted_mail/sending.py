@@ -194,4 +194,7 @@ def _own_hosts(addresses: Sequence[tuple[str, str]], port: int) -> frozenset[str
             continue  # a unix socket
         if not parsed.is_unspecified:
             hosts.add(str(parsed))
+        else:
+            # It is here, too, whatever else it is.
+            hosts.update(("127.0.0.1", "::1"))
     return frozenset(hosts)
