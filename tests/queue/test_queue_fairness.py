@@ -63,6 +63,41 @@ def test_who_answers_late_is_sent_to_though_the_dead_took_his_place_at_first() -
     site.until(lambda: site.state(mail) == "DELIVERED", 3600)
 
 
+def failing(site: Site, *names: str) -> None:
+    """Destinations that have failed once, and are due again in five minutes."""
+    for name in names:
+        site.host(name, connect=0.1, error=DestinationError(REFUSED))
+        site.accept(f"bob@{name}")
+    site.run(5)
+    assert all(site.spool.backoff(name) for name in names)
+
+
+def test_probes_leave_room_for_what_hangs_to_get_out_of_the_way() -> None:
+    site = Site(connections=4, slow_connections=4, jitter=0)
+    known = [f"known{number}.example" for number in range(8)]
+    failing(site, *known)
+    for name in known:
+        site.carrier.hosts[name].connect = 600
+    site.run(310)
+    for number in range(2):
+        site.host(f"d{number}.example", connect=600)
+        site.accept(f"bob@d{number}.example")
+    site.run(0.1)
+    fine = site.accept("bob@fine.example")
+    site.until(lambda: site.state(fine) == "DELIVERED", 6)
+
+
+def test_a_probe_gets_its_full_time_however_many_unknown_ones_hang() -> None:
+    site = Site(connections=4, slow_connections=4, hurry=10, jitter=0)
+    failing(site, "late.example")
+    site.host("late.example", connect=25)
+    for number in range(250):
+        site.host(f"d{number}.example", connect=600)
+        site.accept(f"bob@d{number}.example")
+        site.run(2)
+    assert "late.example" in {hop for _, hop, *_ in site.carrier.sent}
+
+
 def test_known_dead_domains_however_many_hold_up_nobody() -> None:
     site = Site(poll=1)
     for number in range(1000):

@@ -50,15 +50,17 @@ def test_a_destination_that_waits_for_its_share_is_not_forgotten_when_the_spool_
 
 
 def test_what_was_not_tried_goes_back_though_the_first_try_of_that_fails() -> None:
-    site = Site(jitter=0, lag=None)
-    host = site.host("far.example", error=DestinationError("connection refused"))
-    mails = [site.message("bob@far.example") for _ in range(150)]
-    host.connect = 1
-    site.spool.accept(*mails)
+    site = Site()
+    site.host("far.example", connect=50, error=DestinationError("connection refused"))
+    for _ in range(20):
+        site.accept("bob@far.example")
     failed = failing_once(site.spool, "put_back")
     site.run(20)
+    # One is enough for who does not answer.
     assert failed
-    assert site.spool.count(State.ACTIVE) == 0
+    assert site.spool.count(State.ACTIVE) == site.manager.window.total < 20
+    site.run(60)
+    assert site.spool.count(State.ACTIVE) == site.manager.window.total == 0
 
 
 def test_mail_that_was_held_is_not_sent_when_the_first_look_at_it_fails() -> None:
@@ -231,3 +233,17 @@ def test_a_destination_that_refused_connections_once_gets_more_of_them_in_time()
             site.spool.accept(site.message("bob@far.example"))
         site.run(2)
     assert host.peak > 4
+
+
+def test_connections_that_never_wait_are_no_deep_recursion() -> None:
+    site = Site(window=4000, messages=1, concurrency=1, lag=None)
+    site.host("far.example", latency=1)
+    site.accept("bob@far.example")
+    site.run(3)
+    for _ in range(500):
+        site.accept("bob@far.example")
+    site.run(0.5)
+    assert site.manager.window.total == 500
+    site.carrier.instant = True
+    site.run(1)
+    assert len(site.sent()) == 501
