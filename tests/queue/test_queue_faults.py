@@ -247,3 +247,26 @@ def test_connections_that_never_wait_are_no_deep_recursion() -> None:
     site.carrier.instant = True
     site.run(1)
     assert len(site.sent()) == 501
+
+
+def test_a_retry_by_hand_between_the_record_and_its_answer_is_not_stuck() -> None:
+    """The deferral is on the disk, a hand makes it due, it is taken: and only then do we hear of our own commit."""
+    site = Site()
+    site.host("far.example", judge=lambda _, tries: Result.DELIVERED if tries else Result.DEFERRED)
+    commits = site.door.commit
+    late: list[str] = []
+
+    async def commit(changes: Any) -> None:
+        await commits(changes)
+        if not late:
+            late.append(changes[0].message)
+            again = Verdict(0, State.WAITING, site.world.now())
+            site.spool.by_hand(Change(changes[0].message, (again,)))
+            await sleep(site.world, 3)
+
+    site.door.commit = commit  # type: ignore[method-assign]
+    mail = site.accept("bob@far.example")
+    site.run(2)
+    assert late == [mail]
+    assert site.state(mail) == "ACTIVE"  # taken, and left alone as one that is in memory
+    site.until(lambda: site.state(mail) == "DELIVERED", 20)

@@ -521,6 +521,23 @@ def test_too_many_errors_end_the_session() -> None:
     assert said[-1] == "421 4.7.0 mail.hamburger.edu Too many errors"
 
 
+@pytest.mark.parametrize("content", [("DATA", "hello", "."), ("BDAT 0 LAST",)])
+def test_mail_that_is_taken_makes_up_for_errors(content: tuple[str, ...]) -> None:
+    """A server with mailing lists keeps its connection, and has old addresses in every message."""
+    conversation = begun(Conversation(max_errors=3))
+    for _ in range(4):
+        assert conversation.say("X", "X").count("500 5.5.2") == 2
+        assert "250 2.0.0 Ok: queued" in conversation.say(*content)
+        conversation.say("MAIL FROM:<>", "RCPT TO:<bob@hamburger.edu>")
+    assert not conversation.closed
+
+
+def test_a_chunk_in_the_middle_makes_up_for_nothing() -> None:
+    conversation = begun(Conversation(max_errors=3))
+    said = conversation.say("X", "X", "BDAT 0", "X")
+    assert "421 4.7.0" in said
+
+
 def test_a_line_without_end_ends_the_session() -> None:
     conversation = Conversation()
     said = b"".join(conversation.send(b"x" * 65_536) for _ in range(17))

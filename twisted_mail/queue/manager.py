@@ -245,7 +245,7 @@ class QueueManager:
         if step.destination is not None:
             change = step.change
             identity = change.message
-            taking.active.difference_update([(identity, one.number) for one in change.verdicts])
+            taking.settled([(identity, one.number) for one in change.verdicts])
             self._left(step.destination, step.count)
 
     def _left(self, destination: Destination, count: int) -> None:
@@ -365,7 +365,7 @@ class QueueManager:
                 self._changed = True
                 raise
             for destination, keys in dropped:
-                self._taking.active.difference_update(keys)
+                self._taking.settled(keys)
                 self._left(destination, len(keys))
         if now >= self._look_at:
             self._look_at = now + self._settings.look

@@ -49,6 +49,8 @@ class Taking:
         self._unasked: dict[str, None] = {}
         self.active: set[Key] = set()
         """Recipients in memory: active on the disk, as far as nobody has changed that by hand."""
+        self._twice: set[Key] = set()
+        """Taken once more while they were in memory: somebody had made them due by hand."""
         self.wake = -inf
         """When something is due at the latest, as far as is known."""
         self.taken = 0
@@ -72,7 +74,16 @@ class Taking:
         keys = list(keys)
         self._returned.setdefault(due, []).extend(keys)
         self.active.difference_update(keys)
+        self._twice.difference_update(keys)
         self.wake = min(self.wake, due)
+
+    def settled(self, keys: Iterable[Key]) -> None:
+        """What came of these is on the disk."""
+        keys = list(keys)
+        self.active.difference_update(keys)
+        if self._twice and (twice := self._twice.intersection(keys)):
+            # If a hand made it due after that was written, it is active there and nobody's. Else this says nothing.
+            self.give_back(twice, self._now())
 
     def tell(self, state: Backoff) -> None:
         """What the spool is to know of a hop."""
@@ -133,7 +144,13 @@ class Taking:
                 hop = one.message.recipients[one.number].hop
                 used[hop] = used.get(hop, 0) + 1
             # Held and released while it was being sent: what comes of that is what counts.
-            mine = [one for one in taken if (one.message.id, one.number) not in self.active]
+            mine: list[Taken] = []
+            for one in taken:
+                key = (one.message.id, one.number)
+                if key in self.active:
+                    self._twice.add(key)
+                else:
+                    mine.append(one)
             mine = self._lookout.not_expiring(mine)
             try:
                 mine = await self._rehopped(mine)

@@ -117,6 +117,9 @@ class SmtpSession:
             answer = replies.LOCAL_ERROR
         if answer.data[:1] == b"5":
             self._errors += 1
+        elif type(event) in _ENDS and answer.data[:1] == b"2" and not self._transactions.midway:
+            # Who sends mail that is taken is no guesser: a kept connection does not gather old refusals.
+            self._errors = 0
         if answer.expect is None and self._transactions.midway:
             # Between two chunks, whatever the command was: the time for the message goes on.
             return Answer(answer.data, answer.then, MORE)
@@ -382,6 +385,7 @@ _VERBS: Final[dict[str, Callable[[SmtpSession, bytes], Awaitable[Answer]]]] = {
     **dict.fromkeys(("GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"), SmtpSession._http),
 }
 
+_ENDS: Final = (EndOfData, EndOfChunk)
 _EVENTS: Final[dict[type, Callable[[SmtpSession, Any], Awaitable[Answer]]]] = {
     Block: SmtpSession._block,
     EndOfData: SmtpSession._end_of_data,
