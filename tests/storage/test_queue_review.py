@@ -7,16 +7,19 @@ import fcntl
 import json
 import os
 import sqlite3
+import threading
 
 import pytest
 from store_site import Site
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import formatEvent, globalLogPublisher
 
+from twisted_mail.disk import OsDisk
 from twisted_mail.status import MailError
 from twisted_mail.storage import spool as spool_module
 from twisted_mail.storage import spool_due
 from twisted_mail.storage.queued import Attempt, Backoff, Change, QueuedMessage, State, Verdict
+from twisted_mail.storage.spool import Spool
 from twisted_mail.testing.disk import FaultyDisk
 
 TEXT = b"Subject: out\n\nhello\n"
@@ -698,3 +701,29 @@ def test_no_batch_runs_while_the_dead_are_settled(site):
     assert seen == [1]
     site.enqueue(TEXT, "aa00", "b@b.example")
     assert ids(site.take()[0]) == [("aa00", 0)]
+
+
+def test_a_new_queue_may_be_opened_by_many_at_once(tmp_path):
+    """As a server and mailctl do, started together: SQLite lets nobody wait for who makes the file."""
+    failed: list[BaseException] = []
+    for turn in range(30):
+        data = str(tmp_path / str(turn))
+        os.mkdir(data)
+        spools = [Spool(OsDisk(), data) for _ in range(6)]
+        begin = threading.Barrier(len(spools))
+
+        def prepare(spool: Spool, begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            try:
+                spool.prepare()
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=prepare, args=(spool,)) for spool in spools]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for spool in spools:
+            spool.close()
+    assert failed == []

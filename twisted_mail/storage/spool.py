@@ -12,6 +12,7 @@ All methods block and may be called in any thread; the connection is used by one
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -129,7 +130,13 @@ class Spool:
         if self._db is None:
             if not self._disk.exists(self.directory):
                 make_directories(self._disk, self.directory)
-            self._db = open_tables(self._disk, self._database)
+            held = self._disk.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                # SQLite lets nobody wait for who makes the file (journal_mode): it says that it is locked.
+                self._disk.flock(held, fcntl.LOCK_EX)
+                self._db = open_tables(self._disk, self._database)
+            finally:
+                self._disk.close(held)
             self._version = self._db.execute("PRAGMA data_version").fetchone()[0]
         return self._db
 
