@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["DotStuffer", "OctetCounter", "wire_size"]
+__all__ = ["DotStuffer", "LineEnds", "OctetCounter", "wire_size"]
 
 # A search by regular expression runs twice as fast as `b"\n." in block`; it is asked per block.
 _has_dot_line = re.compile(rb"\n\.").search
 
 
-class DotStuffer:
-    """Encode a stream of blocks as the lines of a multi-line reply, its last line included."""
+class LineEnds:
+    """Encode a stream of blocks as SMTP's BDAT sends them (RFC 3030 section 2): nothing is stuffed."""
 
     __slots__ = ("_held", "_starts_line")
 
@@ -35,6 +35,19 @@ class DotStuffer:
 
     def encode(self, block: bytes) -> bytes:
         """The wire form of `block`; a CR at its end is held until the next one."""
+        block = self._with_lf(block)
+        if not block:
+            return b""
+        self._starts_line = block[-1] == _LF
+        return block.replace(b"\n", b"\r\n")
+
+    def finish(self) -> bytes:
+        """What is still held, and the last line's end if it has none."""
+        held = b" " if self._held else b""
+        return held if self._starts_line and not held else held + b"\r\n"
+
+    def _with_lf(self, block: bytes) -> bytes:
+        """The block without any CR."""
         if self._held:
             block = b"\r" + block
             self._held = False
@@ -43,6 +56,17 @@ class DotStuffer:
                 self._held = True
                 block = block[:-1]
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+        return block
+
+
+class DotStuffer(LineEnds):
+    """Encode a stream of blocks as the lines of a multi-line reply, its last line included."""
+
+    __slots__ = ()
+
+    def encode(self, block: bytes) -> bytes:
+        """The wire form of `block`; a CR at its end is held until the next one."""
+        block = self._with_lf(block)
         if not block:
             return b""
         # RFC 1939 section 3: byte-stuffed with the termination octet
@@ -55,10 +79,7 @@ class DotStuffer:
 
     def finish(self) -> bytes:
         """What is still held, the last line's end if it has none, the line that ends the reply."""
-        held = b" " if self._held else b""
-        if held or not self._starts_line:
-            return held + b"\r\n.\r\n"
-        return b".\r\n"
+        return super().finish() + b".\r\n"
 
 
 class OctetCounter:

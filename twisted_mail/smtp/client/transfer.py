@@ -25,12 +25,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from ...interfaces import Content
-from ...message.wire import DotStuffer
+from ...message.wire import DotStuffer, LineEnds
 from .channel import Channel, peer_reply, quoted
 from .engine import Reply
 from .envelope import Envelope
 from .interfaces import PeerReply, SessionError, Timeouts
-from .octets import LineEnds
 
 __all__ = ["Transfer"]
 

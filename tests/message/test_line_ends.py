@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_mail.message.wire import DotStuffer, wire_size
-from twisted_mail.smtp.client.octets import LineEnds
+from twisted_mail.message.wire import DotStuffer, LineEnds, wire_size
 
 TRICKY = st.lists(st.sampled_from([b".", b"\n", b"\r", b"\r\n", b"a", b"\xff", b" "])).map(b"".join)
 
