@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from ..address import Address
+from ..config.secrets import password_of
 from ..config.via import Scheme, parse_pattern, parse_via
 from ..status import MailError
 
@@ -215,8 +216,6 @@ class Routes:
 
 def make_routes(settings: Iterable[RouteSettings]) -> Routes:
     """The table of a configuration; password files are read now. Raises ValueError or OSError."""
-    from ..config.secrets import password_of
-
     return Routes(
         make_route(
             one.domain,

@@ -20,6 +20,7 @@ from ..delivery.routes import Route, split_hop
 from ..dns.interfaces import Resolver
 from ..queue.interfaces import DestinationError
 from ..smtp.client.interfaces import Conversation, SessionError, Timeouts
+from ..smtp.client.protocol import connect as client_connect
 from ..world import World
 from . import dane
 from .begin import Beginner, Way
@@ -88,8 +89,7 @@ class RemoteCarrier:
         timeouts: Timeouts | None = None,
     ) -> None:
         if connect is None:
-            from ..smtp.client.protocol import connect as client_connect
-
+            # Imported with this module: who serves after privileges were dropped may not be able to read the code.
             connect = client_connect
         self.results: TlsResults = TlsCounter(world.now) if results is None else results
         self.authorities = Authorities(settings.ca_file)
