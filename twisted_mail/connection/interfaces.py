@@ -7,22 +7,37 @@ transport. `connection.protocol` drives both: reads, writes, timers, TLS, back-p
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-__all__ = ["NEED_DATA", "PAUSED", "Answer", "Engine", "Session", "Then"]
+__all__ = [
+    "NEED_DATA",
+    "PAUSED",
+    "POKED",
+    "Answer",
+    "CompressibleEngine",
+    "Engine",
+    "PokableSession",
+    "Session",
+    "Signal",
+    "Then",
+    "TimedSession",
+]
 
 
 class Signal(enum.Enum):
     NEED_DATA = "NEED_DATA"
     PAUSED = "PAUSED"
+    POKED = "POKED"
 
 
 NEED_DATA: Final = Signal.NEED_DATA
 """The engine needs more bytes from the peer."""
 PAUSED: Final = Signal.PAUSED
 """The engine waits for `Engine.resume`: the last event has not been answered."""
+POKED: Final = Signal.POKED
+"""No engine's event: the session has asked, by `PokableSession.poke`, to be given the word."""
 
 
 class Then(enum.Enum):
@@ -30,6 +45,12 @@ class Then(enum.Enum):
 
     GO_ON = "go on"
     START_TLS = "start TLS"
+    START_COMPRESSION = "start compression"
+    """``data`` goes in clear; from the next byte on both sides speak raw DEFLATE (RFC 4978).
+
+    Once a connection, with no `body`, by a session whose engine is a `CompressibleEngine`. TLS stays
+    below (RFC 4978 section 3): START_TLS is not possible any more, so offer this only to those who
+    have logged in."""
     CLOSE = "close"
 
 
@@ -75,6 +96,14 @@ class Engine(Protocol):
         are buffered: they came in clear and must never be run (RFC 3207 section 4.2)."""
 
 
+class CompressibleEngine(Engine, Protocol):
+    """An engine of a protocol that can be compressed half-way."""
+
+    def give_back(self) -> bytes:
+        """All bytes that are buffered, which the engine forgets: they were compressed, and come back
+        by `receive` as what they mean. Called while PAUSED."""
+
+
 class Session(Protocol):
     """Decides. One a connection; while `handle` is under way no method is called but `lost`."""
 
@@ -108,3 +137,37 @@ class Session(Protocol):
     def lost(self) -> None:
         """The connection is gone: cancel nothing yourself, let go of everything held (message,
         mailbox, login)."""
+
+
+class PokableSession(Session, Protocol):
+    """A session that may have something to say when nobody asked (IMAP's IDLE, NOTIFY).
+
+    The driver looks for an attribute `poke`: a default in the class, a slot, or set by ``__init__``.
+    """
+
+    poke: Callable[[], None]
+    """Set by the driver before `greeting`. Calling it (on the reactor thread, at any time, any number
+    of times; also from within `handle`) makes the driver call ``handle(POKED)`` once, in a later turn
+    of the reactor, as soon as nothing is being answered and the peer reads what it is sent. Until
+    ``handle(POKED)`` begins, further pokes are the same one; after that they are a new one.
+
+    The `Answer` is written as any other (a body too, and CLOSE), but it answers no command: the
+    engine stays where it is, `Engine.resume` is not called, and `Answer.expect` means nothing. So the
+    session has to know whether this is a moment at which it may speak; if not, it answers with
+    nothing and pokes again, or speaks unasked, when it may. The engine may be in the middle of a
+    command, a literal or a SASL exchange.
+
+    What the session says unasked proves nothing about the client: its idle time goes on. After the
+    connection is lost a poke does nothing."""
+
+
+class TimedSession(Session, Protocol):
+    """A session that says itself how long its client may be idle. The driver looks for an attribute
+    `idle_seconds`, as for `poke`."""
+
+    idle_seconds: float | None
+    """Seconds until `timed_out` asks for the parting words; None: `Bounds.idle_seconds`. Looked at
+    after each answer and each packet (IMAP: 60 before login; RFC 9051 section 5.4: 1800 at least
+    afterwards). It is the whole time without a byte from the client, except that a client which does
+    not read what it is sent gets no more than `Bounds.idle_seconds`. While `Engine.midway`,
+    `Bounds.message_seconds` ends it too: an engine that waits for the end of an IDLE is not midway."""
