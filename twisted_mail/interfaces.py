@@ -14,8 +14,16 @@ from typing import NamedTuple, Protocol
 from zope.interface import Attribute, Interface
 
 from .address import Address
+from .mailboxes import Mailboxes
 
-__all__ = ["Content", "IAccount", "ILocalDelivery", "IMailbox", "MessageInfo"]
+__all__ = [
+    "Content",
+    "IAccount",
+    "ILocalDelivery",
+    "IMailbox",
+    "IMailboxAccount",
+    "MessageInfo",
+]
 
 
 class MessageInfo(NamedTuple):
@@ -69,6 +77,13 @@ class IAccount(Interface):
 
     def may_send_as(address: Address) -> bool:
         """Whether this user may write this address as envelope sender (RFC 6409 section 6.1)."""
+
+
+class IMailboxAccount(IAccount):
+    """An account with more than an inbox, for IMAP. One that is only an `IAccount` has its inbox there, read-only."""
+
+    def open_mailboxes() -> Awaitable[Mailboxes]:
+        """*Awaitable.* The account's mailboxes, for one session. Raises MailError."""
 
 
 class ILocalDelivery(Interface):

@@ -34,11 +34,18 @@ class MailError(Exception):
     """A refusal with its reply: `code` and `enhanced` (RFC 3463), public `text`, private `cause`.
 
     `text` goes to the peer: no paths, no secrets. `cause` goes to the log. `pop3` is the RFC 2449 section 8 /
-    RFC 3206 response code of the same refusal.
+    RFC 3206 response code of the same refusal, `imap` that of RFC 9051 section 7.1 (with its arguments, if any).
     """
 
     def __init__(
-        self, code: int, enhanced: str, text: str, cause: object = None, *, pop3: str | None = None
+        self,
+        code: int,
+        enhanced: str,
+        text: str,
+        cause: object = None,
+        *,
+        pop3: str | None = None,
+        imap: str | None = None,
     ) -> None:
         super().__init__(code, enhanced, text, cause)
         self.code = code
@@ -46,6 +53,8 @@ class MailError(Exception):
         self.text = text
         self.cause = cause
         self.pop3 = pop3 if pop3 is not None else ("SYS/TEMP" if code < 500 else "SYS/PERM")
+        # RFC 5530 section 3: UNAVAILABLE is temporary
+        self.imap = imap if imap is not None else ("UNAVAILABLE" if code < 500 else "CANNOT")
 
     @property
     def temporary(self) -> bool:
