@@ -5,8 +5,8 @@ is immutable and replaced by a newer one whenever anybody (this session, another
 another program in the Maildir) changed the mailbox. A session keeps the snapshot that its client knows, and tells the
 difference when the protocol lets it.
 
-Names of mailboxes are Unicode (NFC), hierarchy by ``/``; the inbox is ``INBOX``. Flags are bits: five system flags, then
-up to 26 keywords whose names the snapshot has. UIDs and mod-sequences are as in RFC 9051 and RFC 7162. Whoever waits
+Names of mailboxes are Unicode (NFC), hierarchy by ``/``; the inbox is ``INBOX``. Flags are bits: five system flags,
+then up to 26 keywords whose names the snapshot has. UIDs and mod-sequences are as in RFC 9051 and RFC 7162. Whoever waits
 raises `status.MailError`, whose `imap` is the response code (``NONEXISTENT``, ``OVERQUOTA`` …, RFC 9051 section 7.1).
 """
 
@@ -65,7 +65,7 @@ MAX_LOG: Final = 64
 
 
 class Added(NamedTuple):
-    """A message that is new in a mailbox. `size`: octets as sent (CRLF); `date`: INTERNALDATE, seconds since 1970 UTC."""
+    """A message that is new in a mailbox. `size`: octets as sent (CRLF); `date`: INTERNALDATE, seconds UTC."""
 
     uid: int
     flags: int
@@ -334,7 +334,7 @@ class LargeContent(Protocol):
 
 
 class Message(NamedTuple):
-    """What `OpenMailbox.contents` gives. `content`: all of its bytes as stored, or a `LargeContent`; None: it is gone."""
+    """What `OpenMailbox.contents` gives. `content`: all its bytes as stored, or a `LargeContent`; None: it is gone."""
 
     uid: int
     content: Any
@@ -370,7 +370,7 @@ class OpenMailbox(Protocol):
         """Delete what has \\Deleted, among `uids` only when given; durable when it returns."""
 
     async def copy(self, uids: Sequence[int], name: str) -> Filed:
-        """Into the mailbox `name`, all or none, with flags and dates. MailError imap="TRYCREATE" when it is not there."""
+        """Into the mailbox `name`, all or none, with flags and dates. MailError imap="TRYCREATE" when there is none."""
 
     async def move(self, uids: Sequence[int], name: str) -> Filed:
         """As `copy`, and they are gone here."""
