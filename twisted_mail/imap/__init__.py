@@ -1,0 +1,1 @@
+"""IMAP: engine, session, protocol."""
