@@ -11,8 +11,9 @@ APPEND and REPLACE are no values here: they are streams (`imap.events`).
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
+from ..mailboxes import StoreMode
 from .fetching import FetchItem
 from .searching import SearchKey
 from .sequence import SequenceSet
@@ -282,12 +283,10 @@ class Fetch(NamedTuple):
 
 
 class Store(NamedTuple):
-    """`mode`: "=" sets the flags, "+" adds, "-" takes away."""
-
     uid: bool
     sequence: SequenceSet
     unchanged_since: int | None
-    mode: Literal["=", "+", "-"]
+    mode: StoreMode
     silent: bool
     flags: tuple[str, ...]
 

@@ -18,7 +18,6 @@ tagged NO: then the command is over, and what still comes of it is swallowed. `C
 from __future__ import annotations
 
 import enum
-from datetime import datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from .commands import Arguments
@@ -128,7 +127,7 @@ class AppendMessage(NamedTuple):
     `utf8`: it came as UTF8 (…) (RFC 6855 section 4). Flags as in `commands`, without \\Recent."""
 
     flags: tuple[str, ...]
-    date: datetime | None
+    date: int | None
     size: int | None
     binary: bool
     utf8: bool

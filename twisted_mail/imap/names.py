@@ -58,10 +58,7 @@ def mailbox_name(raw: bytes, utf8: bool = False) -> str:
         # RFC 9051 section 5.1: INBOX is case-insensitive
         if len(raw) == 5 and raw.upper() == b"INBOX":
             return "INBOX"
-        if utf8 or b"&" not in raw:
-            name = raw.decode("ascii")
-        else:
-            name = decode(raw)
+        name = raw.decode("ascii") if utf8 or b"&" not in raw else decode(raw)
     else:
         try:
             name = raw.decode("utf-8")

@@ -123,7 +123,7 @@ class SequenceSet:
         if self.star and not messages:
             return True
         return any(
-            low > messages and low != STAR or (high > messages and high != STAR)
+            (low > messages and low != STAR) or (high > messages and high != STAR)
             for low, high in self.ranges
         )
 
