@@ -7,7 +7,8 @@ difference when the protocol lets it.
 
 Names of mailboxes are Unicode (NFC), hierarchy by ``/``; the inbox is ``INBOX``. Flags are bits: five system flags,
 then up to 26 keywords whose names the snapshot has. UIDs and mod-sequences are as in RFC 9051 and RFC 7162. What is
-awaited raises `status.MailError`, whose `imap` is the response code (``NONEXISTENT``, ``OVERQUOTA`` …, RFC 9051 section 7.1).
+awaited raises `status.MailError`, whose `imap` is the response code (``NONEXISTENT``, ``OVERQUOTA`` …, RFC 9051
+section 7.1).
 """
 
 from __future__ import annotations
