@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from twisted_mail.connection.factory import MailFactory
-from twisted_mail.connection.interfaces import NEED_DATA, PAUSED, Answer, Then
+from twisted_mail.connection.interfaces import NEED_DATA, PAUSED, POKED, Answer, Then
 from twisted_mail.connection.limits import ConnectionLimits
 from twisted_mail.connection.protocol import Bounds
 from twisted_mail.testing.world import simulated_world
@@ -63,6 +63,12 @@ class ToyEngine:
             return False
         self.paused = False
         return True
+
+    def give_back(self) -> bytes:
+        assert self.paused
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        return data
 
 
 class Foreign:
@@ -181,6 +187,9 @@ class ToySession:
     async def do_tls(self, argument: str) -> Answer:
         return Answer(b"ready\n", Then.START_TLS)
 
+    async def do_compress(self, argument: str) -> Answer:
+        return Answer(b"compressed\n", Then.START_COMPRESSION)
+
     async def do_bye(self, argument: str) -> Answer:
         return Answer(b"bye\n", Then.CLOSE)
 
@@ -200,8 +209,44 @@ class ToySession:
         self.log.append("lost")
 
 
+class TalkativeSession(ToySession):
+    """Says what is in `news`, one at a poke; None: what `wait` would."""
+
+    poke: Callable[[], None]
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.poke = lambda: None
+        self.idle_seconds: float | None = None
+        self.news: list[Answer | None] = []
+        self.pokes = 0
+
+    def tell(self, *news: Answer | bytes | None) -> None:
+        """Have something to say, and poke once."""
+        for item in news:
+            self.news.append(Answer(item) if isinstance(item, bytes) else item)
+        self.poke()
+
+    async def handle(self, event: Any) -> Answer:
+        if event is not POKED:
+            return await super().handle(event)
+        self.pokes += 1
+        answer = self.news.pop(0) if self.news else Answer()
+        return await self.do_wait("news") if answer is None else answer
+
+    async def do_tell(self, text: str) -> Answer:
+        self.tell(text.encode("ascii") + b"!\n")
+        return Answer(text.encode("ascii") + b"\n")
+
+    async def do_patience(self, seconds: str) -> Answer:
+        self.idle_seconds = float(seconds)
+        return Answer(b"patience\n")
+
+
 class ToyFactory(MailFactory):
     """`sessions` are all that were made."""
+
+    session: type[ToySession] = ToySession
 
     too_many = b"too many\n"
 
@@ -214,7 +259,7 @@ class ToyFactory(MailFactory):
         limits: ConnectionLimits | None = None,
     ) -> None:
         self.world = simulated_world()
-        self.sessions: list[ToySession] = []
+        self.sessions: list[Any] = []
         self.engines: list[ToyEngine] = []
         super().__init__(
             self.world,
@@ -226,12 +271,18 @@ class ToyFactory(MailFactory):
         )
 
     def make(self, ip: str, connection: str) -> tuple[ToyEngine, ToySession]:
-        self.sessions.append(ToySession(self.world))
+        self.sessions.append(self.session(self.world))
         self.engines.append(ToyEngine())
         return self.engines[-1], self.sessions[-1]
 
     def connect(self, address: str = "192.0.2.1") -> Any:
         return self.world.reactor.connect(self, address=address)
+
+
+class TalkativeFactory(ToyFactory):
+    """Its sessions speak unasked."""
+
+    session = TalkativeSession
 
 
 @cache

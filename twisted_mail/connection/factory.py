@@ -19,6 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from ..world import World
 from .interfaces import Engine, Session
 from .limits import ConnectionLimits
+from .pokes import Pokes
 from .protocol import Bounds, Connection
 
 __all__ = ["MailFactory"]
@@ -51,6 +52,7 @@ class MailFactory(ServerFactory[Any]):
         self._world = world
         self._bounds = bounds
         self._limits = limits
+        self._pokes = Pokes(world.reactor)
         self._tls = None if tls is None else TLSMemoryBIOFactory(tls, False, self, world.reactor)
         self._implicit_tls = implicit_tls
         self._draining = False
@@ -85,6 +87,7 @@ class MailFactory(ServerFactory[Any]):
             bounds=self._bounds,
             tls=self._tls,
             implicit_tls=self._implicit_tls,
+            pokes=self._pokes,
             gone=self._gone,
         )
         self.connections.add(connection)

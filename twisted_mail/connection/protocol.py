@@ -8,6 +8,8 @@ It promises that
   `Bounds.read_ahead_bytes` plus one read; while it does not read its answers nothing more is
   answered, and at most 256 KiB are held for it;
 - what came in clear is never run under TLS (RFC 3207 section 4.2);
+- what comes compressed is inflated as the engine consumes it, so that it is bounded as the rest is;
+- a session that has something to say unasked is heard between two answers, as soon as the peer reads;
 - every connection ends: by its session, by an idle client, a message that takes too long, too
   many errors, a draining server; and then whatever the session waited for is cancelled.
 
@@ -17,20 +19,22 @@ raises ends the connection and is logged.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from .compression import CorruptError
 from .drive import Waiting
-from .interfaces import Answer, Engine, Session, Signal, Then
-from .wire import Phase, Wire
+from .interfaces import NEED_DATA, POKED, Answer, Engine, Session, Signal, Then
+from .output import PIECE, Output
+from .pokes import Pokes
+from .wire import Phase
 
 __all__ = ["Bounds", "Connection"]
 
@@ -38,10 +42,8 @@ EVENTS = 128
 """How many events a connection may have answered before others get their turn …"""
 TURN = 0.002
 """… and for how many seconds."""
-GATHER = 32 * 1024
-"""Bytes of answers that are gathered before they are written within a turn."""
-PIECE = 64 * 1024
-"""The most that is written at once."""
+INFLATE = 16 * 1024
+"""Bytes that are inflated at once when the engine has none left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Bounds:
     """What may wait in the engine while the last event is being answered; one read comes on top."""
 
 
-class Connection(Wire):
+class Connection(Output):
     """One client: an engine, a session, and what happens between them.
 
     `id` is the log's name for it; `protocol` such as ``smtp``; `client` its IP address.
@@ -78,13 +80,13 @@ class Connection(Wire):
         bounds: Bounds,
         tls: TLSMemoryBIOFactory | None,
         implicit_tls: bool,
+        pokes: Pokes,
         gone: Callable[[Connection], object],
     ) -> None:
         super().__init__(reactor, tls, implicit_tls)
         self.id = id
-        self._engine = engine
-        self._session = session
-        self._reactor = reactor
+        self._engine = cast(Any, engine)
+        self._session = cast(Any, session)
         self._protocol = protocol
         self.client = client
         self._bounds = bounds
@@ -93,18 +95,35 @@ class Connection(Wire):
         self._bytes_read = 0
         self._greeted = False
         self._draining = False
-        self._out: list[bytes] = []
-        self._out_size = 0
         # What the next event waits for, besides `blocked`; one of them at most.
         self._in_turn = False
         self._next_turn: IDelayedCall | None = None
         self._waiting: Waiting | None = None
         # What the next turn begins with: the answer that came while `blocked`.
         self._first: Callable[[], bool] | None = None
-        # Fires when a body that is being sent may go on.
-        self._room: Deferred[None] | None = None
         # When the client must be done with what it is in the middle of (a message), else None.
         self._message_due: float | None = None
+        self._pokes = pokes
+        self._poked = False
+        # Nothing but a poke has been answered since the last `_touch`.
+        self._unasked = False
+        self._pokable = _has(session, "poke")
+        if self._pokable:
+            self._session.poke = self.poke
+        self._timed = _has(session, "idle_seconds")
+
+    def poke(self) -> None:
+        """The session has something to say: `PokableSession.poke`."""
+        if not self._poked:
+            self._poked = True
+            if not self._busy:
+                self._pokes.add(self)
+
+    def poked(self) -> None:
+        """Let the session say it now, unless it cannot; then it is heard when it can."""
+        if self._poked and self.phase is Phase.OPEN and not self._busy:
+            self._unasked = True
+            self._take_turn(self._answer_poke)
 
     def drain(self) -> None:
         """The server stops: say so and close, but let a message on its way be finished first."""
@@ -129,10 +148,15 @@ class Connection(Wire):
         if not self._greeted:
             self._greeted = True
             self.write(self._session.greeting())
+        if self._poked:
+            self._pokes.add(self)
 
     def received(self, data: bytes) -> None:
         self._bytes_read += len(data)
-        self._engine.receive(data)
+        if self._compression is None:
+            self._engine.receive(data)
+        else:
+            self._compression.feed(data)
         if self._busy:
             self._touch()
             self._regulate()
@@ -173,12 +197,15 @@ class Connection(Wire):
             self._part(self._session.timed_out(), "idle")
 
     def lost(self) -> None:
+        super().lost()
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+        if self._pokable:
+            self._session.poke = _nobody  # no cycle is left for the collector
         try:
             self._session.lost()
         except Exception:
@@ -212,6 +239,7 @@ class Connection(Wire):
         """Do `first`, then answer events until there are none, one must wait, or time is up."""
         self._next_turn = None
         self._in_turn = True
+        self._breath = 0
         try:
             if first is None or first():
                 self._answer_events()
@@ -219,10 +247,21 @@ class Connection(Wire):
             self._failed(error)
         self._in_turn = False
         self._flush()
-        self._touch()
+        if not self._unasked or self.blocked:
+            self._touch()
         self._regulate()
-        if self.at_end and not self._busy:
+        if self.at_end or self._poked or self._unasked:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        """What is rarely to be done when nothing is being answered any more."""
+        if self._busy:
+            return
+        self._unasked = False
+        if self.at_end:
             self.close("closed by the client")
+        elif self._poked:
+            self._pokes.add(self)
 
     def _answer_events(self) -> None:
         next_event, handle = self._engine.next_event, self._session.handle
@@ -233,19 +272,46 @@ class Connection(Wire):
                 return
             event = next_event()
             if isinstance(event, Signal):
-                return
-            coroutine = handle(event)
-            try:
-                awaited = coroutine.send(None)
-            except StopIteration as stop:
-                if not self._answer(stop.value):
+                if self._compression is None or event is not NEED_DATA or not self._inflated():
                     return
             else:
-                self._wait(coroutine, awaited, self._answer)
-                return
+                coroutine = handle(event)
+                try:
+                    awaited = coroutine.send(None)
+                except StopIteration as stop:
+                    if not self._answer(stop.value):
+                        return
+                else:
+                    self._unasked = False
+                    self._wait(coroutine, awaited, self._answer)
+                    return
             if seconds() > end:
                 break
+        self._unasked = False
         self._next_turn = self._reactor.callLater(0, self._take_turn)
+
+    def _inflated(self) -> bool:
+        """Give the engine more of what has come, if there is more."""
+        assert self._compression is not None
+        try:
+            data = self._compression.inflate(INFLATE)
+        except CorruptError as error:
+            self._flush()
+            self.close(f"compressed data is corrupt: {error}")
+            return False
+        if data:
+            self._engine.receive(data)
+        return bool(data)
+
+    def _answer_poke(self) -> bool:
+        self._poked = False
+        coroutine = self._session.handle(POKED)
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration as stop:
+            return self._answer_unasked(stop.value)
+        self._wait(coroutine, awaited, self._answer_unasked)
+        return False
 
     def _wait(
         self, coroutine: Coroutine[Any, Any, Any], awaited: object, then: Callable[[Any], bool]
@@ -275,21 +341,29 @@ class Connection(Wire):
     def _answer(self, answer: Answer) -> bool:
         if answer.then is Then.START_TLS:
             return self._upgrade(answer)
+        return self._speak(answer, self._conclude)
+
+    def _answer_unasked(self, answer: Answer) -> bool:
+        return self._speak(answer, self._conclude_unasked)
+
+    def _speak(self, answer: Answer, conclude: Callable[[Answer], bool]) -> bool:
         if answer.body is None and len(answer.data) <= PIECE:
             self._say(answer.data)
-            return self._conclude(answer)
+            return conclude(answer)
         coroutine = self._send(answer)
         try:
             awaited = coroutine.send(None)
         except StopIteration:
-            return self._conclude(answer)
-        self._wait(coroutine, awaited, lambda _: self._conclude(answer))
+            return conclude(answer)
+        self._wait(coroutine, awaited, lambda _: conclude(answer))
         return False
 
     def _conclude(self, answer: Answer) -> bool:
         parting = self._session.too_many_errors()
-        if answer.then is Then.CLOSE:
-            return self._part(b"", "session ended")
+        if answer.then is not Then.GO_ON:
+            if answer.then is Then.CLOSE:
+                return self._part(b"", "session ended")
+            self._start_compression()
         if parting is not None:
             return self._part(parting, "too many errors")
         self._engine.resume(answer.expect)
@@ -302,8 +376,27 @@ class Connection(Wire):
                 return self._part(self._session.closing_down(), "server stops")
         return True
 
+    def _conclude_unasked(self, answer: Answer) -> bool:
+        if answer.then is Then.CLOSE:
+            return self._part(b"", "session ended")
+        if answer.then is not Then.GO_ON:
+            raise RuntimeError("the session starts another layer when nobody asked")
+        if self._draining and self._message_due is None:
+            return self._part(self._session.closing_down(), "server stops")
+        return True
+
+    def _start_compression(self) -> None:
+        if self._compression is not None:
+            raise RuntimeError("the session starts compression a second time")
+        # RFC 4978 section 3: the client waits for the OK. What came before it in spite of that can only be
+        # meant for the new layer: commands in clear are no DEFLATE, and end the connection.
+        ahead = self._engine.give_back()
+        self._compress().feed(ahead)
+
     def _upgrade(self, answer: Answer) -> bool:
-        if not self.can_start_tls:
+        # RFC 4978 section 3: compression is above TLS, and what was said in clear must not decide what is
+        # read under TLS: the window and an unfinished block would.
+        if not self.can_start_tls or self._compression is not None:
             raise RuntimeError("the session starts TLS where there is none, or a second time")
         if not self._engine.start_tls():
             # RFC 3207 section 4.2: an attacker may have put in commands before the handshake
@@ -321,64 +414,34 @@ class Connection(Wire):
         self.close(reason)
         return False
 
-    # Output
-
-    async def _send(self, answer: Answer) -> None:
-        """Say the data and the body of `answer`, as fast as the peer reads."""
-        for piece in _pieces(answer.data):
-            await self._say_when_read(piece)
-        body = answer.body
-        if body is None:
-            return
-        try:
-            async for block in body:
-                for piece in _pieces(block):
-                    await self._say_when_read(piece)
-        finally:
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
-
-    async def _say_when_read(self, piece: bytes) -> None:
-        while self.blocked:
-            self._room = Deferred()
-            await self._room
-        self._say(piece)
-
-    def _say(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_size += len(data)
-        if self._out_size >= GATHER:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._out_size and self.phase is Phase.OPEN:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_size = 0
-            self.write(data)
-
     # Time and input
 
     def _touch(self) -> None:
         """Something has been done: from now on the client may be idle again."""
         if self.phase is not Phase.OPEN:
             return
-        if self._message_due is None:
-            self.alarm.set(self._bounds.idle_seconds)
-        else:
-            left = self._message_due - self._reactor.seconds()
-            self.alarm.set(max(0.0, min(self._bounds.idle_seconds, left)))
+        idle = self._bounds.idle_seconds
+        if self._timed and self._session.idle_seconds is not None:
+            own = self._session.idle_seconds
+            idle = min(own, idle) if self.blocked else own
+        if self._message_due is not None:
+            idle = max(0.0, min(idle, self._message_due - self._reactor.seconds()))
+        self.alarm.set(idle)
 
     def _regulate(self) -> None:
         """Read from the peer, or not."""
         if self.phase is Phase.OPEN:
-            ahead = self._busy and self._engine.buffered > self._bounds.read_ahead_bytes
+            buffered = self._engine.buffered
+            if self._compression is not None:
+                buffered += self._compression.pending
+            ahead = self._busy and buffered > self._bounds.read_ahead_bytes
             self.read(not (ahead or self.blocked))
 
 
-def _pieces(data: bytes) -> Iterator[bytes]:
-    if len(data) <= PIECE:
-        yield data
-    else:
-        for start in range(0, len(data), PIECE):
-            yield data[start : start + PIECE]
+def _has(session: object, attribute: str) -> bool:
+    """Also when it is a slot that nothing is in yet."""
+    return hasattr(type(session), attribute) or hasattr(session, attribute)
+
+
+def _nobody() -> None:
+    """Whom a poke reaches when the connection is lost."""

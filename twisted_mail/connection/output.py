@@ -1,0 +1,124 @@
+"""What a connection says: gathered, compressed, and block by block as fast as the peer reads.
+
+`Output` stands between the wire and the driver. It promises that answers are written together, that the
+peer has got everything said so far once `_flush` has written it, and that a body is asked for no more while the
+peer does not read, nor for more than `BREATH` bytes in one turn where compression hides how much it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from .alarm import Alarm
+from .compression import Compression
+from .interfaces import Answer
+from .wire import Phase, Wire
+
+__all__ = ["GATHER", "PIECE", "Output"]
+
+GATHER = 32 * 1024
+"""Bytes of answers that are gathered before they are written within a turn."""
+PIECE = 64 * 1024
+"""The most that is written at once."""
+BREATH = 256 * 1024
+"""Bytes of a body that are compressed before others get their turn: 5 ms of work or so."""
+REST = 5.0
+"""Seconds of silence after which nothing is kept to compress with."""
+
+
+class Output(Wire):
+    """A `Wire` that speaks in answers. The driver calls `_say`, `_send` and `_flush`."""
+
+    def __init__(self, reactor: Any, tls: TLSMemoryBIOFactory | None, implicit_tls: bool) -> None:
+        super().__init__(reactor, tls, implicit_tls)
+        self._reactor = reactor
+        self._out: list[bytes] = []
+        self._out_size = 0
+        # Fires when a body that is being sent may go on.
+        self._room: Deferred[None] | None = None
+        self._compression: Compression | None = None
+        self._rest: Alarm | None = None
+        self._breath = 0
+
+    def _compress(self) -> Compression:
+        """From here on everything is compressed, both ways; what was said before is not."""
+        self._flush()
+        self._compression = compression = Compression()
+        self._rest = Alarm(self._reactor, compression.rest)
+        return compression
+
+    async def _send(self, answer: Answer) -> None:
+        """Say the data and the body of `answer`, as fast as the peer reads."""
+        for piece in _pieces(answer.data):
+            await self._say_when_read(piece)
+        body = answer.body
+        if body is None:
+            return
+        try:
+            async for block in body:
+                for piece in _pieces(block):
+                    await self._say_when_read(piece)
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
+
+    async def _say_when_read(self, piece: bytes) -> None:
+        if self._compression is not None:
+            self._breath += len(piece)
+            if self._breath > BREATH:
+                self._breath = 0
+                await deferLater(self._reactor, 0)
+        while self.blocked:
+            self._room = Deferred()
+            await self._room
+        self._say(piece)
+
+    def _say(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_size += len(data)
+        if self._out_size >= GATHER:
+            self._write_out(False)
+
+    def _flush(self) -> None:
+        """Write all that was said."""
+        if self._out_size or self._compression is not None:
+            self._write_out(True)
+
+    def _write_out(self, all_of_it: bool) -> None:
+        if self.phase is not Phase.OPEN:
+            return
+        data = b"".join(self._out)
+        self._out.clear()
+        self._out_size = 0
+        if self._compression is not None:
+            data = self._compressed(self._compression, data, all_of_it)
+        if data:
+            self.write(data)
+
+    def _compressed(self, compression: Compression, data: bytes, flush: bool) -> bytes:
+        if data:
+            data = compression.deflate(data)
+        if not flush:
+            return data
+        flushed = compression.flush()
+        if flushed:
+            assert self._rest is not None
+            self._rest.set(REST)
+        return data + flushed
+
+    def lost(self) -> None:
+        if self._rest is not None:
+            self._rest.stop()
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    if len(data) <= PIECE:
+        yield data
+    else:
+        for start in range(0, len(data), PIECE):
+            yield data[start : start + PIECE]
