@@ -142,6 +142,8 @@ class MailService(Service):
         try:
             check_data(self.config, self._world.disk)
             for name in LISTENERS:
+                if name in ("imap", "imaps"):
+                    continue  # until there is a factory
                 for endpoint in getattr(self.config.listen, name):
                     self._listeners.bind(name, endpoint)
             make_data(self.config, self._world.disk, self._owner)

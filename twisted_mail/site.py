@@ -151,6 +151,7 @@ def open_directory(
         entropy=entropy,
         default_domain=config.hostname,
         postmaster=config.postmaster or None,
+        quota=config.quota.limits,
     )
 
 

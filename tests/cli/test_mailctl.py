@@ -247,6 +247,42 @@ def test_somebody_at_a_terminal_is_asked_first(bob):
     assert BOB in call("user", "list")
 
 
+# -- quota
+
+
+def quota_of(*words):
+    (row,) = json.loads(call("user", "quota", BOB, *words, "--json"))
+    return row["storage"], row["storage_from"], row["messages"], row["messages_from"]
+
+
+def test_the_quota_of_a_user(bob, site):
+    assert call("user", "quota", BOB) == f"{BOB}\tnone\t[quota]\tnone\t[quota]\n"
+    assert quota_of("--storage", "2 GiB") == (1 << 31, "user", None, "[quota]")
+    assert quota_of("--messages", "50") == (1 << 31, "user", 50, "user")
+    (site / "mail.toml").write_text(
+        f'{(site / "mail.toml").read_text()}\n[quota]\nstorage = "1 kB"\nmessages = 9\n'
+    )
+    assert quota_of("--storage", "default") == (1000, "[quota]", 50, "user")
+    assert quota_of("--messages", "none") == (1000, "[quota]", None, "user")
+    with accounts(site) as directory:
+        user = directory.user(Address.parse(BOB))
+        assert (user.storage, user.messages) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--storage", "2 GB more"), ("--storage", "0 B"), ("--messages", "0"), ("--messages", "-3"),
+     ("--messages", "many")],
+)  # fmt: skip
+def test_a_quota_that_is_none(bob, words):
+    assert "must be" in call("user", "quota", BOB, *words, code=1)
+    assert quota_of() == (None, "[quota]", None, "[quota]")
+
+
+def test_the_quota_of_nobody(site):
+    assert call("user", "quota", BOB, code=1) == f"mailctl: there is no user {BOB}\n"
+
+
 # -- aliases
 
 

@@ -34,6 +34,8 @@ submission = ["tcp:587"]
 submissions = ["tcp:465"]
 pop3 = ["tcp:110"]
 pop3s = ["tcp:995"]
+imap = ["tcp:143"]
+imaps = ["tcp:993"]
 [smtp]
 max_message_bytes = 52428800
 max_recipients = 1000
@@ -69,6 +71,8 @@ class TestValues:
             "submissions": ("tcp:465",),
             "pop3": ("tcp:110",),
             "pop3s": ("tcp:995",),
+            "imap": ("tcp:143",),
+            "imaps": ("tcp:993",),
         }
         assert empty.development
         assert empty.file == tmp_path / "mail.toml"
@@ -108,6 +112,8 @@ class TestValues:
             ("tcp:2465:interface=127.0.0.1",),
             ("tcp:2110:interface=127.0.0.1",),
             ("tcp:2995:interface=127.0.0.1",),
+            ("tcp:2143:interface=127.0.0.1",),
+            ("tcp:2993:interface=127.0.0.1",),
         ]
 
     def test_it_is_frozen(self) -> None:

@@ -38,6 +38,7 @@ class Directory:
     `default_domain` is where a name without a domain is looked for (the host's name); when it is
     none of ours and there is one domain only, there. `postmaster` names the account that gets mail
     for postmaster and abuse when no user or alias of that name does; without it the first user.
+    `quota`: octets and messages that an account may hold which has no bounds of its own; None: any.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Directory:
         entropy: Callable[[int], bytes] = os.urandom,
         default_domain: str = "",
         postmaster: str | None = None,
+        quota: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self._now = now
+        self._site_quota = quota
         self._tables = Tables(path, entropy)
         self._db = self._tables.db
         self._expander = Expander(
@@ -62,6 +65,7 @@ class Directory:
         self._cached_user = lru_cache(_CACHE_SIZE)(self._tables.user)
         self._cached_password = lru_cache(_CACHE_SIZE)(self._tables.password)
         self._cached_expansion = lru_cache(_CACHE_SIZE)(self._expander.expand)
+        self._cached_quota = lru_cache(_CACHE_SIZE)(self._quota)
 
     @property
     def secret(self) -> bytes:
@@ -110,6 +114,14 @@ class Directory:
         """
         self._refresh()
         return self._cached_expansion(address)
+
+    def quota(self, mailbox: str) -> tuple[int | None, int | None]:
+        """How much the mailbox with this key (`User.mailbox`) may hold: octets, messages; None: any.
+
+        As all look-ups, on the thread that opened the directory.
+        """
+        self._refresh()
+        return self._cached_quota(mailbox)
 
     def domains(self) -> list[str]:
         """A-labels, sorted."""
@@ -185,6 +197,22 @@ class Directory:
         with self._change():
             user = self._require_user(address)
             self._db.execute("UPDATE users SET enabled = ? WHERE id = ?", (enabled, user.id))
+
+    def set_quota(
+        self, address: Address, storage: int | None, messages: int | None
+    ) -> tuple[int | None, int | None]:
+        """How much this user may keep: octets, messages; None: what the site says, 0: any. Counts at
+        once; what is there already stays. Gives what holds now, as `quota` does."""
+        with self._change():
+            user = self._require_user(address)
+            for number in (storage, messages):
+                if number is not None and not 0 <= number <= _MAX_QUOTA:
+                    raise DirectoryError(f"{number} is no bound")
+            self._db.execute(
+                "UPDATE users SET storage = ?, messages = ? WHERE id = ?",
+                (storage, messages, user.id),
+            )
+        return self.quota(user.mailbox)
 
     def add_alias(self, name: str, targets: Sequence[Address]) -> Alias:
         """A new alias ``name@domain`` or catch-all ``@domain``. Targets may be users, other aliases
@@ -264,6 +292,15 @@ class Directory:
         taken = self._db.execute("INSERT OR IGNORE INTO mailboxes_ever VALUES (?)", (mailbox,))
         return taken.rowcount == 1
 
+    def _quota(self, mailbox: str) -> tuple[int | None, int | None]:
+        user = self._tables.user_of_mailbox(mailbox)
+        storage, messages = self._site_quota
+        if user is not None and user.storage is not None:
+            storage = user.storage or None
+        if user is not None and user.messages is not None:
+            messages = user.messages or None
+        return storage, messages
+
     def _refresh(self) -> None:
         version = self._tables.version()
         if version != self._version:
@@ -275,6 +312,7 @@ class Directory:
         self._cached_user.cache_clear()
         self._cached_password.cache_clear()
         self._cached_expansion.cache_clear()
+        self._cached_quota.cache_clear()
 
 
 _COUNTS_IN_DOMAIN: Final = (
@@ -283,6 +321,7 @@ _COUNTS_IN_DOMAIN: Final = (
 )
 _SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_+=.")
 _MAX_NAME: Final = 180
+_MAX_QUOTA: Final = (1 << 63) - 1
 
 
 def _domain(name: str) -> str:

@@ -3,7 +3,7 @@
 Promises: the avatar is of a user the directory has and lets in, whichever checker gave the id; what
 it may send as is asked of the directory each time. `load_realm` puts another `IRealm` in its place.
 
-Mailboxes are opened by whom the realm is given (`open_inbox`): it knows no storage.
+Mailboxes are opened by whom the realm is given (`open_inbox`, `open_mailboxes`): it knows no storage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from twisted.cred.portal import IRealm
 from zope.interface import Interface, implementer
 
 from ..address import Address
-from ..interfaces import IAccount, IMailbox
+from ..interfaces import IAccount, IMailbox, IMailboxAccount
+from ..mailboxes import Mailboxes
+from ..status import MailError
 from .directory import Directory
 from .tables import User
 
@@ -33,21 +35,30 @@ class NoAccount(UnauthorizedLogin):
     """Somebody has a right password and no account: a checker knows more names than the directory."""
 
 
-@implementer(IAccount)
+@implementer(IMailboxAccount)
 class Account:
     """A user of the directory who has logged in."""
 
     def __init__(
-        self, user: User, directory: Directory, open_inbox: Callable[[str], Awaitable[IMailbox]]
+        self,
+        user: User,
+        directory: Directory,
+        open_inbox: Callable[[str], Awaitable[IMailbox]],
+        open_mailboxes: Callable[[str], Awaitable[Mailboxes]],
     ) -> None:
         self.name = str(user.address)
         self.user = user
         self._directory = directory
         self._open_inbox = open_inbox
+        self._open_mailboxes = open_mailboxes
 
     async def open_inbox(self) -> IMailbox:
         """The user's inbox. Raises MailError as `IAccount.open_inbox` says."""
         return await self._open_inbox(self.user.mailbox)
+
+    async def open_mailboxes(self) -> Mailboxes:
+        """All mailboxes of the user. Raises MailError as `IMailboxAccount.open_mailboxes` says."""
+        return await self._open_mailboxes(self.user.mailbox)
 
     def may_send_as(self, address: Address) -> bool:
         """Whether mail for `address` comes to this user, maybe among others: the own address, with
@@ -59,13 +70,16 @@ class Account:
 
 @implementer(IRealm)
 class Realm:
-    """Avatars from the directory."""
+    """Avatars from the directory. Both functions are given the key of the user's mailbox."""
 
     def __init__(
-        self, directory: Directory, open_inbox: Callable[[str], Awaitable[IMailbox]]
+        self,
+        directory: Directory,
+        open_inbox: Callable[[str], Awaitable[IMailbox]],
+        open_mailboxes: Callable[[str], Awaitable[Mailboxes]] | None = None,
     ) -> None:
         self._directory = directory
-        self._open_inbox = open_inbox
+        self._gives = (directory, open_inbox, open_mailboxes or _no_mailboxes)
 
     def requestAvatar(
         self, avatarId: bytes | tuple[()], mind: object, *interfaces: type[Interface]
@@ -81,7 +95,11 @@ class Realm:
         user = self._directory.login_user(name)
         if user is None or not user.enabled:
             raise NoAccount
-        return IAccount, Account(user, self._directory, self._open_inbox), _logout
+        return IAccount, Account(user, *self._gives), _logout
+
+
+async def _no_mailboxes(mailbox: str) -> Mailboxes:
+    raise MailError(451, "4.3.0", "Mailboxes are not available here")
 
 
 def _logout() -> None:

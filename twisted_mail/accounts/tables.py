@@ -21,7 +21,7 @@ from .passwords import PasswordRecord
 
 __all__ = ["Alias", "DirectoryError", "Expansion", "Tables", "User", "alias_name"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _BUSY_SECONDS: Final = 10.0
 
 _SCHEMA: Final = """
@@ -35,7 +35,9 @@ CREATE TABLE users (
     mailbox TEXT NOT NULL UNIQUE,
     password TEXT NOT NULL,
     enabled INTEGER NOT NULL DEFAULT 1,
-    created REAL NOT NULL
+    created REAL NOT NULL,
+    storage INTEGER,
+    messages INTEGER
 );
 CREATE INDEX users_domain ON users (domain);
 CREATE TABLE mailboxes_ever (mailbox TEXT PRIMARY KEY);
@@ -55,6 +57,15 @@ CREATE TABLE alias_targets (
 CREATE INDEX alias_targets_domain ON alias_targets (domain);
 """
 
+_MIGRATIONS: Final = {
+    # Bounds of one user: NULL is the site's, 0 is none.
+    1: (
+        "ALTER TABLE users ADD COLUMN storage INTEGER",
+        "ALTER TABLE users ADD COLUMN messages INTEGER",
+    ),
+}
+"""Version → what makes the next one of it."""
+
 
 class DirectoryError(ValueError):
     """A refused change, or a directory that cannot be used; the text is for the operator."""
@@ -66,7 +77,8 @@ class User:
 
     `mailbox` is the key of the user's mail in the store, ``domain/name``, each a safe file name of
     at most 255 bytes. Who is not `enabled` gets mail but may not log in. `created`: seconds since
-    1970.
+    1970. `storage` (octets) and `messages`: how much the mailbox may hold; None: what the site allows
+    to all, 0: without bound.
     """
 
     id: int
@@ -74,6 +86,8 @@ class User:
     mailbox: str
     enabled: bool
     created: float
+    storage: int | None = None
+    messages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,10 @@ class Tables:
         row = self.db.execute(f"{_SELECT_USER} WHERE key = ?", (key,)).fetchone()
         return _user(row) if row else None
 
+    def user_of_mailbox(self, mailbox: str) -> User | None:
+        row = self.db.execute(f"{_SELECT_USER} WHERE mailbox = ?", (mailbox,)).fetchone()
+        return _user(row) if row else None
+
     def first_user(self) -> User | None:
         row = self.db.execute(f"{_SELECT_USER} ORDER BY id LIMIT 1").fetchone()
         return _user(row) if row else None
@@ -158,7 +176,9 @@ class Tables:
         return tuple(Address(*row) for row in rows) or None
 
 
-_SELECT_USER: Final = "SELECT id, local, domain, mailbox, enabled, created FROM users"
+_SELECT_USER: Final = (
+    "SELECT id, local, domain, mailbox, enabled, created, storage, messages FROM users"
+)
 
 
 def _open(path: str, entropy: Callable[[int], bytes]) -> tuple[sqlite3.Connection, bytes]:
@@ -175,6 +195,8 @@ def _open(path: str, entropy: Callable[[int], bytes]) -> tuple[sqlite3.Connectio
                 f"{path} was written by a newer version of twisted_mail"
                 f" (schema {version}; this one knows {SCHEMA_VERSION})"
             )
+        if version in _MIGRATIONS:
+            version = _migrate(db)
         if version != SCHEMA_VERSION:
             raise DirectoryError(f"{path} is not an accounts file of twisted_mail")
         ((secret,),) = db.execute("SELECT secret FROM site")
@@ -217,6 +239,24 @@ def _create(path: str, entropy: Callable[[int], bytes]) -> None:
         os.close(folder)
 
 
-def _user(row: tuple[int, str, str, str, int, float]) -> User:
-    number, local, domain, mailbox, enabled, created = row
-    return User(number, Address(local, domain), mailbox, bool(enabled), created)
+def _migrate(db: sqlite3.Connection) -> int:
+    """Bring the tables of an older version up to date, and give the version that they have now."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Asked again: another process may have been first.
+        ((version,),) = db.execute("PRAGMA user_version")
+        while version in _MIGRATIONS:
+            for statement in _MIGRATIONS[version]:
+                db.execute(statement)
+            version += 1
+            db.execute(f"PRAGMA user_version = {version}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+    return int(version)
+
+
+def _user(row: tuple[int, str, str, str, int, float, int | None, int | None]) -> User:
+    number, local, domain, mailbox, enabled, created, storage, messages = row
+    return User(number, Address(local, domain), mailbox, bool(enabled), created, storage, messages)

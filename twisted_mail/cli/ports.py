@@ -18,7 +18,7 @@ __all__ = ["ports"]
 
 _TIMEOUT: Final = 5.0
 _GREETING: Final = 512
-_IMPLICIT_TLS: Final = ("submissions", "pop3s")
+_IMPLICIT_TLS: Final = ("submissions", "pop3s", "imaps")
 
 
 def ports(config: Config) -> Iterator[Finding]:

@@ -89,6 +89,44 @@ def passwd(site: SiteFiles, address: str, password_stdin: bool) -> None:
 
 @user.command()
 @click.argument("address")
+@click.option("--storage", metavar="SIZE", help='Such as "2 GiB"; "none", or "default".')
+@click.option("--messages", metavar="NUMBER", help='How many; "none", or "default".')
+@json_option
+@pass_site
+def quota(
+    site: SiteFiles, address: str, storage: str | None, messages: str | None, as_json: bool
+) -> None:
+    """Show how much the user ADDRESS may keep, or change it; it counts at once.
+
+    "none" is no bound at all, "default" what [quota] says for everybody. More mail than that is
+    refused; what is there already stays.
+    """
+    parsed = parse_address(address)
+    with site.directory() as directory:
+        found = directory.user(parsed)
+        if found is None:
+            raise Refusal(f"there is no user {parsed}")
+        own = [found.storage, found.messages]
+        if storage is not None:
+            own[0] = _bound(storage, _octets)
+        if messages is not None:
+            own[1] = _bound(messages, _number)
+        if own != [found.storage, found.messages]:
+            directory.set_quota(parsed, *own)
+        octets, number = directory.quota(found.mailbox)
+    nothing = None if as_json else "none"
+    row: dict[str, object] = {
+        "user": str(parsed),
+        "storage": nothing if octets is None else octets,
+        "storage_from": "[quota]" if own[0] is None else "user",
+        "messages": nothing if number is None else number,
+        "messages_from": "[quota]" if own[1] is None else "user",
+    }
+    show([row], as_json)
+
+
+@user.command()
+@click.argument("address")
 @click.option("--yes", is_flag=True, help="Do not ask; nobody is asked but on a terminal.")
 @pass_site
 def remove(site: SiteFiles, address: str, yes: bool) -> None:
@@ -107,6 +145,28 @@ def remove(site: SiteFiles, address: str, yes: bool) -> None:
     click.echo(f"removed {parsed}")
     moved = _take_mail_out(site.config, removed.mailbox)
     click.echo("there was no mail" if moved is None else f"the mail is in {moved}")
+
+
+def _bound(text: str, parse: Callable[[str], int | None]) -> int | None:
+    """What `Directory.set_quota` wants. Raises Refusal."""
+    if text == "default":
+        return None
+    try:
+        return 0 if text == "none" else parse(text)
+    except ValueError as error:
+        raise Refusal(str(error)) from None
+
+
+def _octets(text: str) -> int | None:
+    from ..config.values import parse_storage
+
+    return parse_storage(text)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 13 and int(text)):
+        raise ValueError('--messages must be a number above 0, "none" or "default"')
+    return int(text)
 
 
 def _take_mail_out(config: Config, mailbox: str) -> Path | None:

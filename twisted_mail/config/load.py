@@ -30,6 +30,8 @@ _LOOPBACK: Final = {
     "submissions": ("tcp:2465:interface=127.0.0.1",),
     "pop3": ("tcp:2110:interface=127.0.0.1",),
     "pop3s": ("tcp:2995:interface=127.0.0.1",),
+    "imap": ("tcp:2143:interface=127.0.0.1",),
+    "imaps": ("tcp:2993:interface=127.0.0.1",),
 }
 
 

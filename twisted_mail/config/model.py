@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from . import endpoints
+from .imap import Imap, Quota
 from .outgoing import Delivery, Dns, Queue, Route, route_mistakes
 from .section import Section
 from .values import Account, Checker, Endpoint, File, Hostname, Realm, mistakes_in
@@ -22,16 +23,18 @@ __all__ = [
     "Auth",
     "CertificatePair",
     "Config",
+    "Imap",
     "Limits",
     "Listen",
     "Log",
     "Pop3",
+    "Quota",
     "Section",
     "Smtp",
     "Tls",
 ]
 
-LISTENERS: Final = ("smtp", "submission", "submissions", "pop3", "pop3s")
+LISTENERS: Final = ("smtp", "submission", "submissions", "pop3", "pop3s", "imap", "imaps")
 """The names of [listen], in the order they are shown."""
 
 
@@ -81,7 +84,7 @@ class Listen(Section):
     """Where each service listens: lists of
     [Twisted endpoint strings](https://docs.twisted.org/en/stable/core/howto/endpoints.html),
     such as `"tcp:25"`, `"tcp:25:interface=192.0.2.1"`, `"tcp6:25"`. With this table, a name left
-    out is not served; without it, all five listen on their standard ports.
+    out is not served; without it, all seven listen on their standard ports.
     """
 
     smtp: tuple[Endpoint, ...] = Field(
@@ -96,9 +99,19 @@ class Listen(Section):
         default=(), strict=False, description="Mail from users, TLS from the first byte (RFC 8314)."
     )
     pop3: tuple[Endpoint, ...] = Field(
-        default=(), strict=False, description="Mailboxes to users (RFC 1939): STLS, then login."
+        default=(), strict=False, description="Inboxes to users (RFC 1939): STLS, then login."
     )
     pop3s: tuple[Endpoint, ...] = Field(
+        default=(),
+        strict=False,
+        description="Inboxes to users, TLS from the first byte (RFC 8314).",
+    )
+    imap: tuple[Endpoint, ...] = Field(
+        default=(),
+        strict=False,
+        description="Mailboxes to users (RFC 9051): STARTTLS, then login.",
+    )
+    imaps: tuple[Endpoint, ...] = Field(
         default=(),
         strict=False,
         description="Mailboxes to users, TLS from the first byte (RFC 8314).",
@@ -192,6 +205,13 @@ class Limits(Section):
         le=86_400,
         description="Silence after which a POP3 client is cut off; nothing is deleted then. RFC "
         "1939 demands at least 10 minutes.",
+    )
+    imap_idle_seconds: float = Field(
+        default=1800,
+        ge=1800,  # RFC 9051 section 5.4
+        le=86_400,
+        description="Silence after which an IMAP client that has logged in is told BYE, in IDLE too; "
+        "before the login it is a minute. RFC 9051 demands at least 30 minutes.",
     )
     message_seconds: float = Field(
         default=3600,
@@ -307,6 +327,8 @@ _STANDARD_PORTS: Final = {
     "submissions": ("tcp:465",),
     "pop3": ("tcp:110",),
     "pop3s": ("tcp:995",),
+    "imap": ("tcp:143",),
+    "imaps": ("tcp:993",),
 }
 
 
@@ -339,6 +361,8 @@ class Config(Section):
     listen: Listen = Listen(**_STANDARD_PORTS)
     smtp: Smtp = Smtp()
     pop3: Pop3 = Pop3()
+    imap: Imap = Imap()
+    quota: Quota = Quota()
     limits: Limits = Limits()
     auth: Auth = Auth()
     log: Log = Log()

@@ -50,8 +50,8 @@ key = "/etc/letsencrypt/live/mail.example.org/privkey.pem"
 ```
 
 Without any configuration file the server is `localhost`, on loopback: ports 2525 (smtp), 2587
-(submission), 2465 (submissions), 2110 (pop3), 2995 (pop3s); data in `./mail-data`, certificates in
-`./certs`.
+(submission), 2465 (submissions), 2110 (pop3), 2995 (pop3s), 2143 (imap), 2993 (imaps); data in
+`./mail-data`, certificates in `./certs`.
 """
 
 

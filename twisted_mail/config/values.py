@@ -30,12 +30,15 @@ __all__ = [
     "Realm",
     "Source4",
     "Source6",
+    "StorageLimit",
     "Text",
     "ViaText",
     "mistakes_in",
+    "parse_storage",
 ]
 
 _MAX_TEXT: Final = 512
+_MAX_STORAGE: Final = 1 << 62
 
 _REALM: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -147,6 +150,34 @@ def _source(
     return checked
 
 
+_UNITS: Final = {
+    "B": 1,
+    **{f"{letter}iB": 1 << 10 * n for n, letter in enumerate("KMGTP", 1)},
+    **{f"{letter}B": 1000**n for n, letter in enumerate("kMGTP", 1)},
+}
+_STORAGE: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,6}))? ?([A-Za-z]{1,3})", re.ASCII)
+
+
+def parse_storage(text: str) -> int | None:
+    """Octets that ``"1.5 GiB"`` or ``"500 MB"`` means; None for ``"none"``. Raises ValueError."""
+    if text == "none":
+        return None
+    found = _STORAGE.fullmatch(text)
+    unit = _UNITS.get(found[3]) if found else None
+    if found is None or unit is None:
+        raise ValueError('must be a size such as "1 GiB" or "500 MB", or "none"')
+    fraction = found[2] or ""
+    octets = int(found[1] + fraction) * unit // 10 ** len(fraction)
+    if not 0 < octets <= _MAX_STORAGE:
+        raise ValueError('must be a size of at least one octet, or "none"')
+    return octets
+
+
+def _storage(value: str) -> str:
+    parse_storage(value)
+    return value
+
+
 Account = Annotated[str, AfterValidator(_account)]
 Checker = Annotated[str, AfterValidator(_checker)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
@@ -158,5 +189,6 @@ Pattern = Annotated[str, AfterValidator(_said(via.parse_pattern))]
 Realm = Annotated[str, AfterValidator(_realm)]
 Source4 = Annotated[str, AfterValidator(_said(_source(ipaddress.IPv4Address)))]
 Source6 = Annotated[str, AfterValidator(_said(_source(ipaddress.IPv6Address)))]
+StorageLimit = Annotated[str, AfterValidator(_said(_storage))]
 Text = Annotated[str, AfterValidator(_said(_text))]
 ViaText = Annotated[str, AfterValidator(_said(lambda value: via.parse_via(value).text))]
