@@ -19,6 +19,7 @@ from twisted.python.threadpool import ThreadPool
 
 from .disk import Disk, OsDisk
 from .dns.interfaces import Resolver
+from .watch import DirectoryWatcher, Watcher
 
 __all__ = ["Lane", "Threads", "World", "call_or_drop", "real_world"]
 
@@ -53,13 +54,15 @@ class Threads(Protocol):
 class World:
     """Everything outside the program.
 
-    `reactor` provides IReactorTime, IReactorTCP, IReactorCore as its user needs; `entropy(n)` gives n
-    unpredictable bytes; `resolver` asks the DNS, None: who needs one makes it from the configuration.
+    `reactor` provides IReactorTime, IReactorTCP, IReactorCore as its user needs; `watcher` tells of changes in
+    directories; `entropy(n)` gives n unpredictable bytes; `resolver` asks the DNS, None: who needs one makes it from
+    the configuration.
     """
 
     reactor: Any
     threads: Threads
     disk: Disk
+    watcher: Watcher
     entropy: Callable[[int], bytes] = field(default=os.urandom)
     resolver: Resolver | None = None
 
@@ -138,4 +141,10 @@ class _RealThreads:
 
 def real_world(reactor: Any, *, threads: int = 16) -> World:
     """The world as it is, with a pool of at most `threads` threads."""
-    return World(reactor=reactor, threads=_RealThreads(reactor, threads), disk=OsDisk())
+    disk = OsDisk()
+    return World(
+        reactor=reactor,
+        threads=_RealThreads(reactor, threads),
+        disk=disk,
+        watcher=DirectoryWatcher(reactor, disk),
+    )

@@ -41,6 +41,7 @@ from .connecting import TcpConnector, UnixConnector
 from .mortal import MortalDisk
 from .names import Names
 from .network import Listener, Network, Process
+from .watch import SimulatedWatcher
 
 __all__ = ["SimulatedReactor", "SimulatedThreads", "SimulatedWorld", "simulated_world"]
 
@@ -218,6 +219,7 @@ class SimulatedWorld(World):
     """What one process on one machine sees of the simulation. Made by `simulated_world`, and by `at`."""
 
     reactor: SimulatedReactor
+    watcher: SimulatedWatcher
 
     @property
     def network(self) -> Network:
@@ -241,11 +243,13 @@ class SimulatedWorld(World):
             below = disk
         elif isinstance(below, MortalDisk):
             below = below.disk
+        mortal = cast(Disk, MortalDisk(below))
         return replace(
             self,
             reactor=reactor,
             threads=SimulatedThreads(reactor),
-            disk=cast(Disk, MortalDisk(below)),
+            disk=mortal,
+            watcher=SimulatedWatcher(reactor, mortal),
             resolver=resolver,
         )
 
@@ -298,10 +302,12 @@ def simulated_world(
     """
     clock = SimulatedClock(start)
     reactor = SimulatedReactor(clock, Process(Network(clock).home), resolver)
+    disk = OsDisk() if disk is None else disk
     return SimulatedWorld(
         reactor=reactor,
         threads=SimulatedThreads(reactor),
-        disk=OsDisk() if disk is None else disk,
+        disk=disk,
+        watcher=SimulatedWatcher(reactor, disk),
         entropy=Random(seed).randbytes,
         resolver=resolver,
     )

@@ -1,0 +1,289 @@
+"""Telling who asks when a directory changes: by inotify, or by looking every second.
+
+It promises that
+
+- `changed` is called on the reactor thread, never from within `watch` or a canceller, and never after its
+  cancelling; several events about one name that are read together are one call;
+- everything that happens in the directory after `watch` has returned is told, by name or as "look at all of it":
+  who watches first and looks then misses nothing;
+- a directory that is not there, or goes, is waited for;
+- when nobody watches, nothing is left behind: no descriptor, no timer.
+
+One inotify descriptor serves the process, one watch a directory however many ask (inotify(7)). Without inotify, or
+where its limits are reached (fs.inotify.max_user_instances, max_user_watches), which is said once in the log, the
+directory's modification time is looked at every `POLL` seconds; inotify is tried again each time.
+What is in a file is not watched, only which files there are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from zope.interface import implementer
+
+__all__ = ["POLL", "Changed", "DirectoryWatcher", "Watcher"]
+
+Changed = Callable[[str | None], None]
+"""Called with the name in the directory that appeared, went, or was renamed from or to; None: look at everything."""
+
+POLL: Final = 1.0
+"""Seconds between two looks, where inotify cannot be had."""
+SETTLED_NS: Final = 2_000_000_000
+"""Nanoseconds after which an unchanged modification time proves that nothing changed (FAT has ticks of 2 s)."""
+
+
+class Watcher(Protocol):
+    """What is told of changes in directories. On the reactor thread only."""
+
+    def watch(self, path: str, changed: Changed) -> Callable[[], None]:
+        """Call `changed` whenever a name in the directory `path` appears, disappears or is renamed.
+
+        It must not raise, and may watch and cancel as it likes; it may be called when nothing has changed. Returns
+        the canceller, which may be called more than once. Never raises: a directory that is not there yet is waited
+        for.
+        """
+
+
+class Looks(Protocol):
+    """What polling needs of a `disk.Disk`."""
+
+    def stat(self, path: str) -> os.stat_result: ...
+    def clock_ns(self) -> int: ...
+
+
+class _Directory:
+    """One path that is watched, by whomever."""
+
+    __slots__ = ("path", "stamp", "sure", "wanted", "wd")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.wanted: list[_Wish] = []
+        self.wd = -1  # what inotify calls it; -1: it does not know it
+        self.stamp: tuple[int, int, int] | None = None  # while it is polled
+        self.sure = True  # whether the same stamp proves anything
+
+
+class _Wish:
+    __slots__ = ("changed",)
+
+    def __init__(self, changed: Changed) -> None:
+        self.changed = changed
+
+
+class DirectoryWatcher:
+    """The real `Watcher`. Opens nothing before it is asked to watch.
+
+    `reactor` provides IReactorTime, and IReactorFDSet where there is inotify.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, disk: Looks) -> None:
+        self._reactor = reactor
+        self._disk = disk
+        self._directories: dict[str, _Directory] = {}
+        # Two names of one directory have one watch.
+        self._by_wd: dict[int, list[_Directory]] = {}
+        self._inotify: _Inotify | None = None
+        self._polled: dict[str, _Directory] = {}
+        self._poll: IDelayedCall | None = None
+        self._complained = False
+
+    def watch(self, path: str, changed: Changed) -> Callable[[], None]:
+        directory = self._directories.get(path)
+        if directory is None:
+            directory = self._directories[path] = _Directory(path)
+            if not self._ask_inotify(directory):
+                self._poll_it(directory)
+        wish = _Wish(changed)
+        directory.wanted.append(wish)
+
+        def cancel() -> None:
+            if wish in directory.wanted:
+                directory.wanted.remove(wish)
+                if not directory.wanted:
+                    self._forget(directory)
+
+        return cancel
+
+    def _forget(self, directory: _Directory) -> None:
+        del self._directories[directory.path]
+        self._polled.pop(directory.path, None)
+        self._leave_inotify(directory)
+        if not self._directories and self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+        if not self._polled and self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
+
+    # inotify
+
+    def _ask_inotify(self, directory: _Directory) -> bool:
+        """Whether it tells us of `directory` now."""
+        try:
+            if self._inotify is None:
+                self._inotify = _Inotify(self._reactor, self._read)
+            wd = self._inotify.add(directory.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except (OSError, AttributeError) as error:  # a libc or a reactor that does not know how
+            if not self._complained:
+                self._complained = True
+                self._log.warn(
+                    "directories are looked at every {seconds} s instead of watched: {error}"
+                    " (its limits are the sysctls fs.inotify.*)",
+                    seconds=POLL,
+                    error=str(error),
+                )
+            return False
+        directory.wd = wd
+        self._by_wd.setdefault(wd, []).append(directory)
+        return True
+
+    def _leave_inotify(self, directory: _Directory) -> None:
+        wd, directory.wd = directory.wd, -1
+        sharing = self._by_wd.get(wd)
+        if sharing is not None:
+            sharing.remove(directory)
+            if not sharing:
+                del self._by_wd[wd]
+                if self._inotify is not None:
+                    self._inotify.remove(wd)
+
+    def _read(self, events: bytes) -> None:
+        told: dict[tuple[int, bytes | None], int] = {}
+        position = 0
+        while position < len(events):
+            wd, mask, _, size = _EVENT.unpack_from(events, position)
+            position += _EVENT.size
+            name = events[position : position + size].rstrip(b"\0") or None
+            position += size
+            told[wd, name] = told.get((wd, name), 0) | mask
+        inotify = self._inotify
+        for (wd, name), mask in told.items():
+            if inotify is not self._inotify:
+                return  # all was cancelled by who was told before: other watches may have these numbers now
+            if mask & _Q_OVERFLOW:
+                self._log.warn("more happened in watched directories than inotify could hold")
+                for directory in tuple(self._directories.values()):
+                    self._tell(directory, None)
+                continue
+            for directory in tuple(self._by_wd.get(wd, ())):
+                if mask & _GONE:
+                    self._leave_inotify(directory)
+                    self._poll_it(directory)
+                    self._tell(directory, None)
+                elif name is not None:
+                    self._tell(directory, os.fsdecode(name))
+
+    # Polling
+
+    def _poll_it(self, directory: _Directory) -> None:
+        self._polled[directory.path] = directory
+        self._look(directory)
+        if self._poll is None:
+            self._poll = self._reactor.callLater(POLL, self._poll_all)
+
+    def _poll_all(self) -> None:
+        self._poll = None
+        for directory in tuple(self._polled.values()):
+            if directory.path not in self._polled:
+                continue  # cancelled by who was told before
+            if self._ask_inotify(directory):
+                del self._polled[directory.path]
+            if self._look(directory):
+                self._tell(directory, None)
+        if self._polled and self._poll is None:
+            self._poll = self._reactor.callLater(POLL, self._poll_all)
+
+    def _look(self, directory: _Directory) -> bool:
+        """Whether something may have changed since the last look."""
+        stamp, sure = directory.stamp, directory.sure
+        now = self._disk.clock_ns()
+        try:
+            found = self._disk.stat(directory.path)
+        except OSError:
+            directory.stamp, directory.sure = None, True
+        else:
+            directory.stamp = (found.st_dev, found.st_ino, found.st_mtime_ns)
+            directory.sure = now - found.st_mtime_ns > SETTLED_NS
+        return stamp != directory.stamp or not sure
+
+    def _tell(self, directory: _Directory, name: str | None) -> None:
+        for wish in tuple(directory.wanted):
+            if wish not in directory.wanted:
+                continue  # cancelled by who was told before
+            try:
+                wish.changed(name)
+            except Exception:
+                self._log.failure("who was told of a change failed", path=directory.path)
+
+
+@implementer(IReadDescriptor)
+class _Inotify:
+    """The descriptor. `read` gets what the kernel has to say, whole events, once a turn of the reactor."""
+
+    def __init__(self, reactor: Any, read: Callable[[bytes], None]) -> None:
+        self._fd = _call(_libc.inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read = read
+        self._reactor = reactor
+        try:
+            reactor.addReader(self)
+        except AttributeError:
+            os.close(self._fd)
+            raise
+
+    def add(self, path: str) -> int:
+        return _call(_libc.inotify_add_watch, self._fd, os.fsencode(path), _MASK)
+
+    def remove(self, wd: int) -> None:
+        _libc.inotify_rm_watch(self._fd, wd)  # which fails when the directory is gone: as well
+
+    def close(self) -> None:
+        self._reactor.removeReader(self)
+        os.close(self._fd)
+        self._fd = -1
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def doRead(self) -> None:
+        try:
+            events = os.read(self._fd, _READ)
+        except BlockingIOError:
+            return
+        self._read(events)
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor forgets us when it stops."""
+
+    def logPrefix(self) -> str:
+        return "inotify"
+
+
+def _call(function: Any, *arguments: object) -> int:
+    result: int = function(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
+    return result
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_READ = 64 * 1024
+_EVENT = Struct("iIII")  # struct inotify_event: wd, mask, cookie, len
+
+# <sys/inotify.h>
+_MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200
+_DELETE_SELF, _MOVE_SELF, _UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
+_ONLYDIR = 0x01000000
+_MASK = _CREATE | _MOVED_FROM | _MOVED_TO | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR
+_GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
