@@ -1,84 +1,35 @@
-"""One account's mail on the disk: ``Maildir/`` (Maildir++), ``index.sqlite3``, ``lock``, ``inbox.lock``.
+"""One account's mail on the disk, as storage's other rooms use it: every method blocks, and may be called in any
+thread.
 
-Everything that changes the account runs in `AccountStore.locked`: a mutex between threads, then a `flock` between
-processes, then the index. UIDs are taken there, so they become visible in order. Other programs know nothing of
-the lock and may move or delete files at any moment; `refresh` finds out what they did.
-
-The methods block; they run on the journal's lane or in pool threads.
+The parts: `storage.home` (lock, index, where folders are), `storage.filling` (messages in and out), `storage.folders`
+(the folders themselves); what is read of a folder, and its flags, are here. Other programs know nothing of the lock and
+may move or delete files at any moment; `refresh` finds out what they did.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
-import threading
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from array import array
+from collections.abc import Callable, Sequence
 
-from twisted.logger import Logger
-
-from ..disk import Disk, make_directories
+from ..disk import Disk
+from ..mailboxes import Added, Snapshot, StoreMode
 from . import maildir, scan
-from .errors import mailbox_broken, mailbox_in_use
-from .index import FolderRow, Index, Row, RowTuple, is_damage, set_aside
-from .maildir import MAX_UID, FileName, FolderState, read_file
+from .errors import mailbox_in_use
+from .filling import Filler, Filling, Source, Wanted
+from .flags import info_of
+from .folder import Folder, FolderChange, read_keywords
+from .folders import Folders
+from .home import Home, Locked
+from .index import Row, RowTuple
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
-_log = Logger()
 SETTLED_NS = 2_000_000_000
 """A directory that changed this long ago will show the next change in its modification time."""
-
-
-class Source(Protocol):
-    """A message's bytes, ready to get one more name."""
-
-    size: int
-    wire: int
-    ascii: int | None
-
-    def link(self, target: str) -> None:
-        """Give it the name `target`. Raises OSError; FileExistsError when the name is taken."""
-
-    def replace(self, target: str) -> None:
-        """Put it, synced, in the place of the file `target`."""
-
-    def close(self) -> None:
-        """Let go of what is open."""
-
-
-@dataclass(slots=True)
-class Filling:
-    """One place to be filled: this source, under this base name, in the folder with this id."""
-
-    folder: str
-    base: str
-    source: Source
-
-
-@dataclass(slots=True)
-class Wanted:
-    """A place that the journal says is filled. `crc`: the content's CRC-32 when it has to be checked (another boot)."""
-
-    filling: Filling
-    crc: int | None
-
-
-class _Place:
-    """A folder while it is being filled."""
-
-    __slots__ = ("new", "path", "row", "state", "uidnext")
-
-    def __init__(self, path: str, state: FolderState, row: FolderRow) -> None:
-        self.path = path
-        self.state = state
-        self.row = row
-        self.uidnext = row.uidnext
-        self.new: list[Row] = []
+PIECE = 4096
+"""Rows that are read at once: the interpreter is not held for longer."""
 
 
 class AccountStore:
@@ -94,64 +45,29 @@ class AccountStore:
         entropy: Callable[[int], bytes],
     ) -> None:
         self._disk = disk
-        self._generation = generation
-        self._now = now
-        self._entropy = entropy
-        self._mutex = threading.RLock()
-        self._lock = -1
-        self._retired = False
-        self._index: Index | None = None
-        self._states: dict[str, tuple[str, FolderState]] = {}
+        self._home = Home(disk, home, generation=generation, now=now, entropy=entropy)
+        self.filler = Filler(self._home)
+        self.folders = Folders(self._home)
         self.home = home
-        self.maildir = os.path.join(home, "Maildir")
-        self._index_path = os.path.join(home, "index.sqlite3")
-        self.inbox = ""
+        self.maildir = self._home.maildir
+        self.prepare = self._home.prepare
+        self.release = self._home.release
+        self.retire = self._home.retire
+        self.locked = self._home.locked
+        self.fill = self.filler.fill
+        self.remove = self.filler.remove
+        self.forget = self.filler.forget
+        self.settle = self.filler.settle
+        self.move = self.filler.move
+
+    @property
+    def inbox(self) -> str:
         """The inbox's folder id; known after `prepare`."""
+        return self._home.inbox
 
-    # -- opening and closing
-
-    def prepare(self) -> None:
-        """Make sure that the inbox is there and can take mail. Raises MailError 451, or OSError."""
-        with self._mutex:
-            if self.inbox:
-                if not self._disk.writable(os.path.join(self.maildir, "new")):
-                    self._states.clear()
-                    self.inbox = ""
-                    raise mailbox_broken(f"{self.maildir}: not there, or not writable")
-                return
-            if self._disk.exists(self._index_path) and not maildir.is_maildir(
-                self._disk, self.maildir
-            ):
-                # An index without its Maildir: taken away, or its file system is not mounted.
-                raise mailbox_broken(f"{self.maildir}: not there")
-            make_directories(self._disk, self.home)
-            with self._flocked():
-                state = maildir.make_folder(
-                    self._disk,
-                    self.maildir,
-                    folder=self._entropy(8).hex(),
-                    validity=max(1, int(self._now())) & MAX_UID,
-                )
-            if not self._disk.writable(os.path.join(self.maildir, "new")):
-                raise mailbox_broken(f"{self.maildir}: not writable")
-            self._states[state.folder] = (self.maildir, state)
-            self.inbox = state.folder
-
-    def release(self) -> None:
-        """Close files; they are opened again when needed."""
-        with self._mutex:
-            if self._index is not None:
-                index, self._index = self._index, None
-                index.close()
-            if self._lock >= 0:
-                fd, self._lock = self._lock, -1
-                self._disk.close(fd)
-
-    def retire(self) -> None:
-        """Close files for good: who still uses this store opens them for a moment only."""
-        with self._mutex:
-            self._retired = True
-            self.release()
+    def publish_to(self, listener: Callable[[FolderChange], None] | None) -> None:
+        """Tell `listener` of every change that this process makes, in their order, with the lock held."""
+        self._home.published = listener
 
     def hold_inbox(self) -> int:
         """Take the lock of the one session that may write the inbox; close the descriptor to give it up.
@@ -169,262 +85,193 @@ class AccountStore:
             raise
         return fd
 
-    # -- filling and removing
+    # -- what is there
 
-    def fill(self, fillings: Sequence[Filling]) -> list[tuple[Filling, Exception]]:
-        """Fill places: take a UID, link, insert; one transaction. Returns those that could not be, with the reason.
-
-        A place is filled when its file is linked: that is what a reader finds, with or without its row.
-        """
-        failed: list[tuple[Filling, Exception]] = []
-        linked = 0
-        self.prepare()
-        try:
-            with self.locked() as index:
-                places: dict[str, _Place] = {}
-                for filling in fillings:
-                    try:
-                        place = places.get(filling.folder)
-                        if place is None:
-                            place = places[filling.folder] = _Place(
-                                *self._folder(index, filling.folder)
-                            )
-                        self._link(place, filling)
-                    except OSError as error:
-                        failed.append((filling, error))
-                    linked += 1
-                for place in places.values():
-                    index.insert(place.row.key, place.new)
-                    index.set_uidnext(place.row.key, place.uidnext)
-        except sqlite3.Error as error:
-            _log.error("index {path}: {error}", path=self._index_path, error=str(error))
-            failed += [(filling, error) for filling in fillings[linked:]]
-        return failed
-
-    def _link(self, place: _Place, filling: Filling) -> None:
-        uid = self._take_uid(place)
-        source = filling.source
-        size, wire, ascii_size = source.size, source.wire, source.ascii
-        name = str(FileName(filling.base, size, wire, ascii_size, place.state.validity, uid))
-        source.link(f"{place.path}/new/{name}")
-        place.new.append(Row(uid, filling.base, "new", name, size, wire, ascii_size))
-
-    def remove(self, folder: str, bases: Sequence[str]) -> None:
-        """Unlink messages of one folder and forget their rows. What is gone already is no error.
-
-        A message that another program has moved to another folder meanwhile is not ours to delete.
-        """
-        self.prepare()
-        with self.locked() as index:
-            self._remove(index, folder, bases)
-
-    def forget(self, folder: str, bases: Sequence[str]) -> None:
-        """Delete the rows of messages that another program took out of a folder."""
-        self.prepare()
-        with self.locked() as index:
-            _, _, row = self._folder(index, folder)
-            index.delete(row.key, bases)
-
-    def _remove(self, index: Index, folder: str, bases: Sequence[str]) -> None:
-        path, _, row = self._folder(index, folder)
-        there: dict[str, tuple[str, str]] | None = None
-        for base in bases:
-            known = index.by_base(row.key, base)
-            if known is not None and self._unlink(os.path.join(path, known.sub, known.name)):
-                continue
-            if there is None:
-                there = maildir.listing(self._disk, path)
-            if base in there:
-                self._unlink(os.path.join(path, *there[base]))
-        index.delete(row.key, bases)
-
-    def settle(
-        self, wanted: Sequence[Wanted], gone: Mapping[str, Sequence[str]]
-    ) -> list[tuple[Filling, Exception]]:
-        """Bring the account to what the journal says: `wanted` is there exactly once, `gone` (by folder) is not.
-
-        Returns the places that could not be filled.
-        """
-        self.prepare()
-        missing: list[Filling] = []
-        with self.locked() as index:
-            elsewhere: dict[str, str] | None = None
-            for want in wanted:
-                folder, _, key = self._folder(index, want.filling.folder)
-                row = index.by_base(key.key, want.filling.base)
-                path = os.path.join(folder, row.sub, row.name) if row is not None else None
-                if path is None or not self._disk.exists(path):
-                    if elsewhere is None:
-                        elsewhere = self._everything()
-                    path = elsewhere.get(want.filling.base)
-                if path is None:
-                    # A row without its file: another program removed the message, unless a power cut did.
-                    if row is None or want.crc is not None:
-                        missing.append(want.filling)
-                elif want.crc is not None and not self._whole(path, want):
-                    want.filling.source.replace(path)
-            for name, bases in gone.items():
-                self._remove(index, name, bases)
-        return self.fill(missing) if missing else []
-
-    def _everything(self) -> dict[str, str]:
-        """base → path of every message in every folder."""
-        return {
-            base: os.path.join(folder, sub, name)
-            for folder in maildir.folders(self._disk, self.maildir)
-            for base, (sub, name) in maildir.listing(self._disk, folder).items()
-        }
-
-    def _whole(self, path: str, want: Wanted) -> bool:
-        size = want.filling.source.size
-        return (
-            self._disk.stat(path).st_size == size
-            and zlib.crc32(read_file(self._disk, path, size)) == want.crc
-        )
-
-    # -- reading
-
-    def refresh(self) -> tuple[list[RowTuple], list[str]]:
-        """The inbox's messages as the Maildir has them now, and the bases that another program took away.
+    def refresh(self, folder: str = "") -> list[str]:
+        """Bring a folder's rows to what the Maildir has now. Gives the bases that another program took away.
 
         The rows of what was taken away stay until `forget` is called for them: their going has to be
         in the journal first, or a replay would bring them back.
         """
-        self.prepare()
-        with self.locked() as index:
-            path, _, folder = self._folder(index, self.inbox)
+        with self.locked() as locked:
+            found = locked.folder(folder)
+            path, row = found.path, found.row
             before = scan.marks(self._disk, path)
-            rows = index.rows(folder.key)
-        if before == (folder.new_mark, folder.cur_mark):
-            return rows, []
+            if before == (row.new_mark, row.cur_mark):
+                return []
+            rows = locked.index.rows(row.key)
         if not scan.agrees(self._disk, path, rows):
-            return self._reconcile()
+            return self._reconcile(folder)
         # A directory that changed long ago shows the next change in its modification time.
         if max(before) + SETTLED_NS < self._disk.clock_ns():
-            with self.locked() as index:
-                index.set_marks(folder.key, *before)
-        return rows, []
+            with self.locked() as locked:
+                locked.index.set_marks(row.key, *before)
+        return []
 
-    def _reconcile(self) -> tuple[list[RowTuple], list[str]]:
-        with self.locked() as index:
-            path, state, folder = self._folder(index, self.inbox)
-            place = _Place(path, state, folder)
+    def rows(self, folder: str = "") -> list[RowTuple]:
+        """The messages of a folder, as the index has them."""
+        with self.locked() as locked:
+            return locked.index.rows(locked.folder(folder).row.key)
+
+    def _reconcile(self, folder: str) -> list[str]:
+        with self.locked() as locked:
+            place = locked.folder(folder)
+            path = place.path
             found = scan.readable(self._disk, path, maildir.listing(self._disk, path))
-            rows = list(map(Row._make, index.rows(folder.key)))
-            change = scan.adopt(
-                self._disk, path, found, rows, state, lambda least: self._take_uid(place, least)
-            )
-            index.moved(folder.key, change.moved)
-            index.insert(folder.key, change.new)
-            index.set_uidnext(folder.key, place.uidnext)
-            whole: list[RowTuple] = index.rows(folder.key)
+            rows = locked.index.whole_rows(place.row.key)
+            uidlist = None
+            if place.state.taken_over and len(found) > len(rows):
+                uidlist = self._home.uidlist(path)
+                self._home.forget_uidlist()
+            change = scan.adopt(self._disk, place, found, rows, uidlist, int(self._home.now()))
+            locked.index.moved(place.row.key, change.moved)
+            for uid, bits in change.flagged:
+                place.flag(uid, bits)
+            for row in change.new:
+                place.add(row)
         gone = [row.base for row in rows if row.base not in found]
         if gone:
             # readdir(3): a file that is renamed while the directory is read may be missed. Look again.
             found = maildir.listing(self._disk, path)
             gone = [base for base in gone if base not in found]
-        if gone:
-            taken = frozenset(gone)
-            whole = [row for row in whole if row[1] not in taken]
-        return whole, gone
+        return gone
 
-    @contextmanager
-    def locked(self) -> Iterator[Index]:
-        """The account's lock held and its index in a transaction, which is committed at the end."""
-        with self._mutex, self._flocked():
-            index = self._opened()
-            try:
-                index.begin()
-                yield index
-                index.commit()
-            except sqlite3.Error as error:
-                index.close()
-                self._index = None
-                if is_damage(error):
-                    # Damaged. An index is a cache: the files are there, and they make a new one.
-                    self._set_aside(error)
-                raise
-            except BaseException:
-                index.rollback()
-                raise
+    def snapshot(self, folder: str) -> Snapshot:
+        """A folder as its rows are now."""
+        with self.locked() as locked:
+            place = locked.folder(folder)
+            uids, flags, modseqs = array("I"), array("I"), array("Q")
+            sizes, dates = array("Q"), array("q")
+            cursor = locked.index.numbers(place.row.key)
+            while piece := cursor.fetchmany(PIECE):
+                columns = list(zip(*piece, strict=True))
+                uids.extend(columns[0])
+                flags.extend(columns[1])
+                modseqs.extend(columns[2])
+                sizes.extend(columns[3])
+                dates.extend(columns[4])
+            return Snapshot(
+                validity=place.state.validity,
+                uidnext=place.uidnext,
+                modseq=place.modseq,
+                uids=uids,
+                flags=flags,
+                modseqs=modseqs,
+                sizes=sizes,
+                dates=dates,
+                keywords=place.keywords,
+            )
 
-    @contextmanager
-    def _flocked(self) -> Iterator[None]:
-        if self._lock < 0:
-            self._lock = self._disk.open(os.path.join(self.home, "lock"), os.O_RDWR | os.O_CREAT)
-        self._disk.flock(self._lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            self._disk.flock(self._lock, fcntl.LOCK_UN)
-            if self._retired:
-                self.release()
+    def since(self, folder: str, snapshot: Snapshot) -> FolderChange | None:
+        """What happened since `snapshot`, whoever did it; None when that cannot be told."""
+        with self.locked() as locked:
+            place = locked.folder(folder)
+            row = place.row
+            if place.state.validity != snapshot.validity or row.floor > snapshot.modseq:
+                return None
+            changed = locked.index.whole_rows(row.key, snapshot.modseq)
+            gone = locked.index.vanished(row.key, snapshot.modseq)
+            top = snapshot.uids[-1] if snapshot.uids else 0
+            return FolderChange(
+                place.state.folder,
+                row.modseq,
+                row.uidnext,
+                [
+                    Added(one.uid, one.flags, one.modseq, one.wire, one.date)
+                    for one in changed
+                    if one.uid > top
+                ],
+                [(one.uid, one.flags, one.modseq) for one in changed if one.uid <= top],
+                gone,
+                place.keywords,
+            )
 
-    # -- inside
+    def vanished(self, folder: str, since: int) -> list[int] | None:
+        """UIDs expunged after the mod-sequence `since`; None when that is not known any more."""
+        with self.locked() as locked:
+            row = locked.folder(folder).row
+            return None if row.floor > since else locked.index.vanished(row.key, since)
 
-    def _opened(self) -> Index:
-        if self._index is not None:
-            if self._index.current:
-                return self._index
-            self._index.close()
-            self._index = None
-        try:
-            self._index = Index(self._disk, self._index_path)
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            self._set_aside(error)
-            self._index = Index(self._disk, self._index_path)
-        return self._index
+    def found(self, folder: str, uids: Sequence[int]) -> list[Row]:
+        """The rows of those messages that are known, in the order of their UIDs."""
+        if not uids:
+            return []
+        with self.locked() as locked:
+            return chosen(locked, locked.folder(folder), uids)
 
-    def _set_aside(self, error: Exception) -> None:
-        _log.error("index {path} set aside: {error}", path=self._index_path, error=str(error))
-        set_aside(self._disk, self._index_path)
+    def usage(self) -> tuple[int, int]:
+        """Octets as stored, and number of all messages of the account."""
+        with self.locked() as locked:
+            return locked.index.usage()
 
-    def _path(self, folder: str) -> str:
-        known = self._states.get(folder)
-        return known[0] if known is not None else self.maildir
+    # -- flags
 
-    def _folder(self, index: Index, folder: str) -> tuple[str, FolderState, FolderRow]:
-        """Where a folder is, its numbers, its row; a folder that is no more is answered with the inbox."""
-        # RFC 3501 section 5.1: mail always has an inbox to go to ("" is the inbox, too).
-        known = self._states.get(folder) or self._states[self.inbox]
-        path, state = known
-        row = index.folder(state.folder)
-        if (
-            row is not None
-            and row.validity == state.validity
-            and row.generation == self._generation
-        ):
-            return path, state, row
-        # A new or lost index, or one that an unclean stop may have taken back: what is on the disk decides,
-        # and UIDs go on above all that were ever given.
-        state = self._raise(
-            path, state, (maildir.read_state(self._disk, path) or state).uid_ceiling
-        )
-        start = state.uid_ceiling - maildir.RESERVE - 1
-        return path, state, index.put_folder(state.folder, state.validity, start, self._generation)
+    def store(
+        self,
+        folder: str,
+        uids: Sequence[int],
+        mode: StoreMode,
+        names: Sequence[str],
+        unchanged_since: int | None = None,
+    ) -> tuple[int, list[int]]:
+        """Change flags: (mod-sequence, UIDs that had changed since). Raises MailError imap="LIMIT"."""
+        failed: list[int] = []
+        with self.locked() as locked:
+            place = locked.folder(folder)
+            # To take a keyword away makes none.
+            bits = place.bits(
+                [name for name in names if mode is not StoreMode.REMOVE or place.knows(name)]
+            )
+            there: dict[str, tuple[str, str]] | None = None
+            moved: list[tuple[str, str, str]] = []
+            for row in chosen(locked, place, uids):
+                if unchanged_since is not None and row.modseq > unchanged_since:
+                    failed.append(row.uid)
+                    continue
+                if mode is StoreMode.ADD:
+                    wanted = row.flags | bits
+                elif mode is StoreMode.REMOVE:
+                    wanted = row.flags & ~bits
+                else:
+                    wanted = bits
+                if wanted == row.flags:
+                    continue
+                plain = row.name.partition(":")[0]
+                name = plain + info_of(row.name, wanted)
+                try:
+                    self._rename(place, row.sub, row.name, name)
+                except FileNotFoundError:
+                    # Another program was faster: on what it made of it our change is made.
+                    if there is None:
+                        there = maildir.listing(self._disk, place.path)
+                    if row.base not in there:
+                        continue
+                    sub, old = there[row.base]
+                    name = old.partition(":")[0] + info_of(old, wanted)
+                    self._rename(place, sub, old, name)
+                moved.append(("cur", name, row.base))
+                place.flag(row.uid, wanted)
+            locked.index.moved(place.row.key, moved)
+            return place.modseq, failed
 
-    def _take_uid(self, place: _Place, least: int = 0) -> int:
-        """The next UID of a folder, at least `least`; what is never given twice is synced first."""
-        uid = max(place.uidnext, least)
-        if uid >= place.state.uid_ceiling:
-            place.state = self._raise(place.path, place.state, uid)
-        place.uidnext = uid + 1
-        return uid
+    def _rename(self, place: Folder, sub: str, old: str, name: str) -> None:
+        self._disk.rename(os.path.join(place.path, sub, old), os.path.join(place.path, "cur", name))
 
-    def _raise(self, path: str, state: FolderState, uid: int) -> FolderState:
-        """The folder's numbers with room for `uid`; another process may have made that room already."""
-        fresh = maildir.read_state(self._disk, path) or state
-        if uid >= fresh.uid_ceiling:
-            fresh = fresh.raised(uid)
-            maildir.write_state(self._disk, path, fresh)
-        self._states[fresh.folder] = (path, fresh)
-        return fresh
+    def keywords(self, folder: str) -> tuple[str, ...]:
+        """The names of a folder's keywords, by number."""
+        with self.locked() as locked:
+            return read_keywords(self._disk, locked.folder(folder).path)
 
-    def _unlink(self, path: str) -> bool:
-        try:
-            self._disk.unlink(path)
-        except FileNotFoundError:
-            return False
-        return True
+
+def chosen(locked: Locked, place: Folder, uids: Sequence[int]) -> list[Row]:
+    """The rows of these messages (ascending UIDs) that are known."""
+    if not uids:
+        return []
+    key = place.row.key
+    first, last = uids[0], uids[-1]
+    if last - first > 4 * len(uids) + 64:
+        # Few among many: one by one.
+        rows = [locked.index.by_uid(key, uid) for uid in uids]
+        return [row for row in rows if row is not None]
+    wanted = frozenset(uids)
+    return [row for row in locked.index.among(key, first, last) if row.uid in wanted]

@@ -16,13 +16,15 @@ from ..disk import Disk
 
 __all__ = ["FolderRow", "Index", "Row", "RowTuple", "is_damage", "set_aside"]
 
-VERSION = 1
-_SCHEMA = """
+VERSION = 2
+_TABLES = """
 CREATE TABLE folder (
     key INTEGER PRIMARY KEY,
     folder TEXT NOT NULL UNIQUE,
     validity INTEGER NOT NULL,
     uidnext INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    floor INTEGER NOT NULL,
     generation INTEGER NOT NULL,
     new_mark INTEGER NOT NULL DEFAULT 0,
     cur_mark INTEGER NOT NULL DEFAULT 0
@@ -36,14 +38,32 @@ CREATE TABLE message (
     size INTEGER NOT NULL,
     wire INTEGER NOT NULL,
     ascii INTEGER,
+    uidl TEXT,
+    flags INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    date INTEGER NOT NULL,
+    saved INTEGER NOT NULL,
     PRIMARY KEY (folder, uid)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX message_base ON message (folder, base);
+CREATE TABLE expunged (
+    folder INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    PRIMARY KEY (folder, uid)
+) WITHOUT ROWID;
 """
+_ROW = "uid, base, sub, name, size, wire, ascii, uidl, flags, modseq, date, saved"
+MAX_EXPUNGED = 20_000
+"""UIDs of expunged messages that are remembered for a folder, for clients that come back (RFC 7162)."""
 
 
 class Row(NamedTuple):
-    """One message: `sub` and `name` say where its file was seen last."""
+    """One message. `sub` and `name` say where its file was seen last, `flags` what its name says, as bits.
+
+    `uidl`: POP3's name for it when that is not made of `base`. `date` (INTERNALDATE, the file's modification time) and
+    `saved` (SAVEDATE) in seconds.
+    """
 
     uid: int
     base: str
@@ -52,19 +72,29 @@ class Row(NamedTuple):
     size: int
     wire: int
     ascii: int | None
+    uidl: str | None = None
+    flags: int = 0
+    modseq: int = 0
+    date: int = 0
+    saved: int = 0
 
 
-RowTuple: TypeAlias = tuple[int, str, str, str, int, int, int | None]
-"""A `Row` as SQLite gives it: ten thousand of them are made at a login."""
+RowTuple: TypeAlias = tuple[int, str, str, str, int, int, int | None, str | None]
+"""The first columns of a `Row` as SQLite gives them: ten thousand of them are made at a login."""
 
 
 class FolderRow(NamedTuple):
-    """One folder. The marks are modification times of `new` and `cur` (ns) that the rows agree with; 0: unknown."""
+    """One folder. `modseq` is its highest; expunges at or below `floor` are forgotten.
+
+    The marks are modification times of `new` and `cur` (ns) that the rows agree with; 0: unknown.
+    """
 
     key: int
     folder: str
     validity: int
     uidnext: int
+    modseq: int
+    floor: int
     generation: int
     new_mark: int
     cur_mark: int
@@ -100,8 +130,16 @@ class Index:
         run("PRAGMA synchronous=NORMAL")
         run("PRAGMA cache_size=-512")
         version = run("PRAGMA user_version").fetchone()[0]
+        if version == 1:
+            # It knew the inbox alone. The names of the files have the UIDs.
+            run("BEGIN")
+            run("DROP TABLE message")
+            run("DROP TABLE folder")
+            run("PRAGMA user_version=0")
+            run("COMMIT")
+            version = 0
         if version == 0:
-            self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+            self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={VERSION};COMMIT;")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"index version {version}, not {VERSION}")
 
@@ -126,43 +164,66 @@ class Index:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
+    # -- folders
+
     def folder(self, folder: str) -> FolderRow | None:
         row = self._db.execute(
-            "SELECT key, folder, validity, uidnext, generation, new_mark, cur_mark"
+            "SELECT key, folder, validity, uidnext, modseq, floor, generation, new_mark, cur_mark"
             " FROM folder WHERE folder = ?",
             (folder,),
         ).fetchone()
         return FolderRow(*row) if row is not None else None
 
-    def put_folder(self, folder: str, validity: int, uidnext: int, generation: int) -> FolderRow:
-        """Make the folder's row, or make it over without its messages when the validity is another."""
+    def put_folder(
+        self, folder: str, validity: int, uidnext: int, modseq: int, generation: int
+    ) -> FolderRow:
+        """Make the folder's row, or make it over: without its messages when the validity is another.
+
+        What was expunged before is forgotten; what flags there were may be others than a client was told.
+        """
         old = self.folder(folder)
-        if old is not None and old.validity != validity:
-            self._db.execute("DELETE FROM message WHERE folder = ?", (old.key,))
+        if old is not None:
+            if old.validity != validity:
+                self._db.execute("DELETE FROM message WHERE folder = ?", (old.key,))
+            self._db.execute("UPDATE message SET modseq = ? WHERE folder = ?", (modseq, old.key))
+            self._db.execute("DELETE FROM expunged WHERE folder = ?", (old.key,))
         self._db.execute(
-            "INSERT INTO folder (folder, validity, uidnext, generation) VALUES (?, ?, ?, ?)"
+            "INSERT INTO folder (folder, validity, uidnext, modseq, floor, generation)"
+            " VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (folder) DO UPDATE SET validity = excluded.validity,"
-            " uidnext = excluded.uidnext, generation = excluded.generation,"
-            " new_mark = 0, cur_mark = 0",
-            (folder, validity, uidnext, generation),
+            " uidnext = excluded.uidnext, modseq = excluded.modseq, floor = excluded.floor,"
+            " generation = excluded.generation, new_mark = 0, cur_mark = 0",
+            (folder, validity, uidnext, modseq, modseq, generation),
         )
         row = self.folder(folder)
         assert row is not None
         return row
 
-    def set_uidnext(self, key: int, uidnext: int) -> None:
-        self._db.execute("UPDATE folder SET uidnext = ? WHERE key = ?", (uidnext, key))
+    def set_numbers(self, key: int, uidnext: int, modseq: int) -> None:
+        self._db.execute(
+            "UPDATE folder SET uidnext = ?, modseq = ? WHERE key = ?", (uidnext, modseq, key)
+        )
 
     def set_marks(self, key: int, new: int, cur: int) -> None:
         self._db.execute(
             "UPDATE folder SET new_mark = ?, cur_mark = ? WHERE key = ?", (new, cur, key)
         )
 
+    def drop_folder(self, folder: str) -> None:
+        """Forget a folder and all that is in it."""
+        row = self.folder(folder)
+        if row is not None:
+            for table in ("message", "expunged"):
+                self._db.execute(f"DELETE FROM {table} WHERE folder = ?", (row.key,))  # noqa: S608
+            self._db.execute("DELETE FROM folder WHERE key = ?", (row.key,))
+
+    # -- messages
+
     def insert(self, key: int, rows: Iterable[Row]) -> None:
         self._db.executemany(
             # A place that is filled again (its file was lost in a power cut) has a row already.
-            "INSERT OR REPLACE INTO message (folder, uid, base, sub, name, size, wire, ascii)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO message (folder, {_ROW})"  # noqa: S608
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(key, *row) for row in rows],
         )
 
@@ -173,27 +234,115 @@ class Index:
             [(*place, key) for place in places],
         )
 
-    def delete(self, key: int, bases: Iterable[str]) -> None:
+    def flagged(self, key: int, modseq: int, flags: Iterable[tuple[int, int]]) -> None:
+        """(flags, uid): they are so since `modseq`."""
         self._db.executemany(
-            "DELETE FROM message WHERE folder = ? AND base = ?", [(key, base) for base in bases]
+            "UPDATE message SET flags = ?, modseq = ? WHERE uid = ? AND folder = ?",
+            [(bits, modseq, uid, key) for bits, uid in flags],
         )
 
+    def delete(self, key: int, bases: Iterable[str]) -> list[int]:
+        """Forget messages. Gives the UIDs of those that were known."""
+        gone: list[int] = []
+        for base in bases:
+            row = self._db.execute(
+                "DELETE FROM message WHERE folder = ? AND base = ? RETURNING uid", (key, base)
+            ).fetchone()
+            if row is not None:
+                gone.append(row[0])
+        return gone
+
+    def remember(self, key: int, modseq: int, uids: Iterable[int]) -> None:
+        """These UIDs were expunged at `modseq`. The oldest are forgotten when they are too many."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO expunged (folder, uid, modseq) VALUES (?, ?, ?)",
+            [(key, uid, modseq) for uid in uids],
+        )
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM expunged WHERE folder = ?", (key,)
+        ).fetchone()
+        if count > MAX_EXPUNGED:
+            # Half of them at once, so that it is not done each time.
+            (floor,) = self._db.execute(
+                "SELECT modseq FROM expunged WHERE folder = ? ORDER BY modseq LIMIT 1 OFFSET ?",
+                (key, count - MAX_EXPUNGED // 2),
+            ).fetchone()
+            self._db.execute("DELETE FROM expunged WHERE folder = ? AND modseq <= ?", (key, floor))
+            self._db.execute("UPDATE folder SET floor = ? WHERE key = ?", (floor, key))
+
+    def vanished(self, key: int, since: int) -> list[int]:
+        """UIDs expunged after `since`, ascending; the caller compares it with `FolderRow.floor`."""
+        found = self._db.execute(
+            "SELECT uid FROM expunged WHERE folder = ? AND modseq > ? ORDER BY uid", (key, since)
+        )
+        return [uid for (uid,) in found]
+
     def rows(self, key: int) -> list[RowTuple]:
-        """All messages of a folder in the order of their UIDs; the columns of `Row`, as plain tuples."""
+        """All messages of a folder in the order of their UIDs, as plain tuples."""
         return self._db.execute(
-            "SELECT uid, base, sub, name, size, wire, ascii FROM message"
+            "SELECT uid, base, sub, name, size, wire, ascii, uidl FROM message"
             " WHERE folder = ? ORDER BY uid",
             (key,),
         ).fetchall()
 
+    def whole_rows(self, key: int, since: int = -1) -> list[Row]:
+        """The messages of a folder whose mod-sequence is above `since`, in the order of their UIDs."""
+        found = self._db.execute(
+            f"SELECT {_ROW} FROM message WHERE folder = ? AND modseq > ? ORDER BY uid",  # noqa: S608
+            (key, since),
+        )
+        return list(map(Row._make, found))
+
+    def numbers(self, key: int) -> sqlite3.Cursor:
+        """(uid, flags, modseq, wire, date) of each message of a folder, in the order of their UIDs."""
+        return self._db.execute(
+            "SELECT uid, flags, modseq, wire, date FROM message WHERE folder = ? ORDER BY uid",
+            (key,),
+        )
+
+    def totals(self, key: int) -> tuple[int, int, int, int, int]:
+        """Of a folder: messages, without \\Seen, with \\Deleted; octets of all, of those with \\Deleted."""
+        found: tuple[int, int, int, int, int] = self._db.execute(
+            "SELECT count(*), total(flags & 1 = 0), total(flags & 8 != 0), total(wire),"
+            " total(iif(flags & 8, wire, 0)) FROM message WHERE folder = ?",
+            (key,),
+        ).fetchone()
+        messages, unseen, deleted, octets, condemned = map(int, found)
+        return messages, unseen, deleted, octets, condemned
+
+    def usage(self) -> tuple[int, int]:
+        """Octets and number of all messages of the account."""
+        octets, messages = self._db.execute("SELECT total(size), count(*) FROM message").fetchone()
+        return int(octets), messages
+
     def by_base(self, key: int, base: str) -> Row | None:
         """The message of a folder with this base name."""
         row = self._db.execute(
-            "SELECT uid, base, sub, name, size, wire, ascii FROM message"
-            " WHERE folder = ? AND base = ?",
+            f"SELECT {_ROW} FROM message WHERE folder = ? AND base = ?",  # noqa: S608
             (key, base),
         ).fetchone()
         return Row(*row) if row is not None else None
+
+    def by_uid(self, key: int, uid: int) -> Row | None:
+        """The message of a folder with this UID."""
+        row = self._db.execute(
+            f"SELECT {_ROW} FROM message WHERE folder = ? AND uid = ?",  # noqa: S608
+            (key, uid),
+        ).fetchone()
+        return Row(*row) if row is not None else None
+
+    def among(self, key: int, first: int, last: int) -> list[Row]:
+        """The messages of a folder from one UID to another."""
+        found = self._db.execute(
+            f"SELECT {_ROW} FROM message WHERE folder = ? AND uid BETWEEN ? AND ? ORDER BY uid",  # noqa: S608
+            (key, first, last),
+        )
+        return list(map(Row._make, found))
+
+    def data_version(self) -> int:
+        """Another number when another connection has changed the index."""
+        version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        return version
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -35,7 +35,8 @@ def uidl_of(base: str) -> str:
 def listed(rows: Sequence[RowTuple]) -> list[MessageInfo]:
     """What a session is told of each message."""
     return [
-        MessageInfo(uidl_of(base), wire, ascii_size) for _, base, _, _, _, wire, ascii_size in rows
+        MessageInfo(uidl or uidl_of(base), wire, ascii_size)
+        for _, base, _, _, _, wire, ascii_size, uidl in rows
     ]
 
 
@@ -65,7 +66,7 @@ class Inbox:
         if known is not None:
             return BytesContent(known)
         self._ahead.clear()
-        row = Row._make(self._rows[index])
+        row = Row(*self._rows[index])
         if row.size > AHEAD_BYTES:
             world = self._world
             fd = await call_or_drop(world.threads, world.disk.close, self._open, row)
@@ -76,7 +77,7 @@ class Inbox:
         return BytesContent(own)
 
     async def remove(self, indexes: Sequence[int]) -> None:
-        await self._remove([Row._make(self._rows[index]).base for index in indexes])
+        await self._remove([Row(*self._rows[index]).base for index in indexes])
 
     async def close(self) -> None:
         self._ahead.clear()
@@ -103,7 +104,7 @@ class Inbox:
         read: dict[int, bytes] = {}
         room = AHEAD_BYTES
         for at in range(index, len(self._rows)):
-            row = Row._make(self._rows[at])
+            row = Row(*self._rows[at])
             room -= row.size
             if room < 0 and at > index:
                 break

@@ -8,8 +8,9 @@ A message's file is never changed. Its name is ``<base>,S=<size>,W=<wire size>[,
   of the downgraded form of a message whose header is not ASCII (RFC 6858);
 - ``T`` is ours: the folder's UIDVALIDITY and the UID, so that an index can be made anew with the same UIDs.
 
-`FolderState` is the file ``twisted-mail.state`` in each folder: UIDVALIDITY, the folder's id, and the ceiling under
-which UIDs may have been given. It is replaced whole and synced before a UID above the old ceiling is given.
+`FolderState` is the file ``twisted-mail.state`` in each folder: UIDVALIDITY, the folder's id, and the ceilings under
+which UIDs and mod-sequences may have been given. It is replaced whole and synced before one above the old ceiling is
+given.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..disk import Disk, make_directories
 
 __all__ = [
+    "MAX_UID",
+    "RESERVE",
     "STATE_FILE",
     "FileName",
     "FolderState",
@@ -32,14 +36,17 @@ __all__ = [
     "listing",
     "make_folder",
     "read_file",
+    "read_small",
     "read_state",
+    "write_small",
     "write_state",
 ]
 
 STATE_FILE = "twisted-mail.state"
-STATE_VERSION = 1
+STATE_VERSION = 2
+"""1 knew no mod-sequences, uses and names."""
 RESERVE = 10_000
-"""How many UIDs are reserved ahead by one sync."""
+"""How many UIDs, or mod-sequences, are reserved ahead by one sync."""
 MAX_UID = (1 << 32) - 1
 SUBDIRECTORIES = ("new", "cur")
 
@@ -82,15 +89,29 @@ class FileName:
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """The numbers of a folder that must never go back. `uid_ceiling`: every UID ever given is below it."""
+    """What a folder is, and its numbers that must never go back.
+
+    `folder` is its id (MAILBOXID) for ever. Every UID ever given is below `uid_ceiling`, every mod-sequence below
+    `modseq_ceiling`. `special_use`: such as ``\\Sent`` (RFC 6154). `name`: the mailbox's, where the directory's cannot
+    tell it. `taken_over`: UIDs below it were given by Dovecot, which has its own way to make a UIDL of them.
+    """
 
     folder: str
     validity: int
     uid_ceiling: int
+    modseq_ceiling: int = 1
+    special_use: tuple[str, ...] = ()
+    name: str = ""
+    taken_over: int = 0
 
-    def raised(self, above: int) -> FolderState:
-        """With room for the UID `above` and `RESERVE` more."""
-        return replace(self, uid_ceiling=min(above + 1 + RESERVE, MAX_UID))
+    def raised(self, *, uid: int = 0, modseq: int = 0) -> FolderState:
+        """With room for the UID, the mod-sequence, and `RESERVE` more."""
+        state = self
+        if uid >= self.uid_ceiling:
+            state = replace(state, uid_ceiling=min(uid + 1 + RESERVE, MAX_UID))
+        if modseq >= self.modseq_ceiling:
+            state = replace(state, modseq_ceiling=modseq + 1 + RESERVE)
+        return state
 
 
 def base_of(name: str) -> str:
@@ -106,32 +127,33 @@ def is_maildir(disk: Disk, path: str) -> bool:
         return False
 
 
-def make_folder(disk: Disk, path: str, *, folder: str, validity: int) -> FolderState:
-    """Make a folder with all that belongs to it, each name synced. What is there already is kept."""
+def make_folder(disk: Disk, path: str, fresh: Callable[[], FolderState]) -> FolderState:
+    """Make a folder with all that belongs to it, each name synced. What is there already is kept.
+
+    `fresh` is asked for the state of one that has none.
+    """
     for part in ("", "tmp", "new", "cur"):
         make_directories(disk, os.path.join(path, part) if part else path)
     state = read_state(disk, path)
     if state is None:
-        # Nothing is reserved yet: the first UID taken raises the ceiling.
-        state = FolderState(folder, validity, 1)
+        state = fresh()
         write_state(disk, path, state)
     return state
 
 
 def read_state(disk: Disk, path: str) -> FolderState | None:
     """The folder's state; None when there is none or it cannot be understood."""
+    text = read_small(disk, os.path.join(path, STATE_FILE))
     try:
-        fd = disk.open(os.path.join(path, STATE_FILE), os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        text = disk.pread(fd, 4096, 0)
-    finally:
-        disk.close(fd)
-    try:
-        values = json.loads(text)
+        values = json.loads(text or b"")
         return FolderState(
-            str(values["folder"]), int(values["uidvalidity"]), int(values["uid_ceiling"])
+            str(values["folder"]),
+            int(values["uidvalidity"]),
+            int(values["uid_ceiling"]),
+            int(values.get("modseq_ceiling", 1)),
+            tuple(map(str, values.get("special_use", ()))),
+            str(values.get("name", "")),
+            int(values.get("taken_over", 0)),
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -139,22 +161,44 @@ def read_state(disk: Disk, path: str) -> FolderState | None:
 
 def write_state(disk: Disk, path: str, state: FolderState) -> None:
     """Replace the state file; it is on the disk when this returns."""
-    target = os.path.join(path, STATE_FILE)
-    scratch = f"{target}.new"
-    values = {
+    values: dict[str, object] = {
         "version": STATE_VERSION,
         "folder": state.folder,
         "uidvalidity": state.validity,
         "uid_ceiling": state.uid_ceiling,
+        "modseq_ceiling": state.modseq_ceiling,
     }
-    fd = disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    if state.special_use:
+        values["special_use"] = list(state.special_use)
+    if state.name:
+        values["name"] = state.name
+    if state.taken_over:
+        values["taken_over"] = state.taken_over
+    write_small(disk, os.path.join(path, STATE_FILE), json.dumps(values).encode() + b"\n")
+
+
+def read_small(disk: Disk, path: str, limit: int = 65_536) -> bytes | None:
+    """The first `limit` bytes of a small file; None when there is none."""
     try:
-        disk.write(fd, json.dumps(values).encode() + b"\n")
+        fd = disk.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return disk.pread(fd, limit, 0)
+    finally:
+        disk.close(fd)
+
+
+def write_small(disk: Disk, path: str, data: bytes) -> None:
+    """Replace a small file whole; it is on the disk when this returns."""
+    fd = disk.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        disk.write(fd, data)
         disk.fdatasync(fd)
     finally:
         disk.close(fd)
-    disk.rename(scratch, target)
-    disk.sync_directory(path)
+    disk.rename(f"{path}.new", path)
+    disk.sync_directory(os.path.dirname(path))
 
 
 def folders(disk: Disk, maildir: str) -> list[str]:

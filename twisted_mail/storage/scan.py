@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from twisted.logger import Logger
@@ -13,8 +13,11 @@ from ..disk import Disk
 from ..message.downgrade import downgrade_header, needs_downgrade
 from ..message.headers import header_end
 from ..message.wire import OctetCounter, wire_size
+from .dovecot import UidList
+from .flags import bits_of
+from .folder import Folder
 from .index import Row, RowTuple
-from .maildir import FileName, FolderState, base_of
+from .maildir import FileName, base_of
 
 __all__ = ["Change", "adopt", "agrees", "marks", "readable"]
 
@@ -25,10 +28,11 @@ BLOCK = 256 * 1024
 
 @dataclass(slots=True)
 class Change:
-    """What the index has to learn: rows of new files, (sub, name, base) of moved ones."""
+    """What the index has to learn: rows of new files, (sub, name, base) of moved ones, (uid, bits) of other flags."""
 
     new: list[Row] = field(default_factory=list)
     moved: list[tuple[str, str, str]] = field(default_factory=list)
+    flagged: list[tuple[int, int]] = field(default_factory=list)
 
 
 def marks(disk: Disk, folder: str) -> tuple[int, int]:
@@ -75,50 +79,65 @@ def readable(
 
 def adopt(
     disk: Disk,
-    folder: str,
+    folder: Folder,
     found: dict[str, tuple[str, str]],
     rows: Sequence[Row],
-    state: FolderState,
-    take_uid: Callable[[int], int],
+    uidlist: UidList | None,
+    now: int,
 ) -> Change:
-    """What is to be done about `found` (`maildir.listing`). `take_uid(least)` gives the next UID, at least that."""
+    """What is to be done about `found` (`maildir.listing`). `uidlist`: what Dovecot knew, if it was here before.
+
+    UIDs and the mod-sequence are taken from `folder`, whose mailbox learns nothing else here.
+    """
     change = Change()
+    state, path = folder.state, folder.path
     known = {row.base: row for row in rows}
     taken = {row.uid for row in rows}
+    theirs = uidlist.uids if uidlist is not None and uidlist.validity == state.validity else {}
     strangers: list[tuple[str, str, str]] = []
     for base, (sub, name) in found.items():
         row = known.get(base)
         if row is not None:
             if (row.sub, row.name) != (sub, name):
                 change.moved.append((sub, name, base))
+                if (bits := bits_of(name)) != row.flags:
+                    change.flagged.append((row.uid, bits))
             continue
         parsed = FileName.parse(name)
-        # Our own field is believed when the validity is this folder's, the UID below the ceiling and free.
-        if (
-            parsed.uid is not None
-            and parsed.validity == state.validity
-            and 0 < parsed.uid < state.uid_ceiling
-            and parsed.uid not in taken
-        ):
-            row = _measure(disk, folder, sub, name, parsed, parsed.uid)
+        uid = parsed.uid if parsed.validity == state.validity else theirs.get(base)
+        # Believed when the validity is this folder's, the UID below the ceiling and free.
+        if uid is not None and 0 < uid < state.uid_ceiling and uid not in taken:
+            row = _measure(disk, path, sub, name, parsed)
             if row is not None:
-                taken.add(parsed.uid)
-                change.new.append(row)
+                taken.add(uid)
+                uidl = _uidl(uid, base, state.validity, state.taken_over, uidlist)
+                row = row._replace(uid=uid, uidl=uidl, modseq=folder.touch(), saved=row.date)
+                change.new.append(
+                    row if parsed.uid == uid else _named(disk, path, row, state.validity)
+                )
         else:
             strangers.append((base, sub, name))
     least = max(taken, default=0) + 1
     for base, sub, name in sorted(strangers, key=_arrival):
-        row = _measure(disk, folder, sub, name, FileName(base), 0)
+        row = _measure(disk, path, sub, name, FileName(base))
         if row is not None:
-            row = row._replace(uid=take_uid(least))
-            change.new.append(_named(disk, folder, row, state.validity))
+            row = row._replace(uid=folder.take_uid(least), modseq=folder.touch(), saved=now)
+            change.new.append(_named(disk, path, row, state.validity))
     return change
 
 
-def _measure(
-    disk: Disk, folder: str, sub: str, name: str, parsed: FileName, uid: int
-) -> Row | None:
-    """The row of a file; sizes from its name when they agree with the file, else by reading it."""
+def _uidl(
+    uid: int, base: str, validity: int, taken_over: int, uidlist: UidList | None
+) -> str | None:
+    """POP3's name for a message that clients know from Dovecot: its own, or as ``%08Xu%08Xv`` says."""
+    if uid >= taken_over:
+        return None
+    own = uidlist.uidls.get(base) if uidlist is not None else None
+    return own or f"{uid:08x}{validity:08x}"
+
+
+def _measure(disk: Disk, folder: str, sub: str, name: str, parsed: FileName) -> Row | None:
+    """The row of a file, without a UID; sizes from its name when they agree with the file, else by reading it."""
     path = os.path.join(folder, sub, name)
     try:
         status = disk.stat(path)
@@ -126,13 +145,16 @@ def _measure(
             raise OSError("not a file")  # To read a pipe would wait for ever.
         size = status.st_size
         if parsed.size == size and parsed.wire is not None:
-            return Row(uid, parsed.base, sub, name, size, parsed.wire, parsed.ascii)
-        wire, ascii_size = _sizes(disk, path)
+            wire, ascii_size = parsed.wire, parsed.ascii
+        else:
+            wire, ascii_size = _sizes(disk, path)
     except OSError as error:
         # Gone again, or not readable by us: it gets its row when it can be read.
         _log.warn("{path} is left out: {error}", path=path, error=str(error))
         return None
-    return Row(uid, parsed.base, sub, name, size, wire, ascii_size)
+    # Maildir keeps the time of arrival as the file's modification time.
+    date = int(status.st_mtime)
+    return Row(0, parsed.base, sub, name, size, wire, ascii_size, None, bits_of(name), 0, date)
 
 
 def _sizes(disk: Disk, path: str) -> tuple[int, int | None]:

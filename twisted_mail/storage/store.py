@@ -407,7 +407,9 @@ class MailStore:
         account.prepare()
         lock = account.hold_inbox()
         try:
-            rows, gone = account.refresh()
+            gone = account.refresh()
+            taken = frozenset(gone)
+            rows = [row for row in account.rows() if row[1] not in taken]
             return account, rows, listed(rows), gone, lock
         except BaseException:
             self._disk.close(lock)

@@ -1,0 +1,200 @@
+"""One folder while its account is locked: its numbers, its keywords, and what is being changed in it.
+
+UIDs and mod-sequences are taken here. All that one transaction changes in a folder has one mod-sequence. What is on the
+disk (files, the state file) is done at once; what the index learns is gathered and written by `settle`, which also says
+what open sessions have to be told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ..disk import Disk
+from ..mailboxes import FIRST_KEYWORD, MAX_KEYWORDS, SYSTEM_FLAGS, Added
+from ..status import MailError
+from . import maildir
+from .flags import KEYWORDS_FILE, format_keywords, parse_keywords
+from .index import FolderRow, Index, Row
+from .maildir import FolderState
+
+__all__ = ["Folder", "FolderChange", "read_keywords"]
+
+
+class FolderChange(NamedTuple):
+    """What happened in a folder (by its id). `changed`: (uid, flags, modseq). Sorted by UID."""
+
+    folder: str
+    modseq: int
+    uidnext: int
+    added: Sequence[Added]
+    changed: Sequence[tuple[int, int, int]]
+    expunged: Sequence[int]
+    keywords: tuple[str, ...] | None
+    """None: as they were."""
+
+
+class Folder:
+    """`row` is the index's, as it was when the transaction began."""
+
+    __slots__ = (
+        "_added",
+        "_changed",
+        "_disk",
+        "_expunged",
+        "_index",
+        "_keywords",
+        "_new_keywords",
+        "modseq",
+        "path",
+        "row",
+        "state",
+        "uidnext",
+    )
+
+    def __init__(
+        self, disk: Disk, index: Index, path: str, state: FolderState, row: FolderRow
+    ) -> None:
+        self._disk = disk
+        self._index = index
+        self._keywords: tuple[str, ...] | None = None
+        self._new_keywords = False
+        self._added: list[Row] = []
+        self._changed: list[tuple[int, int]] = []
+        self._expunged: list[int] = []
+        self.path = path
+        self.state = state
+        self.row = row
+        self.uidnext = row.uidnext
+        self.modseq = row.modseq
+
+    def take_uid(self, least: int = 0) -> int:
+        """The next UID, at least `least`; what is never given twice is synced first."""
+        uid = max(self.uidnext, least)
+        if uid >= self.state.uid_ceiling:
+            self._reserve(uid=uid)
+        self.uidnext = uid + 1
+        return uid
+
+    def touch(self) -> int:
+        """The mod-sequence of what is changed in this transaction."""
+        if self.modseq == self.row.modseq:
+            modseq = self.modseq + 1
+            if modseq >= self.state.modseq_ceiling:
+                self._reserve(modseq=modseq)
+            self.modseq = modseq
+        return self.modseq
+
+    def _reserve(self, *, uid: int = 0, modseq: int = 0) -> None:
+        """Room under the ceilings; another process may have made it already."""
+        state = maildir.read_state(self._disk, self.path) or self.state
+        raised = state.raised(uid=uid, modseq=modseq)
+        if raised != state:
+            maildir.write_state(self._disk, self.path, raised)
+        self.state = raised
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Their names, by number."""
+        if self._keywords is None:
+            self._keywords = read_keywords(self._disk, self.path)
+        return self._keywords
+
+    def bits(self, names: Iterable[str], *, lenient: bool = False) -> int:
+        """The flags of these names; keywords that are new here get a letter, which is synced.
+
+        MailError imap="LIMIT" for one too many; `lenient`: that one is left out.
+        """
+        bits = 0
+        for name in names:
+            # RFC 9051 section 2.3.2: case-blind
+            known = _SYSTEM.get(name.lower())
+            if known is not None:
+                bits |= known
+            elif name[:1] != "\\":
+                number = self._keyword(name)
+                if number >= 0:
+                    bits |= 1 << (FIRST_KEYWORD + number)
+                elif not lenient:
+                    raise MailError(
+                        550,
+                        "5.2.0",
+                        f"A mailbox takes {MAX_KEYWORDS} keywords, {name} would be one too many",
+                        imap="LIMIT",
+                    )
+        return bits
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a flag here already."""
+        folded = name.lower()
+        return folded in _SYSTEM or folded in (known.lower() for known in self.keywords)
+
+    def _keyword(self, name: str) -> int:
+        names = list(self.keywords)
+        folded = [known.lower() for known in names]
+        if name.lower() in folded:
+            return folded.index(name.lower())
+        if "" in names:
+            number = names.index("")
+            names[number] = name
+        elif len(names) < MAX_KEYWORDS:
+            number = len(names)
+            names.append(name)
+        else:
+            return -1
+        self._keywords = tuple(names)
+        maildir.write_small(
+            self._disk, os.path.join(self.path, KEYWORDS_FILE), format_keywords(self._keywords)
+        )
+        self._new_keywords = True
+        return number
+
+    # -- what the index is to learn
+
+    def add(self, row: Row) -> None:
+        """A message that is new here."""
+        self._added.append(row)
+
+    def flag(self, uid: int, bits: int) -> None:
+        """A message has these flags now."""
+        self.touch()
+        self._changed.append((bits, uid))
+
+    def expunge(self, bases: Iterable[str]) -> None:
+        """Messages are gone; what is not known is passed over."""
+        gone = self._index.delete(self.row.key, bases)
+        if gone:
+            self._expunged += gone
+            self._index.remember(self.row.key, self.touch(), gone)
+
+    def settle(self) -> FolderChange | None:
+        """Write what was gathered into the index. None when nothing has changed."""
+        key = self.row.key
+        if self._added:
+            self._index.insert(key, self._added)
+        if self._changed:
+            self._index.flagged(key, self.modseq, self._changed)
+        if (self.uidnext, self.modseq) != (self.row.uidnext, self.row.modseq):
+            self._index.set_numbers(key, self.uidnext, self.modseq)
+        if not (self._added or self._changed or self._expunged or self._new_keywords):
+            return None
+        return FolderChange(
+            self.state.folder,
+            self.modseq,
+            self.uidnext,
+            sorted(
+                Added(row.uid, row.flags, row.modseq, row.wire, row.date) for row in self._added
+            ),
+            sorted((uid, bits, self.modseq) for bits, uid in self._changed),
+            sorted(self._expunged),
+            self._keywords if self._new_keywords else None,
+        )
+
+
+def read_keywords(disk: Disk, path: str) -> tuple[str, ...]:
+    """The names of a folder's keywords, by number."""
+    return parse_keywords(maildir.read_small(disk, os.path.join(path, KEYWORDS_FILE)) or b"")
+
+
+_SYSTEM = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}

@@ -1,0 +1,318 @@
+"""One account's directory: its lock, its index, and where its folders are.
+
+    Maildir/            Maildir++: the inbox, and a directory ``.Name`` for each other folder
+    index.sqlite3       a cache of it (storage.index)
+    lock · inbox.lock   this module's; POP3's (storage.account)
+
+Everything that changes the account runs in `Home.locked`: a mutex between threads, then a `flock` between processes,
+then a transaction of the index. What it changed is published to the open sessions of this process before the lock is
+let go, so they hear of changes in their order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from twisted.logger import Logger
+
+from ..disk import Disk, make_directories
+from . import maildir
+from .dovecot import UIDLIST, UidList, parse_uidlist
+from .errors import mailbox_broken
+from .folder import Folder, FolderChange
+from .index import Index, is_damage, set_aside
+from .maildir import MAX_UID, FolderState
+
+__all__ = ["SPECIAL_USE", "Home", "Locked"]
+
+_log = Logger()
+SPECIAL_USE = {
+    "Drafts": "\\Drafts",
+    "Sent": "\\Sent",
+    "Trash": "\\Trash",
+    "Junk": "\\Junk",
+    "Archive": "\\Archive",
+}
+"""The folders of a new account, and what they are for (RFC 6154 section 2)."""
+MAX_UIDLIST = 256 * 1024 * 1024
+
+
+class Locked:
+    """The account while it is locked: the open index, and the folders that are used in this transaction."""
+
+    __slots__ = ("_folders", "_home", "index")
+
+    def __init__(self, home: Home, index: Index) -> None:
+        self._home = home
+        self._folders: dict[str, Folder] = {}
+        self.index = index
+
+    def folder(self, folder: str) -> Folder:
+        """A folder by its id; "", and one that is no more, is answered with the inbox."""
+        # RFC 3501 section 5.1: mail always has an inbox to go to
+        known = self._folders.get(folder)
+        if known is None:
+            path, state = (
+                self._home.find(folder) or self._home.find(self._home.inbox) or (None, None)
+            )
+            if path is None or state is None:
+                raise mailbox_broken(f"{self._home.maildir}: no inbox")
+            known = self._folders.get(state.folder)
+            if known is None:
+                known = self._home.opened(self.index, path, state)
+                self._folders[state.folder] = known
+            self._folders[folder] = known
+        return known
+
+    def existing(self, folder: str) -> Folder | None:
+        """A folder by its id; None for one that is no more."""
+        return self.folder(folder) if self._home.find(folder) is not None else None
+
+    def drop(self, folder: str) -> None:
+        """Forget a folder that has been removed."""
+        gone = self._folders.pop(folder, None)
+        self._folders = {name: one for name, one in self._folders.items() if one is not gone}
+        self.index.drop_folder(folder)
+
+    def settle(self) -> list[FolderChange]:
+        changes: list[FolderChange] = []
+        for folder in dict.fromkeys(self._folders.values()):
+            change = folder.settle()
+            if change is not None:
+                changes.append(change)
+        return changes
+
+    def used(self) -> list[Folder]:
+        """The folders of this transaction."""
+        return list(dict.fromkeys(self._folders.values()))
+
+
+class Home:
+    """The account in the directory `path`; `generation` counts the site's unclean stops."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        path: str,
+        *,
+        generation: int,
+        now: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.disk = disk
+        self.path = path
+        self.maildir = os.path.join(path, "Maildir")
+        self.inbox = ""
+        """The inbox's folder id; known after `prepare`."""
+        self.now = now
+        self.published: Callable[[FolderChange], None] | None = None
+        """Called with the lock held, in whatever thread; it must not raise."""
+        self._generation = generation
+        self._entropy = entropy
+        self._mutex = threading.RLock()
+        self._lock = -1
+        self._retired = False
+        self._index: Index | None = None
+        self._states: dict[str, tuple[str, FolderState]] = {}
+        self._index_path = os.path.join(path, "index.sqlite3")
+        self._uidlists: dict[str, UidList | None] = {}
+
+    # -- opening and closing
+
+    def prepare(self) -> None:
+        """Make sure that the inbox is there and can take mail. Raises MailError 451, or OSError."""
+        with self._mutex:
+            if self.inbox:
+                if not self.disk.writable(os.path.join(self.maildir, "new")):
+                    self._states.clear()
+                    self.inbox = ""
+                    raise mailbox_broken(f"{self.maildir}: not there, or not writable")
+                return
+            there = maildir.is_maildir(self.disk, self.maildir)
+            if self.disk.exists(self._index_path) and not there:
+                # An index without its Maildir: taken away, or its file system is not mounted.
+                raise mailbox_broken(f"{self.maildir}: not there")
+            make_directories(self.disk, self.path)
+            with self._flocked():
+                there = maildir.is_maildir(self.disk, self.maildir)
+                state = self.made(self.maildir)
+                if not there:
+                    for name, use in SPECIAL_USE.items():
+                        self.made(os.path.join(self.maildir, f".{name}"), (use,))
+            if not self.disk.writable(os.path.join(self.maildir, "new")):
+                raise mailbox_broken(f"{self.maildir}: not writable")
+            self.inbox = state.folder
+
+    def release(self) -> None:
+        """Close files; they are opened again when needed."""
+        with self._mutex:
+            if self._index is not None:
+                index, self._index = self._index, None
+                index.close()
+            if self._lock >= 0:
+                fd, self._lock = self._lock, -1
+                self.disk.close(fd)
+
+    def retire(self) -> None:
+        """Close files for good: who still uses this opens them for a moment only."""
+        with self._mutex:
+            self._retired = True
+            self.release()
+
+    # -- the lock
+
+    @contextmanager
+    def locked(self) -> Iterator[Locked]:
+        """The account locked, its index in a transaction, which is committed at the end, and told to who listens.
+
+        Raises MailError, OSError, sqlite3.Error.
+        """
+        self.prepare()
+        with self._mutex, self._flocked():
+            index = self._opened()
+            try:
+                index.begin()
+                locked = Locked(self, index)
+                yield locked
+                changes = locked.settle()
+                index.commit()
+            except sqlite3.Error as error:
+                index.close()
+                self._index = None
+                if is_damage(error):
+                    # Damaged. An index is a cache: the files are there, and they make a new one.
+                    self._set_aside(error)
+                raise
+            except BaseException:
+                index.rollback()
+                raise
+            for folder in locked.used():
+                self._states[folder.state.folder] = (folder.path, folder.state)
+            if self.published is not None:
+                for change in changes:
+                    self.published(change)
+
+    @contextmanager
+    def _flocked(self) -> Iterator[None]:
+        if self._lock < 0:
+            self._lock = self.disk.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT)
+        self.disk.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            self.disk.flock(self._lock, fcntl.LOCK_UN)
+            if self._retired:
+                self.release()
+
+    # -- folders; to be called with the lock held
+
+    def find(self, folder: str) -> tuple[str, FolderState] | None:
+        """Where the folder with this id is, and its state; "" is the inbox. None: there is no such folder."""
+        folder = folder or self.inbox
+        known = self._states.get(folder)
+        if known is not None:
+            if folder == self.inbox:
+                return known
+            # Another process may have renamed or removed it.
+            state = maildir.read_state(self.disk, known[0])
+            if state is not None and state.folder == folder:
+                self._states[folder] = (known[0], state)
+                return self._states[folder]
+        self.look()
+        return self._states.get(folder)
+
+    def look(self) -> list[tuple[str, FolderState]]:
+        """All folders as they are on the disk now, the inbox first. What another program made gets its state."""
+        found: dict[str, tuple[str, FolderState]] = {}
+        for path in maildir.folders(self.disk, self.maildir):
+            state = maildir.read_state(self.disk, path)
+            if state is None or state.folder in found:
+                # A copy of a folder, made with cp, is another folder.
+                state = self.made(path, again=state is not None)
+            found[state.folder] = (path, state)
+        self._states = found
+        return list(found.values())
+
+    def made(
+        self, path: str, special_use: tuple[str, ...] = (), *, name: str = "", again: bool = False
+    ) -> FolderState:
+        """Make a folder, or the state of one that has none. Dovecot's numbers go on."""
+        if again:
+            self.disk.unlink(os.path.join(path, maildir.STATE_FILE))
+
+        def fresh() -> FolderState:
+            known = self.uidlist(path)
+            folder = self._entropy(8).hex()
+            if known is None:
+                validity = max(1, int(self.now())) & MAX_UID
+                # Nothing is reserved yet: the first UID taken raises the ceiling.
+                return FolderState(folder, validity, 1, special_use=special_use, name=name)
+            return FolderState(
+                folder,
+                known.validity,
+                known.uidnext,
+                special_use=special_use,
+                name=name,
+                taken_over=known.uidnext,
+            )
+
+        state = maildir.make_folder(self.disk, path, fresh)
+        self._states[state.folder] = (path, state)
+        return state
+
+    def uidlist(self, path: str) -> UidList | None:
+        """What Dovecot wrote down of a folder."""
+        if path not in self._uidlists:
+            text = maildir.read_small(self.disk, os.path.join(path, UIDLIST), MAX_UIDLIST)
+            self._uidlists.clear()
+            self._uidlists[path] = parse_uidlist(text) if text else None
+        return self._uidlists[path]
+
+    def forget_uidlist(self) -> None:
+        """It has been used; it may be large."""
+        self._uidlists.clear()
+
+    def opened(self, index: Index, path: str, state: FolderState) -> Folder:
+        """A folder with its row."""
+        row = index.folder(state.folder)
+        if row is None or row.validity != state.validity or row.generation != self._generation:
+            # A new or lost index, or one that an unclean stop may have taken back: what is on the disk decides,
+            # and the numbers go on above all that were ever given.
+            state = maildir.read_state(self.disk, path) or state
+            raised = state.raised(uid=state.uid_ceiling, modseq=state.modseq_ceiling)
+            maildir.write_state(self.disk, path, raised)
+            row = index.put_folder(
+                state.folder,
+                state.validity,
+                state.uid_ceiling,
+                state.modseq_ceiling,
+                self._generation,
+            )
+            state = raised
+        return Folder(self.disk, index, path, state, row)
+
+    # -- inside
+
+    def _opened(self) -> Index:
+        if self._index is not None:
+            if self._index.current:
+                return self._index
+            self._index.close()
+            self._index = None
+        try:
+            self._index = Index(self.disk, self._index_path)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._set_aside(error)
+            self._index = Index(self.disk, self._index_path)
+        return self._index
+
+    def _set_aside(self, error: Exception) -> None:
+        _log.error("index {path} set aside: {error}", path=self._index_path, error=str(error))
+        set_aside(self.disk, self._index_path)
