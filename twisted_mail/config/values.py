@@ -167,7 +167,7 @@ def parse_storage(text: str) -> int | None:
     if found is None or unit is None:
         raise ValueError('must be a size such as "1 GiB" or "500 MB", or "none"')
     fraction = found[2] or ""
-    octets = int(found[1] + fraction) * unit // 10 ** len(fraction)
+    octets = int(found[1] + fraction) * unit // int(f"1{fraction and len(fraction) * '0'}")
     if not 0 < octets <= _MAX_STORAGE:
         raise ValueError('must be a size of at least one octet, or "none"')
     return octets
