@@ -169,18 +169,17 @@ class Engine:
 
     def resume(self, expect: object = None) -> None:
         self._paused = False
-        if expect is None:
-            self._asked = False
-        elif isinstance(expect, Terms):
-            self._logged_in, self._utf8 = expect
-        elif expect is REFUSE:
-            if self._mode in _IN_APPEND:
-                self._abandon(None)
-        elif self._mode is _Mode.COMMAND and not self._start:
-            if expect is SASL:
-                self._mode = _Mode.SASL
-            elif expect is IDLE:
-                self._mode = _Mode.IDLE
+        if expect is not None:
+            if isinstance(expect, Terms):
+                self._logged_in, self._utf8 = expect
+            elif expect is REFUSE:
+                if self._mode in _IN_APPEND:
+                    self._abandon(None)
+            elif self._mode is _Mode.COMMAND and not self._start:
+                if expect is SASL:
+                    self._mode = _Mode.SASL
+                elif expect is IDLE:
+                    self._mode = _Mode.IDLE
         self._asked = False
 
     def start_tls(self) -> bool:

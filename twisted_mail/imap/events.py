@@ -86,7 +86,8 @@ class Command(NamedTuple):
 
 class Invalid(NamedTuple):
     """To be answered ``tag status [code] text``; the tag is ``*`` when none could be read. Nothing of
-    what it is about will come any more. In IDLE, it ends IDLE, too (the tag is IDLE's).
+    what it is about will come any more: it ends an append, a SASL exchange, and IDLE (with the tag of
+    those commands).
     """
 
     tag: bytes
@@ -106,6 +107,9 @@ class SaslResponse(NamedTuple):
 
     line: bytes
 
+    def __repr__(self) -> str:
+        return "SaslResponse()"
+
 
 class Done(NamedTuple):
     """IDLE is over."""
@@ -123,8 +127,10 @@ class AppendBegin(NamedTuple):
 
 
 class AppendMessage(NamedTuple):
-    """`size`: octets, None with `catenate`. `binary`: a literal8, NUL may be in it (RFC 3516);
-    `utf8`: it came as UTF8 (…) (RFC 6855 section 4). Flags as in `commands`, without \\Recent."""
+    """`size`: octets, None with `catenate`; 0 is to be refused (RFC 3502 section 6.3.11).
+
+    `binary`: a literal8, NUL may be in it (RFC 3516); `utf8`: it came as UTF8 (…) (RFC 6855 section
+    4). `date`: seconds since 1970 UTC. Flags as in `commands`, without \\Recent."""
 
     flags: tuple[str, ...]
     date: int | None
@@ -153,6 +159,9 @@ class Content(NamedTuple):
     """A block, never empty, of at most 64 KiB."""
 
     data: bytes
+
+    def __repr__(self) -> str:
+        return f"Content({len(self.data)} octets)"
 
 
 class ContentEnd(NamedTuple):

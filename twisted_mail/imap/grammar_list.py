@@ -150,9 +150,9 @@ def list_(reader: Reader) -> List:
         selected = frozenset(reader.words())
         if not selected <= _SELECT:
             raise Malformed("a selection option of LIST is not known")
-        # RFC 9051 section 6.3.9.1
-        if "RECURSIVEMATCH" in selected and not selected & {"SUBSCRIBED", "SPECIAL-USE"}:
-            raise Malformed("RECURSIVEMATCH needs an option to match")
+        # RFC 9051 section 6.3.9.1; RFC 6154 section 6: SPECIAL-USE is no option that it could go with
+        if "RECURSIVEMATCH" in selected and "SUBSCRIBED" not in selected:
+            raise Malformed("RECURSIVEMATCH goes with SUBSCRIBED only")
         reader.sp()
     reference = reader.list_mailbox(pattern)
     reader.sp()

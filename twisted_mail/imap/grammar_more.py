@@ -120,7 +120,15 @@ def get_metadata(reader: Reader) -> GetMetadata:
         while reader.take(b" "):
             pass
     entry = partial(_entry, reader)
-    entries = reader.list_of(entry) if reader.comes(b"(") else (entry(),)
+    if reader.comes(b"("):
+        entries = reader.list_of(entry)
+    else:
+        # Section 4.2.1's examples have several without parentheses, which the grammar has not.
+        some = [entry()]
+        while reader.comes(b" /") or reader.comes(b' "'):
+            reader.sp()
+            some.append(entry())
+        entries = tuple(some)
     if len(entries) > MAX_ENTRIES:
         raise Malformed("too many entries")
     return GetMetadata(mailbox, tuple(dict.fromkeys(entries)), max_size, depth)

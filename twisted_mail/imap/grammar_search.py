@@ -111,7 +111,8 @@ def _program(reader: Reader) -> SearchKey:
 
 def _keys(reader: Reader, deeper: int) -> SearchKey:
     keys = [_key(reader, deeper)]
-    while reader.comes(b" ") and reader.data[reader.at :].strip(b" "):
+    data = reader.data
+    while reader.comes(b" ") and data[reader.at + 1 : reader.at + 2] not in (b"", b" "):
         reader.at += 1
         keys.append(_key(reader, deeper))
     return keys[0] if len(keys) == 1 else And(tuple(keys))
