@@ -1,0 +1,42 @@
+"""What CAPABILITY says: exactly what works in this state.
+
+Each module of `imap.verbs` names its capabilities beside its commands, so this list cannot say more than there is;
+the table in the documentation is made from `imap.verbs.CAPABILITIES`, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from .state import ANY, State
+
+if TYPE_CHECKING:
+    from .session import ImapSession
+
+__all__ = ["Capability", "announced"]
+
+
+class Capability(NamedTuple):
+    """`name`: as it is announced. `rfc`: its number and perhaps section, such as "7162". `states`: where it is
+    announced; `when`: and only when this holds. `dynamic`: gives the words instead of `name` (``AUTH=…``).
+    """
+
+    name: str
+    rfc: str
+    states: State = ANY
+    when: Callable[[ImapSession], bool] | None = None
+    dynamic: Callable[[ImapSession], Iterable[str]] | None = None
+
+
+def announced(known: Iterable[Capability], session: ImapSession) -> str:
+    """The capabilities of this moment, in the order of `known`, IMAP4rev1 and rev2 first."""
+    state = session.state
+    words: list[str] = []
+    for one in known:
+        if state in one.states and (one.when is None or one.when(session)):
+            if one.dynamic is None:
+                words.append(one.name)
+            else:
+                words += one.dynamic(session)
+    return " ".join(words)

@@ -1,0 +1,71 @@
+"""IMAP on a port: the factory that gives each connection its engine and its session.
+
+All that is the same for every protocol is in `connection.factory` and `connection.protocol`.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from ..accounts.authenticate import Authenticator
+from ..connection.factory import MailFactory
+from ..connection.limits import ConnectionLimits
+from ..connection.protocol import Bounds
+from ..world import World
+from .encode import bye
+from .engine import Engine
+from .seats import Seats
+from .session import ImapSession
+from .settings import ImapSettings
+
+__all__ = ["ImapFactory", "ImapSettings"]
+
+
+class ImapFactory(MailFactory):
+    """Serves IMAP; with `implicit_tls` (imaps, RFC 8314 section 3.2) TLS from the first byte.
+
+    `tls` provides IOpenSSLServerConnectionCreator, or is None where there is no certificate. `limits` is shared with
+    the other factories, `seats` with those of IMAP (None: its own).
+    """
+
+    def __init__(
+        self,
+        world: World,
+        settings: ImapSettings,
+        authenticator: Authenticator,
+        *,
+        limits: ConnectionLimits,
+        seats: Seats | None = None,
+        tls: Any = None,
+        implicit_tls: bool = False,
+        bounds: Bounds | None = None,
+    ) -> None:
+        super().__init__(
+            world,
+            "imaps" if implicit_tls else "imap",
+            bounds=bounds or Bounds(),
+            limits=limits,
+            tls=tls,
+            implicit_tls=implicit_tls,
+        )
+        # RFC 5530 section 3
+        self.too_many = bye("Too many connections", "UNAVAILABLE")
+        self._settings = settings
+        self._authenticator = authenticator
+        self._seats = seats or Seats(settings.max_sessions)
+        self._tls_available = tls is not None
+
+    def make(self, ip: str, connection: str) -> tuple[Engine, ImapSession]:
+        session = ImapSession(
+            self._world,
+            self._settings,
+            self._authenticator,
+            self._seats,
+            client_ip=ip,
+            connection=connection,
+            loopback=bool(ip) and ip_address(ip).is_loopback,
+            tls_available=self._tls_available,
+            tls=self._implicit_tls,
+        )
+        return Engine(), session

@@ -1,0 +1,528 @@
+"""An IMAP session: commands in, decisions out (RFC 9051, RFC 3501 and their extensions).
+
+It promises: commands are answered one at a time, in order; nothing raises, every failure is a tagged NO or BAD with
+its response code and the connection lives on, what is unknown is NO [SERVERBUG] and logged; what the client knows of
+its mailbox never diverges from what it was told (`imap.view`); a password is asked for only where nobody else can
+hear it; what was opened is closed once, whatever happens.
+
+The commands themselves are in `imap.verbs`. What a command may use:
+
+- `settings`, `world`, `state`; `mailboxes` (the account's), `opened` and `view` (the selected mailbox);
+- `style`, `condstore`, `qresync`, `utf8` (names and strings are UTF-8), `rev2`: what the client has enabled;
+- ``return session.ok(command, data=…)``: `data`, then what is pending of the mailbox (EXPUNGE only where the table
+  of verbs says so), then the tagged OK;
+- ``return session.stream(command, pieces, outcome)`` for what is long: `pieces` is an async iterator of at most
+  64 KiB each, made as the client reads; the tagged line (`Outcome`, which may be changed until the end) comes behind.
+  b"" among the pieces sends what was said so far at once;
+- ``raise No(text, code)`` or ``Bad(text)``, also within `pieces`; MailError is NO with its `imap` code;
+- ``session.view.quiet = Quiet(…)``: flags that STORE.SILENT has set are not told;
+- ``session.catch_up()``: what is pending, now, for who must say it before something else.
+
+APPEND and REPLACE are streams: `verbs.registry.Stream` takes their events one by one, each answered by
+``Answer(expect=ACCEPT)``, or by `session.ok` at `AppendEnd`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ..accounts.authenticate import Authenticator, Exchange, Login
+from ..connection.interfaces import POKED, Answer
+from ..interfaces import IMailboxAccount
+from ..mailboxes import Mailboxes, OpenMailbox
+from ..status import MailError
+from ..world import World
+from . import verbs
+from .capability import announced
+from .encode import bad, bye, continuation, no, ok, status_line
+from .events import (
+    REFUSE,
+    AppendBegin,
+    AppendEnd,
+    Command,
+    Done,
+    Invalid,
+    LiteralWanted,
+    SaslResponse,
+)
+from .outcome import Outcome
+from .refusal import Bad, No, Refused
+from .seats import Seats
+from .settings import ImapSettings
+from .state import State
+from .verbs.registry import Stream, never
+from .view import RenumberedError, Style, View
+
+__all__ = ["ImapSession"]
+
+SMALL: Final = 32 * 1024
+"""Octets of pending responses that are put into one block with the rest."""
+
+
+class ImapSession:
+    """One client (see `connection.interfaces.PokableSession` and `TimedSession`).
+
+    `connection` is the log's name for it; `loopback`: it comes from this machine; `tls_available`: STARTTLS can be
+    had; `tls`: it begins with TLS. `seats` are shared by all sessions.
+    """
+
+    _log = Logger()
+    starttls_refused = bye("Commands were sent behind STARTTLS in clear")
+
+    __slots__ = (
+        "_busy",
+        "_clear_allowed",
+        "_errors",
+        "_expunges",
+        "_login",
+        "_login_failures",
+        "_lost",
+        "_parting",
+        "_stream",
+        "_stream_tag",
+        "authenticator",
+        "client_ip",
+        "compressed",
+        "connection",
+        "enabled",
+        "exchange",
+        "idle_seconds",
+        "idling",
+        "mailboxes_",
+        "notify",
+        "poke",
+        "seats",
+        "settings",
+        "style",
+        "tls",
+        "tls_available",
+        "utf8",
+        "view_",
+        "world",
+    )
+
+    poke: Callable[[], None]
+
+    def __init__(
+        self,
+        world: World,
+        settings: ImapSettings,
+        authenticator: Authenticator,
+        seats: Seats,
+        *,
+        client_ip: str,
+        connection: str,
+        loopback: bool = False,
+        tls_available: bool = False,
+        tls: bool = False,
+    ) -> None:
+        self.world = world
+        self.settings = settings
+        self.authenticator = authenticator
+        self.seats = seats
+        self.client_ip = client_ip
+        self.connection = connection
+        self._clear_allowed = loopback and settings.allow_plaintext_loopback
+        self.tls_available = tls_available
+        self.tls = tls
+        self.compressed = False
+        self.idle_seconds: float | None = settings.login_seconds
+        self._errors = 0
+        self._login_failures = 0
+        self._busy = 0
+        self._lost = False
+        self._parting: bytes | None = None
+        self._login: Login | None = None
+        self._stream: Stream | None = None
+        self._stream_tag = b""
+        self._expunges = False
+        self.exchange: tuple[bytes, Exchange] | None = None
+        self.idling: bytes | None = None
+        self.notify: Any = None
+        self.mailboxes_: Mailboxes | None = None
+        self.view_: View | None = None
+        self.enabled: frozenset[str] = frozenset()
+        self.style = Style()
+        self.utf8 = False
+
+    # What commands use
+
+    @property
+    def state(self) -> State:
+        if self.mailboxes_ is None:
+            return State.NOT_AUTHENTICATED
+        return State.AUTHENTICATED if self.view_ is None else State.SELECTED
+
+    @property
+    def mailboxes(self) -> Mailboxes:
+        assert self.mailboxes_ is not None, "the table of verbs lets nobody in without a login"
+        return self.mailboxes_
+
+    @property
+    def view(self) -> View:
+        assert self.view_ is not None, "the table of verbs asks for a selected mailbox"
+        return self.view_
+
+    @property
+    def opened(self) -> OpenMailbox:
+        return self.view.opened
+
+    @property
+    def condstore(self) -> bool:
+        return self.style.condstore
+
+    @property
+    def qresync(self) -> bool:
+        return self.style.qresync
+
+    @property
+    def rev2(self) -> bool:
+        return "IMAP4REV2" in self.enabled
+
+    @property
+    def private(self) -> bool:
+        """Whether a password may be said now."""
+        return self.tls or self._clear_allowed
+
+    @property
+    def account(self) -> str:
+        """The account's name; "" before login."""
+        return "" if self._login is None else self._login.account.name
+
+    def capabilities(self) -> str:
+        """Those of this moment, separated by spaces."""
+        return announced(verbs.CAPABILITIES, self)
+
+    def ok(
+        self, command: Any, text: str = "", code: str | bytes = "", *, data: bytes = b""
+    ) -> Answer:
+        """`data` (whole lines), what is pending, and the tagged OK. `command`: it has a `tag` and a `name`."""
+        tagged = ok(command.tag, text or f"{command.name} completed", code)
+        pending = self._pending(self._expunges)
+        if pending is None:
+            return Answer(data + tagged)
+        head = bytearray(data)
+        for piece in pending:
+            head += piece
+            if len(head) > SMALL:
+                return Answer(bytes(head), body=_and_then(pending, tagged))
+        head += tagged
+        return Answer(bytes(head))
+
+    def stream(
+        self, command: Any, pieces: AsyncIterator[bytes], outcome: Outcome | None = None
+    ) -> Answer:
+        """`pieces`, what is pending, and the tagged line."""
+        return Answer(body=self._streamed(command, pieces, outcome or Outcome()))
+
+    def catch_up(self, expunges: bool = False) -> Iterator[bytes]:
+        """What is pending, to be said now; the client is up to date then, except for EXPUNGE."""
+        return self._pending(expunges and self._expunges) or iter(())
+
+    def enable_condstore(self) -> bytes:
+        """After any CONDSTORE enabling command: what is to be said (RFC 7162 section 3.1.2.1), perhaps b""."""
+        if self.style.condstore:
+            return b""
+        self.style = self.style._replace(condstore=True, uid=True)
+        self.enabled |= {"CONDSTORE"}
+        if self.view_ is None:
+            return b""
+        return ok(b"*", "Highest", b"HIGHESTMODSEQ %d" % self.view_.snapshot.modseq)
+
+    def note_client(self, fields: dict[str, str]) -> None:
+        """Log what the client says it is (RFC 2971)."""
+        self._log.info(
+            "client: {id}",
+            connection=self.connection,
+            client=self.client_ip,
+            account=self.account,
+            id=fields,
+        )
+
+    # What the driver calls
+
+    def greeting(self) -> bytes:
+        # RFC 9051 section 7.1: the capabilities save a round trip
+        code = f"CAPABILITY {self.capabilities()}"
+        return ok(b"*", f"{self.settings.hostname} IMAP server ready", code)
+
+    async def handle(self, event: Any) -> Answer:
+        self._busy += 1
+        tag = b"*"
+        try:
+            if isinstance(event, Command):
+                tag = event.tag
+                answer = await self._command(event)
+                self._errors = 0
+                return answer
+            if event is POKED:
+                return await self._unasked()
+            if isinstance(event, LiteralWanted):
+                return Answer(continuation())
+            if isinstance(event, Invalid):
+                return self._invalid(event)
+            if isinstance(event, Done):
+                tag, self.idling = self.idling or b"*", None
+                return await self._idle_over(tag)
+            if isinstance(event, SaslResponse):
+                assert self.exchange is not None
+                tag = self.exchange[0]
+                return await self._sasl(event.line)
+            return await self._appending(event)
+        except Exception as error:
+            return self._failed(tag, error)
+        finally:
+            self._busy -= 1
+            if self._lost and not self._busy:
+                self._let_go()
+
+    def tls_started(self, description: str) -> None:
+        # RFC 9051 section 6.2.1: nothing learnt in clear is kept
+        self.tls = True
+        self.exchange = None
+
+    def too_many_errors(self) -> bytes | None:
+        if self._parting is not None:
+            return self._parting
+        if self._errors >= self.settings.max_errors:
+            return bye("Too many errors")
+        if self._login_failures >= self.settings.max_login_failures:
+            return bye("Too many failed logins")
+        return None
+
+    def timed_out(self) -> bytes:
+        # RFC 9051 section 5.4
+        return bye("Idle for too long")
+
+    def closing_down(self) -> bytes:
+        # RFC 5530 section 3
+        return bye("The server is going down", "UNAVAILABLE")
+
+    def lost(self) -> None:
+        self._lost = True
+        if not self._busy:
+            self._let_go()
+
+    # Events
+
+    async def _command(self, command: Command) -> Answer:
+        verb = verbs.VERBS.get(command.name)
+        if verb is None:
+            raise Bad("Unknown command")
+        self._admit(verb.states)
+        self._expunges = verb.expunges(command)
+        if self.view_ is not None and verb.expunges is not never:
+            looking = self.view_.opened.refresh()
+            if looking is not None:
+                await looking
+        return await verb.run(self, command)
+
+    def _admit(self, states: State) -> None:
+        if self.state in states:
+            return
+        if self.mailboxes_ is None:
+            raise Bad("Log in first")
+        raise Bad("Select a mailbox first" if State.SELECTED in states else "Not after login")
+
+    async def _appending(self, event: Any) -> Answer:
+        """One event of APPEND or REPLACE."""
+        if isinstance(event, AppendBegin):
+            self._stream_tag = event.tag
+        try:
+            if isinstance(event, AppendBegin):
+                known = verbs.STREAMS.get(event.name)
+                if known is None:
+                    raise Bad("Unknown command")
+                self._admit(known.states)
+                self._expunges = True
+                self._stream = known.make(self, event)
+            assert self._stream is not None, "the engine begins with AppendBegin"
+            answer = await self._stream.take(event)
+        except Exception as error:
+            self._end_stream()
+            answer = self._failed(self._stream_tag, error)
+            answer.expect = REFUSE
+            return answer
+        except BaseException:
+            self._end_stream()
+            raise
+        if isinstance(event, AppendEnd) or answer.expect is REFUSE:
+            self._end_stream()
+            self._errors = 0
+        return answer
+
+    def _end_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.discard()
+
+    def _invalid(self, event: Invalid) -> Answer:
+        self._end_stream()
+        self.exchange = None
+        self.idling = None
+        if event.status == "BAD":
+            self._errors += 1
+        return Answer(status_line(event.tag, event.status, event.text, event.code))
+
+    async def _unasked(self) -> Answer:
+        """Something has changed, and nobody asked."""
+        if self.idling is None and self.notify is None:
+            return Answer()
+        pending = self._pending(True)
+        if pending is None:
+            return Answer()
+        return Answer(body=_and_then(pending, b""))
+
+    async def _idle_over(self, tag: bytes) -> Answer:
+        raise NotImplementedError
+
+    async def _sasl(self, line: bytes) -> Answer:
+        raise NotImplementedError
+
+    # What commands share
+
+    async def enter(self, login: Login) -> None:
+        """The login was right: open the account's mailboxes. Raises MailError, No."""
+        account = login.account
+        taken = False
+        try:
+            taken = self.seats.take(account.name)
+            if not taken:
+                # RFC 5530 section 3
+                raise No("Too many sessions of this account", "LIMIT")
+            if IMailboxAccount.providedBy(account):
+                self.mailboxes_ = await account.open_mailboxes()
+            else:
+                from .inbox_only import InboxOnly
+
+                self.mailboxes_ = InboxOnly(account, self.world.now)
+        except BaseException:
+            if taken:
+                self.seats.give_back(account.name)
+            self._log_out(login)
+            raise
+        self._login = login
+        self._login_failures = 0
+        self.idle_seconds = self.settings.idle_seconds
+        self._log.info(
+            "{account} logged in",
+            connection=self.connection,
+            account=account.name,
+            client=self.client_ip,
+            tls=self.tls,
+        )
+
+    async def unselect(self) -> None:
+        """No mailbox is selected any more."""
+        view, self.view_ = self.view_, None
+        if view is not None:
+            view.opened.listen(None)
+            try:
+                await view.opened.close()
+            except Exception:
+                self._log.failure("mailbox not closed", connection=self.connection)
+
+    async def leave(self) -> None:
+        """Give up mailbox and login, if any. Never raises."""
+        mailboxes, self.mailboxes_ = self.mailboxes_, None
+        login, self._login = self._login, None
+        await self.unselect()
+        if mailboxes is None or login is None:
+            return
+        self._log.info(
+            "{account} logged out", connection=self.connection, account=login.account.name
+        )
+        self.seats.give_back(login.account.name)
+        try:
+            await mailboxes.close()
+        except Exception:
+            self._log.failure("mailboxes not closed", connection=self.connection)
+        finally:
+            self._log_out(login)
+
+    def _log_out(self, login: Login) -> None:
+        try:
+            login.logout()
+        except Exception:
+            self._log.failure("logout failed", connection=self.connection)
+
+    def _let_go(self) -> None:
+        """The connection is gone, and nothing is under way."""
+        self.exchange = None
+        self._end_stream()
+        Deferred.fromCoroutine(self.leave())
+
+    def _pending(self, expunges: bool) -> Iterator[bytes] | None:
+        view = self.view_
+        return None if view is None else view.advance(self.style, expunges)
+
+    async def _streamed(
+        self, command: Any, pieces: AsyncIterator[bytes], outcome: Outcome
+    ) -> AsyncIterator[bytes]:
+        self._busy += 1
+        try:
+            try:
+                async for piece in pieces:
+                    yield piece
+                text = outcome.text or f"{command.name} completed"
+                tagged = status_line(command.tag, outcome.status, text, outcome.code)
+                for piece in self._pending(self._expunges) or ():
+                    yield piece
+            except Exception as error:
+                tagged = self._failed(command.tag, error).data
+            yield tagged
+        finally:
+            close = getattr(pieces, "aclose", None)
+            if close is not None:
+                await close()
+            self._busy -= 1
+            if self._lost and not self._busy:
+                self._let_go()
+
+    # Failures
+
+    def _failed(self, tag: bytes, error: Exception) -> Answer:
+        if isinstance(error, Refused):
+            if isinstance(error, Bad):
+                self._errors += 1
+                return Answer(bad(tag, error.text, error.code))
+            return Answer(no(tag, error.text, error.code))
+        if isinstance(error, MailError):
+            return Answer(self._refused(tag, error))
+        if isinstance(error, RenumberedError):
+            self._log.warn(
+                "mailbox renumbered", connection=self.connection, account=self.account, error=error
+            )
+            self._parting = bye("The mailbox was made anew", "UNAVAILABLE")
+            return Answer(no(tag, "The mailbox was made anew", "UNAVAILABLE"))
+        self._log.failure("command failed", connection=self.connection, client=self.client_ip)
+        # RFC 5530 section 3
+        return Answer(no(tag, "Internal failure, try again later", "SERVERBUG"))
+
+    def _refused(self, tag: bytes, error: MailError) -> bytes:
+        if error.pop3 == "AUTH":
+            self._errors += 1
+            self._login_failures += error.code == 535
+            code = "AUTHENTICATIONFAILED" if error.code == 535 else "UNAVAILABLE"
+            if error.code in (501, 504):
+                code = ""
+            self._log.warn(
+                "login failed", connection=self.connection, client=self.client_ip, error=str(error)
+            )
+            return no(tag, error.text, code)
+        if error.temporary:
+            self._log.warn(
+                "refused", connection=self.connection, client=self.client_ip, error=str(error)
+            )
+        return no(tag, error.text, error.imap)
+
+
+async def _and_then(pieces: Iterator[bytes], last: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+    if last:
+        yield last
