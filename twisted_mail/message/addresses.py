@@ -237,8 +237,6 @@ class _Reader:
                 self._domain = b""
             self._invalid = True
             state = BROKEN
-        if state == BROKEN:
-            self._invalid = True
         return state
 
 

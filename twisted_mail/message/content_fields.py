@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from .envelope import field_value
 from .lexer import BROKEN, END, MORE, Lexer
 from .nstring import one_line
 
@@ -20,7 +21,7 @@ Params = tuple[tuple[bytes, bytes], ...]
 
 _fields = re.compile(
     rb"\n(?i:(mime-version|content-(?:type|transfer-encoding|id|description|md5|disposition"
-    rb"|language|location)))[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*)"
+    rb"|language|location)))[ \t]*+:([ \t]*+)([^\n]*+(?:\n[ \t][^\n]*+)*)"
 ).finditer
 _TOKEN = rb"[!#-'*+\-.0-9A-Z^-~\x80-\xff]+"
 _usual_type = re.compile(
@@ -67,25 +68,29 @@ NOTHING: Final = ContentFields(False, None, b"", (), None, None, None, None, Non
 
 
 def content_fields(block: bytes) -> ContentFields:
-    """Of a header block as `envelope.unfolded_block` gives it. The first of several fields of one name counts."""
+    """Of a header block as `envelope.unfolded_block` gives it. The first of several fields of one name counts,
+    of the first ones that cannot be read the next."""
     values: dict[bytes, bytes] = {}
     disposition: bytes | None = None
     disposition_params: Params = ()
+    language: tuple[bytes, ...] = ()
+    encoding: bytes | None = None
     for field in _fields(block):
         name = field[1].lower()
-        if name != b"content-disposition":
-            values.setdefault(name, field[2])
-        elif not disposition_params:
-            disposition, disposition_params = _disposition(field[2], disposition)
-    if not values and disposition is None:
-        return NOTHING
+        if name == b"content-disposition":
+            if not disposition_params:
+                disposition, disposition_params = _disposition(field[3], disposition)
+        elif name == b"content-language":
+            language = language or _language(field[3])
+        elif name == b"content-transfer-encoding":
+            encoding = encoding or _encoding(field[3])
+        else:
+            values.setdefault(name, field_value(field))
     maintype: bytes | None = None
     subtype = b""
     params: Params = ()
     if (value := values.get(b"content-type")) is not None:
         maintype, subtype, params = _content_type(value)
-    encoding = values.get(b"content-transfer-encoding")
-    language = values.get(b"content-language")
     return ContentFields(
         b"content-type" in values or b"mime-version" in values,
         maintype,
@@ -93,11 +98,11 @@ def content_fields(block: bytes) -> ContentFields:
         params,
         _line(values.get(b"content-id")),
         _line(values.get(b"content-description")),
-        None if encoding is None else _encoding(encoding),
+        encoding,
         _line(values.get(b"content-md5")),
         disposition,
         disposition_params,
-        () if language is None else _language(language),
+        language,
         _line(values.get(b"content-location")),
     )
 
@@ -112,7 +117,12 @@ def _content_type(value: bytes) -> tuple[bytes, bytes, Params]:
         return usual[1], usual[2], _plain_params(usual[3])
     lexer = Lexer(value)
     # RFC 2045 section 5.1: type "/" subtype *(";" parameter)
-    if lexer.skip() != MORE or lexer.token() != MORE or not lexer.text or not lexer.next_is(_SLASH):
+    if lexer.skip() != MORE:
+        return b"", b"", ()
+    if lexer.token() != MORE:
+        # A word without its slash: of a text it is enough
+        return lexer.taken(), b"", ()
+    if not lexer.text or not lexer.next_is(_SLASH):
         return b"", b"", ()
     maintype = lexer.taken()
     lexer.at += 1

@@ -12,13 +12,13 @@ from typing import Final
 from .addresses import MAX_ADDRESSES, Address, addresses
 from .nstring import human, nstring
 
-__all__ = ["MAX_HEADER", "envelope", "unfolded_block"]
+__all__ = ["MAX_HEADER", "envelope", "field_value", "unfolded_block"]
 
 MAX_HEADER: Final = 1_048_576
 """Octets of a header block in which fields are looked for."""
 
 _fields = re.compile(
-    rb"\n(?i:(bcc|cc|date|from|in-reply-to|message-id|reply-to|sender|subject|to))[ \t]*+:[ \t]*+"
+    rb"\n(?i:(bcc|cc|date|from|in-reply-to|message-id|reply-to|sender|subject|to))[ \t]*+:([ \t]*+)"
     rb"([^\n]*+(?:\n[ \t][^\n]*+)*)"
 ).finditer
 _ADDRESSES: Final = frozenset((b"bcc", b"cc", b"from", b"reply-to", b"sender", b"to"))
@@ -31,6 +31,12 @@ def unfolded_block(header: bytes) -> bytes:
     return b"\n" + header[:MAX_HEADER]
 
 
+def field_value(field: re.Match[bytes]) -> bytes:
+    """Of a field found as (name, white space, rest): white space before it goes, but of an empty line only one."""
+    value = field[3]
+    return value if value and value[0] != _LF else field[2][1:] + value
+
+
 def envelope(header: bytes) -> bytes:
     """Of a header block, with or without the empty line: complete with its parentheses."""
     texts: dict[bytes, bytes] = {}
@@ -39,9 +45,9 @@ def envelope(header: bytes) -> bytes:
     for field in _fields(unfolded_block(header)):
         name = field[1].lower()
         if name not in _ADDRESSES:
-            texts[name] = field[2]
+            texts[name] = field_value(field)
         elif left > 0:
-            found = addresses(field[2], left)
+            found = addresses(field[3], left)
             left -= len(found)
             lists.setdefault(name, []).extend(found)
     subject = texts.get(b"subject")
@@ -75,3 +81,6 @@ def _address(
         b"NIL" if mailbox is None else nstring(mailbox),
         b"NIL" if domain is None else nstring(domain),
     )
+
+
+_LF = 0x0A

@@ -72,7 +72,7 @@ class Lexer:
 
     def _skip_comment(self) -> bool:
         data = self.data
-        start = at = self.at + 1
+        start = at = last = self.at + 1
         depth = 1
         while (found := _comment_mark(data, at)) is not None:
             at = found.end()
@@ -84,6 +84,7 @@ class Lexer:
                 if at >= self.end:
                     break
                 if data[at] not in b"\r\n\0":
+                    last = at - 1
                     at += 1
             else:
                 depth -= 1
@@ -91,9 +92,16 @@ class Lexer:
                     self.comment = _undone(data[start : at - 1])
                     self.at = at
                     return True
-        self.comment = b""
-        self.at = self.end
+        self.comment = self._broken(start, last)
         return False
+
+    def _broken(self, start: int, last: int) -> bytes:
+        """Past all. What began at `start` never ends: it says what it said before its last line, NUL or quoted pair."""
+        data = self.data
+        self.at = self.end
+        return _undone(
+            data[start : max(start, last, data.rfind(b"\n", start), data.rfind(b"\0", start) + 1)]
+        )
 
     def atom(self) -> int:
         found = _atom(self.data, self.at)
@@ -146,7 +154,7 @@ class Lexer:
     def quoted_string(self) -> int:
         """RFC 5322 section 3.2.4; at its quotation mark."""
         data = self.data
-        start = at = self.at + 1
+        start = at = last = self.at + 1
         while (found := _quoted_mark(data, at)) is not None:
             at = found.end()
             if data[at - 1] != _BACKSLASH:
@@ -156,8 +164,9 @@ class Lexer:
             if at >= self.end:
                 break
             if data[at] not in b"\r\n\0":
+                last = at - 1
                 at += 1
-        self.at = self.end
+        self.text += self._broken(start, last)
         return BROKEN
 
     def phrase(self) -> int:
@@ -211,9 +220,9 @@ class Lexer:
 
 def _undone(text: bytes) -> bytes:
     """Without line ends (folding) and the backslashes of quoted pairs."""
-    if b"\n" in text:
-        text = _line_end.sub(b"", text)
-    return _quoted_pair.sub(rb"\1", text) if b"\\" in text else text
+    if b"\\" in text:
+        text = _quoted_pair.sub(rb"\1", text)
+    return _line_end.sub(b"", text) if b"\n" in text else text
 
 
 _PAREN, _BACKSLASH, _QUOTE, _DOT, _AT, _BRACKET = b'(\\".@['

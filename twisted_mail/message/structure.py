@@ -126,6 +126,9 @@ class _Scanner:
     def _entity(self, node: _Node) -> _Node | None:
         """Read one that begins at its start. What begins next, behind a delimiter or in it; None at the end."""
         hit = self._header(node)
+        if hit is not None and node.body > node.start and node.parent is not None:
+            # The line end that the delimiter takes from the header stays in what is around
+            node.parent.end = hit[0] + 1
         if node.shape == MESSAGE:
             self._depth += 1
             child = self._add(node.body, node)
@@ -136,11 +139,13 @@ class _Scanner:
             node = child
         if hit is None:
             hit = self._delimiter(node.body - 1)
+        line = -1
         while hit is not None:
             at, opened = hit
-            stop = max(node.body, self._line_end(at))
+            # Behind a close-delimiter the line end is that one's
+            stop = max(node.body, self._line_end(at), line + 1)
             while node is not opened.node:
-                node.end = stop
+                node.end = stop = max(stop, node.end)
                 self._depth -= 1
                 assert node.parent is not None
                 node = node.parent
@@ -199,7 +204,15 @@ class _Scanner:
                 fields = NOTHING
         node.fields = fields
         self._shape(node, separated)
-        return None if separated else hit
+        if not separated:
+            return hit
+        if hit is not None and hit[0] == node.body - 1:
+            # RFC 2046 section 5.1.1: a body part without a body; the empty line is the delimiter's line end
+            hit = self._delimiter(hit[0])
+            if hit is not None and hit[1].node is not node:
+                node.body = node.end = max(start, self._line_end(hit[0]))
+                return hit
+        return None
 
     def _shape(self, node: _Node, separated: bool) -> None:
         fields = node.fields
@@ -214,6 +227,9 @@ class _Scanner:
         subtype = fields.subtype.lower()
         if maintype == b"multipart":
             boundary = fields.boundary
+            if not subtype:
+                _hide(node)
+                return
             node.digest = subtype == b"digest"
             if boundary is None or not separated:
                 node.shape = MULTIPART
