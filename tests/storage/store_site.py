@@ -20,6 +20,12 @@ from twisted_mail.testing.world import simulated_world
 _MEMORY = "/dev/shm"
 
 
+def seen(account: Any) -> list[Any]:
+    """The rows of an account's inbox, once it was compared with the Maildir."""
+    gone = account.refresh()
+    return [row for row in account.rows() if row[1] not in gone]
+
+
 def scratch() -> str:
     """A new directory, in memory where that can be had."""
     return tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)

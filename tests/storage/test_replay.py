@@ -7,7 +7,7 @@ import shutil
 from random import Random
 
 import pytest
-from store_site import Site
+from store_site import Site, seen
 
 from twisted_mail.status import MailError
 from twisted_mail.testing.disk import FaultyDisk, PowerCutDisk, copy_tree
@@ -79,16 +79,16 @@ def test_mail_that_another_program_filed_stays_where_it_is(tmp_path):
     site.deliver(SMALL, "d/a")
     maildir = site.maildir("d/a")
     for sub in ("new", "cur", "tmp"):
-        os.makedirs(os.path.join(maildir, ".Archive", sub))
+        os.makedirs(os.path.join(maildir, ".Filed", sub))
     (name,) = os.listdir(os.path.join(maildir, "new"))
     os.rename(
-        os.path.join(maildir, "new", name), os.path.join(maildir, ".Archive", "cur", name + ":2,S")
+        os.path.join(maildir, "new", name), os.path.join(maildir, ".Filed", "cur", name + ":2,S")
     )
     site.kill()
     for boot in ("boot-1", "boot-2"):
         again = Site(site.data, seed=2, boot=boot).start()
         assert again.read("d/a") == []
-        assert len(os.listdir(os.path.join(maildir, ".Archive", "cur"))) == 1
+        assert len(os.listdir(os.path.join(maildir, ".Filed", "cur"))) == 1
         again.kill()
 
 
@@ -140,7 +140,7 @@ def test_uids_start_above_all_that_may_have_been_given(tmp_path):
     site.kill()
     again = Site(site.data, seed=2).start()
     again.deliver(SMALL, "d/a")
-    rows = again.store._accounts.get("d/a").refresh()[0]
+    rows = seen(again.store._accounts.get("d/a"))
     assert [row[0] for row in rows] == [1, 10_002]
     again.stop()
 

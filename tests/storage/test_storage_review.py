@@ -11,7 +11,7 @@ import threading
 from random import Random
 
 import pytest
-from store_site import Site
+from store_site import Site, seen
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from twisted_mail.connection.drive import Cancelled
@@ -20,7 +20,7 @@ from twisted_mail.message.downgrade import downgrade_header
 from twisted_mail.message.wire import wire_size
 from twisted_mail.status import MailError
 from twisted_mail.storage import places, segments
-from twisted_mail.storage.account import AccountStore
+from twisted_mail.storage.home import Home
 from twisted_mail.storage.journal import Entry
 from twisted_mail.storage.places import Places
 from twisted_mail.storage.record import Kind, Place
@@ -137,10 +137,8 @@ def test_no_account_is_closed_on_the_reactor_thread(site, monkeypatch):
     monkeypatch.setattr(places, "OPEN_ACCOUNTS", 1)
     site.deliver(SMALL, "d/a", "d/b")
     closed = []
-    release = AccountStore.release
-    monkeypatch.setattr(
-        AccountStore, "release", lambda self: (closed.append(self.home), release(self))[1]
-    )
+    release = Home.release
+    monkeypatch.setattr(Home, "release", lambda self: (closed.append(self.path), release(self))[1])
     waiting = ensureDeferred(site.store.open_inbox("d/a"))
     assert closed == []
     site.turn()
@@ -493,7 +491,7 @@ def test_what_was_deleted_while_a_dead_process_is_settled_does_not_come_back(tmp
     first.kill()
     account = second.store._accounts.get("d/a")
     account.prepare()
-    bases = [row[1] for row in account.refresh()[0]]
+    bases = [row[1] for row in seen(account)]
     removal = {"account": "d/a", "folder": account.inbox, "bases": bases, "noticed": False}
     lane = threading.Thread(
         target=second.store._journal._run, args=([Entry(Kind.REMOVE, removal)],)
@@ -710,7 +708,7 @@ def test_an_index_deleted_under_two_processes_loses_nothing(tmp_path):
     os.unlink(os.path.join(data, "mail", "d/a", "index.sqlite3"))
     for n in range(3, 20):
         (first if n % 2 else second).deliver(message(n), "d/a")
-    rows = first.store._accounts.get("d/a").refresh()[0]
+    rows = seen(first.store._accounts.get("d/a"))
     assert len({row[0] for row in rows}) == 19
     assert first.read("d/a") == second.read("d/a")
     first.stop()

@@ -8,7 +8,7 @@ import shutil
 import stat
 
 import pytest
-from store_site import Site
+from store_site import Site, seen
 
 from twisted_mail.status import MailError
 from twisted_mail.testing.disk import FaultyDisk
@@ -162,7 +162,7 @@ def uidls(site):
 
 
 def uids(site):
-    return [row[0] for row in site.store._accounts.get("d/a").refresh()[0]]
+    return [row[0] for row in seen(site.store._accounts.get("d/a"))]
 
 
 @pytest.mark.parametrize("how", ["deleted", "garbage", "truncated", "other version"])
