@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import BLOCK, TalkativeFactory, ToyFactory, tls_options
 
+from twisted_mail.connection.alarm import QUIET
 from twisted_mail.connection.compression import Compression, CorruptError
-from twisted_mail.connection.output import BREATH, REST
+from twisted_mail.connection.output import BREATH
 from twisted_mail.connection.protocol import INFLATE, Bounds
 
 KIB = 1024
@@ -334,11 +335,12 @@ def test_a_quiet_connection_keeps_nothing_to_compress_with() -> None:
     assert peer.ask(b"big 3000\n") == b"x" * 3000
     (connection,) = factory.connections
     compression = connection._compression
-    assert compression is not None and compression._deflate is not None
-    factory.world.reactor.advance(REST)
-    assert compression._deflate is None
+    assert compression is not None
+    assert compression._deflate is not None and compression._inflate is not None
+    factory.world.reactor.advance(2 * QUIET)
+    assert compression._deflate is None and compression._inflate is None
     assert peer.ask(b"big 3000\n") == b"x" * 3000
-    factory.world.reactor.advance(REST)
+    factory.world.reactor.advance(2 * QUIET)
     factory.sessions[0].tell(b"news\n")
     assert peer.read() == b"news\n"
     peer.client.close()
@@ -381,6 +383,58 @@ def test_the_peer_reads_what_was_said(steps: list[tuple[str, bytes]]) -> None:
             compression.rest()
     heard += peer.decompress(compression.flush())
     assert heard == said
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(
+                st.binary(max_size=60),
+                st.integers(1, 9).map(lambda n: b"%d FETCH (FLAGS)\r\n" % n * n * 300),
+            ),
+            st.sampled_from(
+                [zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_NO_FLUSH]
+            ),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 9),
+    st.integers(1, 400),
+)
+def test_it_may_rest_at_any_time(says: list[tuple[bytes, int]], level: int, cut: int) -> None:
+    compression, peer = Compression(), zlib.compressobj(level, wbits=-15)
+    sent = b"".join(peer.compress(say) + peer.flush(flush) for say, flush in says)
+    sent += peer.flush(zlib.Z_SYNC_FLUSH)
+    heard = b""
+    for start in range(0, len(sent), cut):
+        compression.feed(sent[start : start + cut])
+        while piece := compression.inflate(500):
+            compression.rest()
+            heard += piece
+        compression.rest()
+    assert heard == b"".join(say for say, _ in says)
+    compression.rest()
+    assert compression._inflate is None  # which is what resting is about
+
+
+def test_what_looks_like_a_flush_and_is_none() -> None:
+    """Bytes of a stored block."""
+    compression, peer = Compression(), zlib.compressobj(0, wbits=-15)
+    said = b"\0\0\xff\xff" * 8
+    sent = peer.compress(said) + peer.flush(zlib.Z_SYNC_FLUSH)
+    heard = b""
+    for start in range(len(sent)):
+        compression.feed(sent[start : start + 1])
+        heard += compression.inflate(100)
+        compression.rest()
+    assert heard == said
+
+
+def test_what_is_kept_of_the_peer_s_words_is_bounded() -> None:
+    compression, peer = Compression(), zlib.compressobj(wbits=-15)
+    compression.feed(peer.compress(b"x" * 10**6) + peer.flush(zlib.Z_SYNC_FLUSH))
+    while compression.inflate(INFLATE):
+        assert len(compression._said) <= 32 * KIB
 
 
 @given(

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
-from twisted_mail.connection.alarm import Alarm
+from twisted_mail.connection.alarm import QUIET, Alarm
 from twisted_mail.connection.drive import Cancelled, Waiting, to_the_end
 
 
@@ -220,3 +220,33 @@ def test_an_alarm_can_be_stopped() -> None:
     alarm.set(1)
     alarm.stop()
     clock.advance(10)
+
+
+def test_an_alarm_notices_when_nothing_happens_for_a_while() -> None:
+    clock = Clock()
+    rung: list[float] = []
+    quiet: list[float] = []
+    alarm = Alarm(
+        clock, lambda: rung.append(clock.seconds()), lambda: quiet.append(clock.seconds())
+    )
+    for _ in range(100):
+        alarm.set(100)
+        clock.advance(1)
+    assert quiet == []
+    clock.pump([1] * 90)
+    assert len(quiet) == 1
+    assert 99 + QUIET <= quiet[0] <= 99 + 2 * QUIET
+    alarm.set(3 * QUIET)
+    clock.pump([1] * 100)
+    assert len(quiet) == 2
+    assert rung == [190 + 3 * QUIET]
+    assert clock.getDelayedCalls() == []
+
+
+def test_an_alarm_that_rings_soon_does_not_ask_whether_it_is_quiet() -> None:
+    clock = Clock()
+    rung: list[float] = []
+    alarm = Alarm(clock, lambda: rung.append(clock.seconds()), lambda: pytest.fail("quiet"))
+    alarm.set(QUIET)
+    clock.advance(QUIET)
+    assert rung == [QUIET]

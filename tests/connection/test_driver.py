@@ -14,7 +14,9 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from twisted_mail.connection.alarm import QUIET
 from twisted_mail.connection.protocol import EVENTS, Bounds
+from twisted_mail.connection.tls import release_buffers
 from twisted_mail.connection.wire import Phase
 
 KIB = 1024
@@ -344,3 +346,45 @@ def test_a_transport_that_is_tls_already_is_left_as_it_is() -> None:
     assert client.ask(b"echo 1\n") == b"1\n"
     (connection,) = factory.connections
     assert connection.phase is Phase.OPEN
+
+
+def test_a_quiet_connection_gives_its_tls_buffers_back() -> None:
+    factory = ToyFactory(tls=tls_options(), implicit_tls=True)
+    client = secured(factory)
+    client.read()
+    (connection,) = factory.connections
+    tls = connection._transport.getHandle()
+    before = tls._into_ssl, tls._from_ssl
+    assert client.ask(b"echo " + b"x" * 50_000 + b"\n") == b"x" * 50_000 + b"\n"
+    assert (tls._into_ssl, tls._from_ssl) == before
+    factory.world.reactor.advance(2 * QUIET)
+    assert tls._into_ssl != before[0] and tls._from_ssl != before[1]
+    for _ in range(3):
+        assert client.ask(b"echo " + b"y" * 50_000 + b"\n") == b"y" * 50_000 + b"\n"
+        factory.world.reactor.advance(2 * QUIET)
+    client.close()
+    assert client.closed is not None
+    assert not factory.connections
+
+
+def test_tls_buffers_with_something_in_them_are_kept() -> None:
+    factory = ToyFactory(tls=tls_options(), implicit_tls=True)
+    client = secured(factory)
+    client.read()
+    (connection,) = factory.connections
+    tls = connection._transport.getHandle()
+    client._transport.write(b"echo 1\n")
+    client._transport.tls._aggregator.flush()
+    record = bytes(client._transport._wire._out)
+    tls.bio_write(record[:1])
+    before = tls._into_ssl
+    release_buffers(tls)
+    assert tls._into_ssl == before
+    tls.send(b"x")
+    before = tls._from_ssl
+    release_buffers(tls)
+    assert tls._from_ssl == before
+
+
+def test_a_pyopenssl_made_otherwise_is_left_alone() -> None:
+    release_buffers(object())

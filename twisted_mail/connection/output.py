@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from .alarm import Alarm
 from .compression import Compression
 from .interfaces import Answer
 from .wire import Phase, Wire
@@ -27,8 +26,6 @@ PIECE = 64 * 1024
 """The most that is written at once."""
 BREATH = 256 * 1024
 """Bytes of a body that are compressed before others get their turn: 5 ms of work or so."""
-REST = 5.0
-"""Seconds of silence after which nothing is kept to compress with."""
 
 
 class Output(Wire):
@@ -42,15 +39,18 @@ class Output(Wire):
         # Fires when a body that is being sent may go on.
         self._room: Deferred[None] | None = None
         self._compression: Compression | None = None
-        self._rest: Alarm | None = None
         self._breath = 0
 
     def _compress(self) -> Compression:
         """From here on everything is compressed, both ways; what was said before is not."""
         self._flush()
-        self._compression = compression = Compression()
-        self._rest = Alarm(self._reactor, compression.rest)
-        return compression
+        self._compression = Compression()
+        return self._compression
+
+    def quiet(self) -> None:
+        super().quiet()
+        if self._compression is not None:
+            self._compression.rest()
 
     async def _send(self, answer: Answer) -> None:
         """Say the data and the body of `answer`, as fast as the peer reads."""
@@ -96,24 +96,11 @@ class Output(Wire):
         self._out.clear()
         self._out_size = 0
         if self._compression is not None:
-            data = self._compressed(self._compression, data, all_of_it)
+            data = self._compression.deflate(data)
+            if all_of_it:
+                data += self._compression.flush()
         if data:
             self.write(data)
-
-    def _compressed(self, compression: Compression, data: bytes, flush: bool) -> bytes:
-        if data:
-            data = compression.deflate(data)
-        if not flush:
-            return data
-        flushed = compression.flush()
-        if flushed:
-            assert self._rest is not None
-            self._rest.set(REST)
-        return data + flushed
-
-    def lost(self) -> None:
-        if self._rest is not None:
-            self._rest.stop()
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

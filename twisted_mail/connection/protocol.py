@@ -197,7 +197,6 @@ class Connection(Output):
             self._part(self._session.timed_out(), "idle")
 
     def lost(self) -> None:
-        super().lost()
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from ..certs import load_pair, names_of
 
-__all__ = ["Pair", "ServerTls"]
+__all__ = ["Pair", "ServerTls", "release_buffers"]
 
 Pair = tuple[Path, Path]
 """The files of a certificate chain and of its key."""
@@ -140,3 +140,21 @@ def _single(certificate: Path, key: Path) -> tuple[SSL.Context, list[bytes]]:
     except SSL.Error as error:  # such as a key too short for OpenSSL's security level
         raise ValueError(f"{certificate} can not be used: {error}") from None
     return context, [name.lower().encode() for name in names_of(chain[0])]
+
+
+def release_buffers(connection: Any) -> None:
+    """Give back what the memory BIOs of a quiet `connection` have grown to.
+
+    They never shrink: one that has taken 64 KiB at once, and given as many, keeps 100 KiB. pyOpenSSL has no word for
+    new ones (SSL_set_bio(3) frees the old), so this uses what it is made of, and does nothing where that has changed.
+    """
+    try:
+        lib, start = SSL._lib, SSL._ffi.new("char **")  # type: ignore[attr-defined]
+        ssl, bios = connection._ssl, (connection._into_ssl, connection._from_ssl)
+        if any(lib.BIO_get_mem_data(bio, start) for bio in bios):
+            return
+        into, out = lib.BIO_new(lib.BIO_s_mem()), lib.BIO_new(lib.BIO_s_mem())
+    except AttributeError:
+        return
+    lib.SSL_set_bio(ssl, into, out)
+    connection._into_ssl, connection._from_ssl = into, out

@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .alarm import Alarm
+from .tls import release_buffers
 
 __all__ = ["LINGER", "Phase", "Wire"]
 
@@ -86,7 +87,7 @@ class Wire(Protocol):
         """Such as ``TLSv1.3 TLS_AES_256_GCM_SHA384``, or None in clear."""
         self.reason = ""
         """Why this side ended the connection, for the log."""
-        self.alarm = Alarm(reactor, self._alarm_rang)
+        self.alarm = Alarm(reactor, self._alarm_rang, self.quiet)
         self._tls = tls
         self._implicit_tls = implicit_tls
         self._layer: TLSMemoryBIOProtocol | None = None
@@ -119,6 +120,11 @@ class Wire(Protocol):
     def lost(self) -> None:
         """It is over. Called once."""
         raise NotImplementedError
+
+    def quiet(self) -> None:
+        """Nothing has been done for some seconds: keep no more than an idle connection needs."""
+        if self._layer is not None and self.phase is Phase.OPEN:
+            release_buffers(self._layer.getHandle())
 
     # What a driver calls
 
