@@ -150,7 +150,7 @@ def _source(
     return checked
 
 
-_UNITS: Final = {
+_UNITS: Final[dict[str, int]] = {
     "B": 1,
     **{f"{letter}iB": 1 << 10 * n for n, letter in enumerate("KMGTP", 1)},
     **{f"{letter}B": 1000**n for n, letter in enumerate("kMGTP", 1)},
@@ -167,7 +167,7 @@ def parse_storage(text: str) -> int | None:
     if found is None or unit is None:
         raise ValueError('must be a size such as "1 GiB" or "500 MB", or "none"')
     fraction = found[2] or ""
-    octets = int(found[1] + fraction) * unit // int(f"1{fraction and len(fraction) * '0'}")
+    octets = int(found[1] + fraction) * unit // int("1" + "0" * len(fraction))
     if not 0 < octets <= _MAX_STORAGE:
         raise ValueError('must be a size of at least one octet, or "none"')
     return octets

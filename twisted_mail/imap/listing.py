@@ -68,14 +68,18 @@ class Tree:
         parts = name.split(self._separator)
         return parts[0] != "INBOX", parts
 
-    def list(
+    def entries(
         self,
         matches: Callable[[str], bool],
         select: frozenset[str],
         returns: frozenset[str],
         extended: bool,
+        rev2: bool = False,
     ) -> Iterator[Line]:
-        """`select`, `returns`, `extended` as in `commands.List`. In order: INBOX, then each before what is below."""
+        """`select`, `returns`, `extended` as in `commands.List`. `rev2`: the client knows \\NonExistent.
+
+        In order: INBOX, then each before what is below.
+        """
         criteria = tuple(option for option in ("SUBSCRIBED", "SPECIAL-USE") if option in select)
         below: dict[str, list[str]] = {}
         if "RECURSIVEMATCH" in select:
@@ -96,7 +100,7 @@ class Tree:
             attributes: list[str] = []
             if node.info is None:
                 # RFC 5258 section 3: \NonExistent implies \Noselect, but not to clients that never heard of it
-                attributes.append("\\NonExistent" if extended else "\\Noselect")
+                attributes.append("\\NonExistent" if extended or rev2 else "\\Noselect")
             if subscribed and node.subscribed:
                 attributes.append("\\Subscribed")
             # RFC 5258 section 5, example 11: what does not exist is listed for what is below

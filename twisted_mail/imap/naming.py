@@ -9,11 +9,13 @@ twice. INBOX is INBOX everywhere.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from .refusal import No
+from .settings import ImapSettings
 
-__all__ = ["MAX_NAME", "Naming"]
+__all__ = ["MAX_NAME", "Naming", "naming"]
 
 MAX_NAME: Final = 1000
 """Octets of a name, UTF-8. A level is a file's name in the end: storage allows less."""
@@ -83,3 +85,9 @@ class Naming:
         if len(levels) > self._max_depth:
             raise No(f"A mailbox name has at most {self._max_depth} levels", "LIMIT")
         return stored
+
+
+@lru_cache(maxsize=16)
+def naming(settings: ImapSettings) -> Naming:
+    """How names are shown at this site."""
+    return Naming(settings.separator, settings.prefix, settings.max_depth)
