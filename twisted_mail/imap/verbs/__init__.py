@@ -15,12 +15,20 @@ from types import ModuleType
 from typing import Final
 
 from ..capability import Capability
-from . import any_state
+from . import any_state, append, folders, listing, metadata, quota, status
 from .registry import StreamVerb, Verb
 
 __all__ = ["CAPABILITIES", "MODULES", "STREAMS", "VERBS"]
 
-MODULES: Final[tuple[ModuleType, ...]] = (any_state,)
+MODULES: Final[tuple[ModuleType, ...]] = (
+    any_state,
+    listing,
+    folders,
+    status,
+    append,
+    quota,
+    metadata,
+)
 """In the order in which their capabilities are announced."""
 
 VERBS: Final[dict[str, Verb]] = {
