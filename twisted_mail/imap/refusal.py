@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Bad", "No", "Refused"]
+__all__ = ["Bad", "No", "Refused", "Unfinished"]
 
 
 class Refused(Exception):
@@ -27,3 +27,8 @@ class Bad(Refused):
     """The client is mistaken: counted, and too many in a row end the connection."""
 
     status = "BAD"
+
+
+class Unfinished(Exception):
+    """A literal was begun that cannot be ended: whatever came next would be taken for content. No answer is
+    possible, and the connection has to be ended."""

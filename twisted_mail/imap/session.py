@@ -11,6 +11,7 @@ The commands themselves are in `imap.verbs`. What a command may use:
 - `style`, `condstore`, `qresync`, `utf8` (names and strings are UTF-8), `rev2`: what the client has enabled;
 - ``return session.ok(command, data=…)``: `data`, then what is pending of the mailbox (EXPUNGE only where the table
   of verbs says so), then the tagged OK;
+- ``return session.lines(command, pieces)``: the same for an iterator of pieces that take no waiting;
 - ``return session.stream(command, pieces, outcome)`` for what is long: `pieces` is an async iterator of at most
   64 KiB each, made as the client reads; the tagged line (`Outcome`, which may be changed until the end) comes behind.
   b"" among the pieces sends what was said so far at once;
@@ -24,7 +25,8 @@ APPEND and REPLACE are streams: `verbs.registry.Stream` takes their events one b
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -50,10 +52,11 @@ from .events import (
     SaslResponse,
 )
 from .outcome import Outcome
-from .refusal import Bad, No, Refused
+from .refusal import Bad, No, Refused, Unfinished
 from .seats import Seats
 from .settings import ImapSettings
 from .state import State
+from .verbs.login import sasl_response
 from .verbs.registry import Stream, never
 from .view import RenumberedError, Style, View
 
@@ -205,13 +208,20 @@ class ImapSession:
         pending = self._pending(self._expunges)
         if pending is None:
             return Answer(data + tagged)
-        head = bytearray(data)
-        for piece in pending:
-            head += piece
-            if len(head) > SMALL:
-                return Answer(bytes(head), body=_and_then(pending, tagged))
-        head += tagged
-        return Answer(bytes(head))
+        return _gathered(chain((data,), pending, (tagged,)))
+
+    def lines(
+        self, command: Any, pieces: Iterator[bytes], text: str = "", code: str | bytes = ""
+    ) -> Answer:
+        """As `ok`, for pieces that take no waiting but may be many."""
+        tagged = ok(command.tag, text or f"{command.name} completed", code)
+        return _gathered(chain(pieces, self._pending(self._expunges) or (), (tagged,)))
+
+    def refuse(self, command: Any, error: Exception, data: bytes) -> Answer:
+        """`data`, and then as if `error` had been raised."""
+        answer = self._failed(command.tag, error)
+        answer.data = data + answer.data
+        return answer
 
     def stream(
         self, command: Any, pieces: AsyncIterator[bytes], outcome: Outcome | None = None
@@ -227,8 +237,7 @@ class ImapSession:
         """After any CONDSTORE enabling command: what is to be said (RFC 7162 section 3.1.2.1), perhaps b""."""
         if self.style.condstore:
             return b""
-        self.style = self.style._replace(condstore=True, uid=True)
-        self.enabled |= {"CONDSTORE"}
+        self.enable(("CONDSTORE",))
         if self.view_ is None:
             return b""
         return ok(b"*", "Highest", b"HIGHESTMODSEQ %d" % self.view_.snapshot.modseq)
@@ -266,12 +275,12 @@ class ImapSession:
             if isinstance(event, Invalid):
                 return self._invalid(event)
             if isinstance(event, Done):
-                tag, self.idling = self.idling or b"*", None
+                tag = self.idling or b"*"
                 return await self._idle_over(tag)
             if isinstance(event, SaslResponse):
-                assert self.exchange is not None
-                tag = self.exchange[0]
-                return await self._sasl(event.line)
+                assert self.exchange is not None, "the engine was told to read it"
+                (tag, exchange), self.exchange = self.exchange, None
+                return await sasl_response(self, tag, exchange, event.line)
             return await self._appending(event)
         except Exception as error:
             return self._failed(tag, error)
@@ -363,7 +372,8 @@ class ImapSession:
     def _invalid(self, event: Invalid) -> Answer:
         self._end_stream()
         self.exchange = None
-        self.idling = None
+        if self.idling is not None:
+            self._end_idle()
         if event.status == "BAD":
             self._errors += 1
         return Answer(status_line(event.tag, event.status, event.text, event.code))
@@ -373,15 +383,24 @@ class ImapSession:
         if self.idling is None and self.notify is None:
             return Answer()
         pending = self._pending(True)
-        if pending is None:
-            return Answer()
-        return Answer(body=_and_then(pending, b""))
+        return Answer() if pending is None else _gathered(pending)
 
     async def _idle_over(self, tag: bytes) -> Answer:
-        raise NotImplementedError
+        self._end_idle()
+        self._expunges = True
+        pending = self._pending(True) or ()
+        return _gathered(chain(pending, (ok(tag, "IDLE completed"),)))
 
-    async def _sasl(self, line: bytes) -> Answer:
-        raise NotImplementedError
+    def begin_idle(self, tag: bytes) -> None:
+        """From now on changes are told as they happen."""
+        self.idling = tag
+        if self.view_ is not None:
+            self.view_.opened.listen(self.poke)
+
+    def _end_idle(self) -> None:
+        self.idling = None
+        if self.view_ is not None and self.notify is None:
+            self.view_.opened.listen(None)
 
     # What commands share
 
@@ -415,6 +434,23 @@ class ImapSession:
             client=self.client_ip,
             tls=self.tls,
         )
+
+    def enable(self, names: Iterable[str]) -> None:
+        """Extensions by their names in upper case, as ENABLE has them."""
+        self.enabled |= frozenset(names)
+        enabled = self.enabled
+        self.utf8 = not enabled.isdisjoint(("UTF8=ACCEPT", "IMAP4REV2"))
+        qresync = "QRESYNC" in enabled
+        condstore = qresync or "CONDSTORE" in enabled
+        # RFC 9051 section 7.5.2, RFC 7162 section 3.2.4
+        self.style = Style(condstore, qresync, condstore or "IMAP4REV2" in enabled)
+
+    def forget(self) -> None:
+        """As before login (RFC 8437 section 2)."""
+        self.enabled = frozenset()
+        self.style = Style()
+        self.utf8 = False
+        self.idle_seconds = self.settings.login_seconds
 
     async def unselect(self) -> None:
         """No mailbox is selected any more."""
@@ -472,6 +508,8 @@ class ImapSession:
                 tagged = status_line(command.tag, outcome.status, text, outcome.code)
                 for piece in self._pending(self._expunges) or ():
                     yield piece
+            except Unfinished:
+                raise
             except Exception as error:
                 tagged = self._failed(command.tag, error).data
             yield tagged
@@ -521,8 +559,18 @@ class ImapSession:
         return no(tag, error.text, error.imap)
 
 
-async def _and_then(pieces: Iterator[bytes], last: bytes) -> AsyncIterator[bytes]:
+def _gathered(pieces: Iterator[bytes]) -> Answer:
+    """In one block when it is small."""
+    head: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        head.append(piece)
+        size += len(piece)
+        if size > SMALL:
+            return Answer(b"".join(head), body=_one_by_one(pieces))
+    return Answer(b"".join(head))
+
+
+async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
-    if last:
-        yield last

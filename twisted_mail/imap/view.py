@@ -11,20 +11,22 @@ the log does not reach back; long texts are made lazily, in pieces.
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, compress, count, islice
 from operator import ne
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from ..mailboxes import MAX_KEYWORDS, SYSTEM_FLAGS, OpenMailbox, Snapshot, StoreMode
+from ..mailboxes import MAX_KEYWORDS, SEEN, SYSTEM_FLAGS, OpenMailbox, Snapshot, StoreMode
 from .encode import compact, flag_list
 from .refusal import Bad
 from .sequence import Positions, SequenceSet, join
 
-__all__ = ["Quiet", "RenumberedError", "Style", "View"]
+__all__ = ["Quiet", "RenumberedError", "Style", "View", "first_unseen", "flags_text"]
 
+_SEEN_BIT: Final = bytes(bits & SEEN for bits in range(256))
 PIECE: Final = 1000
 """Responses that are made at once: some 40 KiB."""
 
@@ -60,9 +62,10 @@ class View:
     `snapshot`: the newest of which everything was told, but that `ghosts` are gone. `uids`: the client's numbering;
     message sequence number n is ``uids[n - 1]``. `saved`: UIDs of the last SEARCH that was saved (RFC 5182), ascending;
     what is gone meanwhile is left out when it is used. `quiet` is for the next `advance` only.
+    `reading`: what FETCH keeps of a message that is read in steps.
     """
 
-    __slots__ = ("ghosts", "opened", "quiet", "saved", "snapshot", "uids")
+    __slots__ = ("ghosts", "opened", "quiet", "reading", "saved", "snapshot", "uids")
 
     def __init__(self, opened: OpenMailbox) -> None:
         self.opened = opened
@@ -71,6 +74,7 @@ class View:
         self.ghosts: frozenset[int] = frozenset()
         self.saved: Sequence[int] = ()
         self.quiet: Quiet | None = None
+        self.reading: Any = None
 
     def __len__(self) -> int:
         """EXISTS, as the client knows it."""
@@ -168,6 +172,13 @@ class View:
         """FETCH responses with the flags (and MODSEQ, UID as `style` says) of `uids`, ascending and present, as of
         `snapshot`."""
         return _flags(self.uids, None, self.snapshot, uids, style, None)
+
+
+def first_unseen(snapshot: Snapshot) -> int:
+    """As `Snapshot.first_unseen`, without a step of Python for each message: SELECT says it (RFC 3501)."""
+    flags = snapshot.flags
+    low = 0 if sys.byteorder == "little" else flags.itemsize - 1
+    return flags.tobytes()[low :: flags.itemsize].translate(_SEEN_BIT).find(b"\0")
 
 
 def flags_text(snapshot: Snapshot, read_only: bool) -> bytes:

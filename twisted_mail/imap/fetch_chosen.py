@@ -1,0 +1,143 @@
+"""Which messages a command is about: chunks of positions, and UIDs that are asked for and not there.
+
+A `Chunk` says where its messages stand in the snapshot's arrays, and how the client numbers them: the two differ
+by the ghosts before them (`imap.view`). Ranges stay ranges as long as they can: a mailbox of a million messages is
+cut into slices, not into numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ..mailboxes import Snapshot
+from .sequence import STAR, SequenceSet
+
+if TYPE_CHECKING:
+    from .sequence import Positions
+    from .view import View
+
+__all__ = ["CHUNK", "Chosen", "Chunk", "absent", "changed_since", "choose", "chunks", "uid_set"]
+
+CHUNK: Final = 1024
+"""Messages of one chunk at most."""
+_SHORT: Final = 64
+"""Ranges up to here are put together, as single numbers."""
+_LINE: Final = 400
+"""Ranges of a set on one line: some 8000 octets, as RFC 7162 section 4 advises."""
+
+
+class Chunk(NamedTuple):
+    """Messages `positions` of the snapshot, ascending; the client's numbers of them, both as ranges or both not."""
+
+    positions: range | Sequence[int]
+    numbers: range | Sequence[int]
+
+
+class Chosen(NamedTuple):
+    """`spans`: (start, stop, ghosts before them), positions in the snapshot. `ghosts`: how many are gone."""
+
+    spans: list[tuple[int, int, int]]
+    ghosts: int
+
+
+def choose(view: View, positions: Positions) -> Chosen:
+    """`positions` (of `View.positions`: in the client's numbering) as they stand in ``view.snapshot``."""
+    if not view.ghosts:
+        return Chosen([(start, stop, 0) for start, stop in positions], 0)
+    gone = [view.number(uid) - 1 for uid in sorted(view.ghosts)]
+    spans: list[tuple[int, int, int]] = []
+    before = hidden = 0
+    for start, stop in positions:
+        while before < len(gone) and gone[before] < start:
+            before += 1
+        while start < stop:
+            end = min(stop, gone[before]) if before < len(gone) else stop
+            if start < end:
+                spans.append((start - before, end - before, before))
+            if end < stop:
+                before += 1
+                hidden += 1
+            start = end + 1
+    return Chosen(spans, hidden)
+
+
+def chunks(spans: Iterable[tuple[int, int, int]], size: int = CHUNK) -> Iterator[Chunk]:
+    """All messages of `spans`, in order, at most `size` at a time."""
+    positions: list[int] = []
+    numbers: list[int] = []
+    for start, stop, before in spans:
+        if stop - start <= _SHORT:
+            positions += range(start, stop)
+            numbers += range(start + before + 1, stop + before + 1)
+            if len(positions) > size - _SHORT:
+                yield Chunk(positions, numbers)
+                positions, numbers = [], []
+            continue
+        if positions:
+            yield Chunk(positions, numbers)
+            positions, numbers = [], []
+        for low in range(start, stop, size):
+            high = min(low + size, stop)
+            yield Chunk(range(low, high), range(low + before + 1, high + before + 1))
+    if positions:
+        yield Chunk(positions, numbers)
+
+
+def changed_since(snapshot: Snapshot, some: Iterable[Chunk], modseq: int) -> Iterator[Chunk]:
+    """What of `some` has a mod-sequence above `modseq` (RFC 7162 section 3.1.4.1)."""
+    if modseq >= snapshot.modseq:
+        return
+    modseqs = snapshot.modseqs
+    for chunk in some:
+        positions = chunk.positions
+        if isinstance(positions, range):
+            marks: Iterable[int] = modseqs[positions.start : positions.stop]
+        else:
+            marks = [modseqs[at] for at in positions]
+        newer = [mark > modseq for mark in marks]
+        found = list(compress(positions, newer))
+        if len(found) == len(positions):
+            yield chunk
+        elif found:
+            yield Chunk(found, list(compress(chunk.numbers, newer)))
+
+
+def absent(
+    sequence: SequenceSet, saved: Sequence[int], uids: Sequence[int], uidnext: int
+) -> list[tuple[int, int]]:
+    """Ranges (inclusive) of UIDs below `uidnext` that are asked for and not in `uids`, ascending.
+
+    `saved`: what ``$`` means, if it is in `sequence`.
+    """
+    top = uidnext - 1
+    ranges = [(low, min(high, top)) for low, high in sequence.within(top) if low <= top]
+    if sequence.saved and saved:
+        ranges = [
+            (low, high)
+            for low, high in SequenceSet([*ranges, *SequenceSet.of(saved).ranges]).ranges
+            if high < STAR
+        ]
+    gaps: list[tuple[int, int]] = []
+    there = iter((*SequenceSet.of(uids).ranges, (STAR, STAR)))
+    first, last = next(there)
+    for low, high in ranges:
+        while low <= high:
+            while last < low:
+                first, last = next(there)
+            if first > high:
+                gaps.append((low, high))
+                break
+            if first > low:
+                gaps.append((low, first - 1))
+            low = last + 1
+    return gaps
+
+
+def uid_set(ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """The texts of a set, a line's worth each."""
+    for start in range(0, len(ranges), _LINE):
+        part = ranges[start : start + _LINE]
+        texts = [str(low) if low == high else f"{low}:{high}" for low, high in part]
+        yield ",".join(texts).encode()

@@ -1,0 +1,188 @@
+"""FETCH and UID FETCH (RFC 9051 section 6.4.5 and 6.4.9, RFC 3501 section 6.4.5).
+
+With CHANGEDSINCE and VANISHED (RFC 7162), BINARY (RFC 3516), PREVIEW (RFC 8970), SAVEDATE (RFC 8514), EMAILID and
+THREADID (RFC 8474). What is found is answered even when something is not: NO [EXPUNGEISSUED] says that messages were
+gone (RFC 5530 section 3), NO [UNKNOWN-CTE] that a part could not be decoded.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.task import deferLater
+
+from ...mailboxes import SEEN, StoreMode
+from ..capability import Capability
+from ..fetch_answer import Answering
+from ..fetch_chosen import Chunk, absent, changed_since, choose, chunks, uid_set
+from ..fetch_large import Mark
+from ..fetch_plan import plan
+from ..outcome import Outcome
+from ..refusal import Bad
+from ..sequence import SequenceSet
+from ..state import State
+from ..view import Quiet
+from .registry import Verb, by_uid
+
+if TYPE_CHECKING:
+    from ...connection.interfaces import Answer
+    from ..commands import Fetch
+    from ..events import Command
+    from ..fetching import FetchItem
+    from ..session import ImapSession
+
+__all__ = ["CAPABILITIES", "VERBS"]
+
+
+async def fetch(session: ImapSession, command: Command) -> Answer:
+    args: Fetch = command.args  # type: ignore[assignment]
+    if args.vanished and not session.qresync:
+        # RFC 7162 section 3.2.6
+        raise Bad("VANISHED needs QRESYNC to be enabled")
+    since = args.changed_since
+    said = b""
+    if since is not None or "MODSEQ" in args.items:
+        # RFC 7162 section 3.1: these are CONDSTORE enabling commands
+        said = session.enable_condstore()
+    view = session.view
+    chosen = choose(view, view.positions(args.sequence, args.uid))
+    outcome = Outcome()
+    if chosen.ghosts and not args.uid:
+        _gone(outcome)
+    some: Iterable[Chunk] = chunks(chosen.spans)
+    if since is not None:
+        some = changed_since(view.snapshot, some, since)
+    asked = _asked(args)
+    wanted = plan(asked, rev2=session.rev2)
+    if view.reading is None:
+        view.reading = Mark()
+    answering = Answering(
+        view, wanted, plan(_told(session, asked), rev2=session.rev2), view.reading, _breath(session)
+    )
+    if not (args.vanished or wanted.sections or wanted.columns):
+        # Mostly it is little, and in the snapshot
+        some = iter(some)
+        first = list(_first(some, 2))
+        if len(first) < 2:
+            data = b"".join([said, *map(answering.at_once, first)])
+            if outcome.code:
+                return session.stream(command, _one(data), outcome)
+            return session.ok(command, data=data)
+        some = chain(first, some)
+    pieces = _pieces(session, args, said, some, answering, outcome)
+    return session.stream(command, pieces, outcome)
+
+
+def _asked(args: Fetch) -> tuple[FetchItem, ...]:
+    """What is answered: more than was asked for, perhaps."""
+    items = args.items
+    if args.uid and "UID" not in items:
+        # RFC 9051 section 6.4.9
+        items = ("UID", *items)
+    if args.changed_since is not None and "MODSEQ" not in items:
+        # RFC 7162 section 3.1.4.1
+        items = (*items, "MODSEQ")
+    return items
+
+
+def _told(session: ImapSession, asked: tuple[FetchItem, ...]) -> tuple[FetchItem, ...]:
+    """The same for messages whose flags are changed by it (RFC 9051 section 6.4.5, RFC 7162 section 3.2.4)."""
+    style = session.style
+    new = [
+        name
+        for name, wanted in (("UID", style.uid), ("FLAGS", True), ("MODSEQ", style.condstore))
+        if wanted and name not in asked
+    ]
+    return (*new, *asked)
+
+
+async def _pieces(
+    session: ImapSession,
+    args: Fetch,
+    said: bytes,
+    some: Iterable[Chunk],
+    answering: Answering,
+    outcome: Outcome,
+) -> AsyncIterator[bytes]:
+    if said:
+        yield said
+    if args.vanished and args.changed_since is not None:
+        for text in await _vanished(session, args.sequence, args.changed_since):
+            yield b"* VANISHED (EARLIER) %b\r\n" % text
+    pieces = answering.pieces(some)
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        await pieces.aclose()  # type: ignore[attr-defined]  # they are generators
+        if answering.seen:
+            # Told already, with the content
+            session.view.quiet = Quiet(frozenset(answering.seen), StoreMode.ADD, SEEN)
+    if answering.unknown_cte:
+        outcome.status, outcome.code = "NO", "UNKNOWN-CTE"
+        outcome.text = "A content-transfer-encoding is not known"
+    elif answering.expunged:
+        _gone(outcome)
+
+
+async def _vanished(session: ImapSession, sequence: SequenceSet, since: int) -> Iterator[bytes]:
+    """RFC 7162 section 3.2.6: what is asked for and was expunged after `since`; everything that is not there when
+    that has been forgotten. Not what the client still numbers: of that it is told by VANISHED without EARLIER."""
+    view = session.view
+    gaps = absent(sequence, view.saved, view.uids, view.snapshot.uidnext)
+    if not gaps:
+        return iter(())
+    known = await view.opened.vanished(since)
+    if known is not None:
+        there = SequenceSet.of(known).ranges
+        gaps = [
+            (max(low, start), min(high, stop))
+            for low, high in gaps
+            for start, stop in _overlapping(there, low, high)
+        ]
+    return uid_set(gaps)
+
+
+def _overlapping(
+    ranges: tuple[tuple[int, int], ...], low: int, high: int
+) -> tuple[tuple[int, int], ...]:
+    first = bisect_left(ranges, low, key=lambda one: one[1])
+    return ranges[first : bisect_right(ranges, high, key=lambda one: one[0])]
+
+
+def _gone(outcome: Outcome) -> None:
+    outcome.status, outcome.code = "NO", "EXPUNGEISSUED"
+    outcome.text = "Some of the messages are gone"
+
+
+def _first(some: Iterator[Chunk], count: int) -> Iterator[Chunk]:
+    for chunk in some:
+        yield chunk
+        count -= 1
+        if not count:
+            return
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    if data:
+        yield data
+
+
+def _breath(session: ImapSession) -> Callable[[], Awaitable[None]]:
+    reactor = session.world.reactor
+
+    async def breathe() -> None:
+        await deferLater(reactor, 0)
+
+    return breathe
+
+
+VERBS: Final = (Verb("FETCH", State.SELECTED, fetch, by_uid),)
+CAPABILITIES: Final = (
+    Capability("BINARY", "3516"),
+    Capability("PREVIEW", "8970"),
+    Capability("SAVEDATE", "8514"),
+)
