@@ -130,9 +130,9 @@ class ImapSession:
         self.client_ip = client_ip
         self.connection = connection
         self._clear_allowed = loopback and settings.allow_plaintext_loopback
-        self.tls_available = tls_available
-        self.tls = tls
-        self.compressed = False
+        self.tls_available: bool = tls_available
+        self.tls: bool = tls
+        self.compressed: bool = False
         self.idle_seconds: float | None = settings.login_seconds
         self._errors = 0
         self._login_failures = 0

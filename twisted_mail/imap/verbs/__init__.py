@@ -15,13 +15,31 @@ from types import ModuleType
 from typing import Final
 
 from ..capability import Capability
-from . import any_state, append, folders, listing, metadata, quota, status
+from . import (
+    any_state,
+    append,
+    compress,
+    enable,
+    folders,
+    idle,
+    listing,
+    login,
+    metadata,
+    quota,
+    select,
+    status,
+)
 from .registry import StreamVerb, Verb
 
 __all__ = ["CAPABILITIES", "MODULES", "STREAMS", "VERBS"]
 
 MODULES: Final[tuple[ModuleType, ...]] = (
     any_state,
+    login,
+    enable,
+    idle,
+    select,
+    compress,
     listing,
     folders,
     status,
