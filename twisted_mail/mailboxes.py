@@ -344,9 +344,15 @@ class Message(NamedTuple):
 class OpenMailbox(Protocol):
     """A mailbox that somebody has selected. All UID sequences that go in are ascending and without doubles."""
 
-    name: str
-    mailbox_id: str
     read_only: bool
+
+    @property
+    def name(self) -> str:
+        """Its name, also after somebody has renamed it."""
+
+    @property
+    def mailbox_id(self) -> str:
+        """RFC 8474 section 4.1."""
 
     @property
     def snapshot(self) -> Snapshot:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import fcntl
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ..disk import Disk
-from ..mailboxes import Added, Snapshot, StoreMode
+from ..mailboxes import Added, Snapshot, Status, StoreMode
 from . import maildir, scan
 from .errors import mailbox_in_use
 from .filling import Filler, Filling, Source, Wanted
@@ -108,6 +108,23 @@ class AccountStore:
                 locked.index.set_marks(row.key, *before)
         return []
 
+    def examine(self, folder: str, names: Collection[tuple[str, str]]) -> list[str]:
+        """As `refresh`, when something happened to these files (``new`` or ``cur``, name): mostly, we did it."""
+        with self.locked() as locked:
+            place = locked.folder(folder)
+            known = all(self._agrees(locked, place, sub, name) for sub, name in names)
+        return [] if known else self.refresh(folder)
+
+    def _agrees(self, locked: Locked, place: Folder, sub: str, name: str) -> bool:
+        row = locked.index.by_base(place.row.key, maildir.base_of(name))
+        there = self._disk.exists(os.path.join(place.path, sub, name))
+        if row is None:
+            return not there
+        if (row.sub, row.name) == (sub, name):
+            return there
+        # An older name of it
+        return not there and self._disk.exists(os.path.join(place.path, row.sub, row.name))
+
     def rows(self, folder: str = "") -> list[RowTuple]:
         """The messages of a folder, as the index has them."""
         with self.locked() as locked:
@@ -192,12 +209,33 @@ class AccountStore:
             row = locked.folder(folder).row
             return None if row.floor > since else locked.index.vanished(row.key, since)
 
-    def found(self, folder: str, uids: Sequence[int]) -> list[Row]:
-        """The rows of those messages that are known, in the order of their UIDs."""
-        if not uids:
-            return []
+    def found(self, folder: str, uids: Sequence[int]) -> tuple[str, list[Row]]:
+        """The folder's directory, and the rows of those messages that are known, in the order of their UIDs."""
         with self.locked() as locked:
-            return chosen(locked, locked.folder(folder), uids)
+            place = locked.folder(folder)
+            return place.path, chosen(locked, place, uids)
+
+    def validity(self, folder: str) -> int:
+        """UIDVALIDITY."""
+        known = self._home.find(folder)
+        return known[1].validity if known is not None else 0
+
+    def status(self, folder: str) -> Status:
+        """Numbers, as the rows have them."""
+        with self.locked() as locked:
+            place = locked.folder(folder)
+            messages, unseen, deleted, octets, condemned = locked.index.totals(place.row.key)
+            return Status(
+                messages,
+                unseen,
+                deleted,
+                octets,
+                place.uidnext,
+                place.state.validity,
+                place.modseq,
+                place.state.folder,
+                condemned,
+            )
 
     def usage(self) -> tuple[int, int]:
         """Octets as stored, and number of all messages of the account."""

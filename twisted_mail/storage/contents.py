@@ -1,0 +1,122 @@
+"""Messages of a folder being read, many at a time: small ones whole, large ones as an open file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+
+from ..disk import Disk
+from ..mailboxes import Message
+from ..world import World
+from . import maildir
+from .account import AccountStore
+from .index import Row
+
+__all__ = ["LARGE", "OpenLarge", "close_all", "read_files", "read_messages"]
+
+_log = Logger()
+LARGE = 256 * 1024
+"""Messages over so many bytes are not read at once."""
+TOGETHER = 512 * 1024
+"""Bytes that are read in one go …"""
+MANY = 200
+"""… and messages."""
+
+
+class OpenLarge:
+    """A `mailboxes.LargeContent` over the descriptor `fd`, which it closes."""
+
+    def __init__(self, world: World, fd: int, size: int) -> None:
+        self._world = world
+        self._fd = fd
+        self.size = size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        block = self._world.disk.read_cached(self._fd, size, offset)
+        if block is None:
+            block = await self._world.threads.call(self._world.disk.pread, self._fd, size, offset)
+        return block
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            self._world.disk.close(fd)
+
+
+def read_messages(
+    world: World, store: AccountStore, folder: str, uids: Sequence[int]
+) -> list[Message]:
+    """The first of these messages, at least one: as many as may be read together. Blocks."""
+    path, rows = store.found(folder, uids[:MANY])
+    by_uid = {row.uid: row for row in rows}
+    found: list[Message] = []
+    room = TOGETHER
+    try:
+        for uid in uids[:MANY]:
+            row = by_uid.get(uid)
+            if row is None:
+                found.append(Message(uid, None))
+                continue
+            if row.size <= LARGE:
+                room -= row.size
+            if room < 0 and found:
+                break
+            found.append(Message(uid, _content(world, path, row)))
+    except BaseException:
+        close_all(found)
+        raise
+    return found
+
+
+def read_files(disk: Disk, path: str, rows: Sequence[Row]) -> list[tuple[Row, bytes | None]]:
+    """All of these messages, of any size, whole; None for what is gone. Blocks."""
+    return [(row, _whole(disk, path, row)) for row in rows]
+
+
+def close_all(messages: Sequence[Message]) -> None:
+    """Close what is open in messages that nobody will take."""
+    for message in messages:
+        if isinstance(message.content, OpenLarge):
+            message.content.close()
+
+
+def _content(world: World, path: str, row: Row) -> bytes | OpenLarge | None:
+    disk = world.disk
+    fd = _open(disk, path, row)
+    if fd < 0:
+        return None
+    if row.size > LARGE:
+        return OpenLarge(world, fd, row.size)
+    try:
+        return disk.pread(fd, row.size + 1, 0)[: row.size]
+    finally:
+        disk.close(fd)
+
+
+def _whole(disk: Disk, path: str, row: Row) -> bytes | None:
+    fd = _open(disk, path, row)
+    if fd < 0:
+        return None
+    try:
+        return disk.pread(fd, row.size, 0)
+    finally:
+        disk.close(fd)
+
+
+def _open(disk: Disk, path: str, row: Row) -> int:
+    """A descriptor; -1 when the message is gone."""
+    place: tuple[str, str] | None = (row.sub, row.name)
+    for _ in range(3):
+        if place is None:
+            return -1
+        try:
+            return disk.open(os.path.join(path, *place), os.O_RDONLY)
+        except FileNotFoundError:
+            # Its flags have been changed meanwhile, or another program moved it.
+            place = maildir.listing(disk, path).get(row.base)
+        except OSError as error:
+            _log.error("{name} cannot be read: {error}", name=row.name, error=str(error))
+            return -1
+    return -1

@@ -1,0 +1,349 @@
+"""Accounts whose mailboxes somebody has open, as this process knows them: snapshots, kept up to date. Reactor thread.
+
+`OpenAccount` hears of every change this process makes (`AccountStore.publish_to`), and watches the directories of the
+mailboxes that are selected for what others do: other programs, and other processes of ours. A snapshot follows its
+folder's mod-sequence: when one is missing in between, another process was there, and the index is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from ..mailboxes import Snapshot
+from ..world import World
+from .account import AccountStore
+from .digests import Digests
+from .folder import FolderChange
+from .folders import Box, nonexistent
+
+__all__ = ["Forget", "OpenAccount", "OpenFolder", "Search"]
+
+_log = Logger()
+MAX_NAMES = 256
+"""Names of changed files that are gathered before everything is looked at."""
+SOON = 0.02
+"""Seconds after which files that changed are looked at: they seldom change alone."""
+MAX_KEPT = 200_000
+"""Messages in snapshots that are kept though nobody has the mailbox open, in one account."""
+
+Forget = Callable[[str, str, list[str]], Any]
+"""(account, folder, bases): commit that another program took messages away; awaitable."""
+
+
+class Search(Protocol):
+    """What of a message's text is searched for; `storage.matching` is it."""
+
+    async def text(
+        self, folder: str, text: str, uids: Sequence[int], *, body_only: bool
+    ) -> Sequence[int]: ...
+    async def header(
+        self, folder: str, name: str, text: str, uids: Sequence[int]
+    ) -> Sequence[int]: ...
+    def close(self) -> None: ...
+
+
+class OpenFolder:
+    """One mailbox of an open account. `snapshot` is None until it has been loaded."""
+
+    def __init__(self, account: OpenAccount, box: Box) -> None:
+        self._account = account
+        self._early: list[FolderChange] = []
+        self._watches: list[Callable[[], None]] = []
+        self._names: set[tuple[str, str]] = set()
+        self._everything = True
+        self._looking: Deferred[None] | None = None
+        self._soon: Any = None
+        self._users = 0
+        self.box = box
+        self.snapshot: Snapshot | None = None
+        self.listeners: dict[object, Callable[[], None]] = {}
+
+    # -- using
+
+    def use(self) -> None:
+        """Somebody has it open."""
+        self._users += 1
+        if self._users == 1:
+            self._watch()
+
+    def leave(self) -> None:
+        """And has it no more."""
+        self._users -= 1
+        if not self._users:
+            for cancel in self._watches:
+                cancel()
+            self._watches = []
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
+            # Nobody tells what others do from now on.
+            self._everything = True
+
+    @property
+    def used(self) -> bool:
+        """Whether anybody has it open."""
+        return self._users > 0
+
+    def _watch(self) -> None:
+        for sub in ("new", "cur"):
+
+            def changed(name: str | None, sub: str = sub) -> None:
+                self._happened(sub, name)
+
+            path = os.path.join(self.box.path, sub)
+            self._watches.append(self._account.world.watcher.watch(path, changed))
+
+    def _happened(self, sub: str, name: str | None) -> None:
+        """Something did in the directory; mostly it was us."""
+        if name is None or len(self._names) >= MAX_NAMES:
+            self._everything = True
+            self._names.clear()
+        elif not self._everything and name[:1] != ".":
+            self._names.add((sub, name))
+        if self.listeners and self._looking is None and self._soon is None:
+            self._soon = self._account.world.reactor.callLater(SOON, self._look_now)
+
+    def _look_now(self) -> None:
+        self._soon = None
+        if self.stale:
+            self.look()
+
+    # -- looking
+
+    @property
+    def stale(self) -> bool:
+        """Whether there is anything to be looked for."""
+        return self._everything or bool(self._names) or self.snapshot is None
+
+    def look(self) -> Deferred[None]:
+        """Find out what others did. Never fails when there is a snapshot; else as opening does."""
+        if self._looking is None:
+            self._looking = ensureDeferred(self._look())
+            self._looking.addBoth(self._looked)
+        waiting: Deferred[None] = Deferred()
+        self._looking.addBoth(_pass_on, waiting)
+        return waiting
+
+    def _looked(self, result: Any) -> Any:
+        self._looking = None
+        return result
+
+    async def _look(self) -> None:
+        threads, store = self._account.world.threads, self._account.store
+        folder = self.box.folder
+        while self.stale:
+            names, self._names = self._names, set()
+            everything, self._everything = self._everything, False
+            try:
+                if everything:
+                    gone = await threads.call(store.refresh, folder)
+                else:
+                    gone = await threads.call(store.examine, folder, names)
+                if gone:
+                    # In the journal first, or a replay would bring them back. The removal is published.
+                    await self._account.forget(self._account.key, folder, gone)
+                if self.snapshot is None:
+                    self._early = []
+                    loaded = await threads.call(store.snapshot, folder)
+                    self._loaded(loaded)
+                else:
+                    await self._catch_up(self.snapshot)
+            except Exception as error:
+                self._everything = True
+                if self.snapshot is None:
+                    raise
+                _log.error(
+                    "{path} cannot be looked at: {error}", path=self.box.path, error=str(error)
+                )
+                return
+
+    def _loaded(self, snapshot: Snapshot) -> None:
+        early, self._early = self._early, []
+        self.snapshot = snapshot
+        for change in early:
+            self._apply(change)
+
+    async def _catch_up(self, known: Snapshot) -> None:
+        """What another process did, or what was missed."""
+        threads, store = self._account.world.threads, self._account.store
+        change = await threads.call(store.since, self.box.folder, known)
+        if change is None:
+            loaded = await threads.call(store.snapshot, self.box.folder)
+            if self.snapshot is known or loaded.modseq > known.modseq:
+                self._replace(loaded)
+        elif self.snapshot is not None and change.modseq > self.snapshot.modseq:
+            self._replace(_after(self.snapshot, change))
+
+    def published(self, change: FolderChange) -> None:
+        """This process has changed the folder."""
+        if self.snapshot is None:
+            self._early.append(change)
+            del self._early[:-MAX_NAMES]
+            return
+        self._apply(change)
+
+    def _apply(self, change: FolderChange) -> None:
+        known = self.snapshot
+        assert known is not None
+        if change.modseq > known.modseq + 1 or (
+            change.modseq <= known.modseq and not change.keywords
+        ):
+            if change.modseq > known.modseq:
+                # Somebody else was there in between.
+                self._everything = True
+                self.look()
+            return
+        self._replace(_after(known, change))
+
+    def _replace(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        for listener in tuple(self.listeners.values()):
+            listener()
+
+
+class OpenAccount:
+    """One account that sessions of this process have open."""
+
+    def __init__(
+        self,
+        world: World,
+        key: str,
+        store: AccountStore,
+        digests: Digests,
+        search: Search,
+        forget: Forget,
+    ) -> None:
+        self.world = world
+        self.key = key
+        self.store = store
+        self.digests = digests
+        self.search = search
+        self.forget = forget
+        self.sessions = 0
+        self._folders: dict[str, OpenFolder] = {}
+        self._boxes: dict[str, Box] | None = None
+        self._version = 0
+        self._cancel: Callable[[], None] | None = None
+        self.watchers: dict[object, Callable[[str], None]] = {}
+
+    def begin(self) -> None:
+        """One more session."""
+        self.sessions += 1
+        if self.sessions == 1:
+            self.store.publish_to(self._published)
+            self._cancel = self.world.watcher.watch(self.store.maildir, self._others)
+
+    def end(self) -> bool:
+        """One less. True when it was the last."""
+        self.sessions -= 1
+        if self.sessions:
+            return False
+        self.store.publish_to(None)
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
+        self._boxes = None
+        self._folders.clear()
+        return True
+
+    # -- which mailboxes there are
+
+    async def boxes(self) -> dict[str, Box]:
+        """Mailboxes by name."""
+        known = self._boxes
+        if known is not None:
+            return known
+        version = self._version
+        boxes = {box.name: box for box in await self.world.threads.call(self.store.folders.all)}
+        if version == self._version and self.sessions:
+            self._boxes = boxes
+            for box in boxes.values():
+                if box.folder in self._folders:
+                    self._folders[box.folder].box = box
+        return boxes
+
+    async def box(self, name: str) -> Box:
+        """A mailbox by name. Raises MailError imap="NONEXISTENT"."""
+        found = (await self.boxes()).get(name)
+        if found is None:
+            raise nonexistent(name)
+        return found
+
+    def listed(self) -> None:
+        """There are other mailboxes, or other names of them, than before."""
+        self._version += 1
+        self._boxes = None
+        for changed in tuple(self.watchers.values()):
+            changed("")
+
+    def _others(self, name: str | None) -> None:
+        """Something has changed in the Maildir itself: a folder, or subscriptions, by whomever."""
+        if name is None or name.startswith(".") or name == "subscriptions":
+            self.listed()
+
+    # -- one mailbox
+
+    async def folder(self, name: str) -> OpenFolder:
+        """A mailbox with its snapshot. Raises MailError."""
+        box = await self.box(name)
+        found = self._folders.get(box.folder)
+        if found is None:
+            self._bound()
+            found = self._folders[box.folder] = OpenFolder(self, box)
+        found.use()
+        try:
+            if found.stale:
+                await found.look()
+        except BaseException:
+            found.leave()
+            raise
+        return found
+
+    def _bound(self) -> None:
+        """Forget snapshots of mailboxes that nobody has open, when they are too many."""
+        kept = 0
+        for key, folder in reversed(tuple(self._folders.items())):
+            if not folder.used:
+                kept += 1000 + len(folder.snapshot or ())
+                if kept > MAX_KEPT:
+                    del self._folders[key]
+
+    def known(self, folder: str) -> OpenFolder | None:
+        """The mailbox with this id, if it was opened."""
+        return self._folders.get(folder)
+
+    def _published(self, change: FolderChange) -> None:
+        """In whatever thread, with the account locked."""
+        self.world.threads.back(self._changed, change)
+
+    def _changed(self, change: FolderChange) -> None:
+        folder = self._folders.get(change.folder)
+        if folder is not None:
+            folder.published(change)
+        if self.watchers:
+            boxes = self._boxes or {}
+            for box in boxes.values():
+                if box.folder == change.folder:
+                    for changed in tuple(self.watchers.values()):
+                        changed(box.name)
+                    break
+
+
+def _after(snapshot: Snapshot, change: FolderChange) -> Snapshot:
+    return snapshot.after(
+        modseq=change.modseq,
+        added=change.added,
+        changed=change.changed,
+        expunged=change.expunged,
+        uidnext=change.uidnext,
+        keywords=change.keywords,
+    )
+
+
+def _pass_on(result: Any, waiting: Deferred[None]) -> None:
+    waiting.callback(result)
