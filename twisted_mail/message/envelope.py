@@ -7,18 +7,26 @@ nobody hides a second From; of other fields the last counts.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from .addresses import MAX_ADDRESSES, Address, addresses
 from .nstring import human, nstring
 
-__all__ = ["MAX_HEADER", "envelope", "field_value", "unfolded_block"]
+__all__ = [
+    "MAX_HEADER",
+    "Fields",
+    "envelope",
+    "field_value",
+    "read_fields",
+    "unfolded_block",
+    "written",
+]
 
 MAX_HEADER: Final = 1_048_576
 """Octets of a header block in which fields are looked for."""
 
 _fields = re.compile(
-    rb"\n(?i:(bcc|cc|date|from|in-reply-to|message-id|reply-to|sender|subject|to))[ \t]*+:([ \t]*+)"
+    rb"\n(?i:(bcc|cc|date|from|in-reply-to|message-id|references|reply-to|sender|subject|to))[ \t]*+:([ \t]*+)"
     rb"([^\n]*+(?:\n[ \t][^\n]*+)*)"
 ).finditer
 _ADDRESSES: Final = frozenset((b"bcc", b"cc", b"from", b"reply-to", b"sender", b"to"))
@@ -37,32 +45,55 @@ def field_value(field: re.Match[bytes]) -> bytes:
     return value if value and value[0] != _LF else field[2][1:] + value
 
 
+class Fields(NamedTuple):
+    """Of one header block, by lower-case names. `texts`: the last field of each name; `lists`: addresses of all fields
+    of one name; `raw`: the values of all fields of one name that holds addresses."""
+
+    texts: dict[bytes, bytes]
+    lists: dict[bytes, list[Address]]
+    raw: dict[bytes, list[bytes]]
+
+
 def envelope(header: bytes) -> bytes:
     """Of a header block, with or without the empty line: complete with its parentheses."""
+    return written(read_fields(unfolded_block(header)))
+
+
+def read_fields(block: bytes) -> Fields:
+    """The fields of an envelope, and References, of a block as `unfolded_block` gives it."""
     texts: dict[bytes, bytes] = {}
     lists: dict[bytes, list[Address]] = {}
+    raw: dict[bytes, list[bytes]] = {}
     left = MAX_ADDRESSES
-    for field in _fields(unfolded_block(header)):
+    for field in _fields(block):
         name = field[1].lower()
         if name not in _ADDRESSES:
             texts[name] = field_value(field)
-        elif left > 0:
+            continue
+        raw.setdefault(name, []).append(field[3])
+        if left > 0:
             found = addresses(field[3], left)
             left -= len(found)
             lists.setdefault(name, []).extend(found)
+    return Fields(texts, lists, raw)
+
+
+def written(fields: Fields) -> bytes:
+    """The envelope that they make."""
+    texts, lists, _ = fields
     subject = texts.get(b"subject")
-    written = {name: _list(found) for name, found in lists.items() if found}
-    sender = written.get(b"from", b"NIL")
+    lists_ = {name: _list(found) for name, found in lists.items() if found}
+    sender = lists_.get(b"from", b"NIL")
     return b"(%b %b %b %b %b %b %b %b %b %b)" % (
         nstring(texts.get(b"date")),
         b"NIL" if subject is None else human(subject),
         sender,
         # RFC 9051 section 7.5.2: the server defaults Sender and Reply-To to From
-        written.get(b"sender", sender),
-        written.get(b"reply-to", sender),
-        written.get(b"to", b"NIL"),
-        written.get(b"cc", b"NIL"),
-        written.get(b"bcc", b"NIL"),
+        lists_.get(b"sender", sender),
+        lists_.get(b"reply-to", sender),
+        lists_.get(b"to", b"NIL"),
+        lists_.get(b"cc", b"NIL"),
+        lists_.get(b"bcc", b"NIL"),
         nstring(texts.get(b"in-reply-to")),
         nstring(texts.get(b"message-id")),
     )

@@ -8,7 +8,7 @@ from binascii import Error, a2b_base64, a2b_qp
 from typing import Final
 from unicodedata import category
 
-__all__ = ["MAX_VALUE", "decode_words", "one_line"]
+__all__ = ["MAX_VALUE", "codec_name", "decode_words", "one_line", "unencoded"]
 
 MAX_VALUE: Final = 4096
 """Octets of a field's value that are looked at; what follows is left out."""
@@ -31,13 +31,21 @@ _BROKEN: Final = frozenset(("Cc", "Zl", "Zp", "Cs"))
 
 def decode_words(value: bytes) -> str:
     """The value unfolded, its encoded-words decoded, in one line. What is not ASCII is taken for UTF-8."""
-    value = _BETWEEN.sub(rb"\1", value[:MAX_VALUE].replace(b"\n", b""))
+    return one_line(unencoded(value[:MAX_VALUE]))
+
+
+def unencoded(value: bytes) -> str:
+    """The whole value unfolded, its encoded-words decoded, whatever they hold."""
+    value = value.replace(b"\n", b"")
+    if b"=?" not in value:
+        return value.decode("utf-8", "replace")
+    value = _BETWEEN.sub(rb"\1", value)
     out = []
     start = 0
     pending = b""
     charset = "utf-8"
     for word in _WORD.finditer(value):
-        name = _charset(word[1])
+        name = codec_name(word[1])
         if pending and (name != charset or word.start() != start):
             out.append(pending.decode(charset, "replace"))
             pending = b""
@@ -48,7 +56,7 @@ def decode_words(value: bytes) -> str:
         start = word.end()
     out.append(pending.decode(charset, "replace"))
     out.append(value[start:].decode("utf-8", "replace"))
-    return one_line("".join(out))
+    return "".join(out)
 
 
 def one_line(text: str, limit: int = MAX_VALUE) -> str:
@@ -61,7 +69,8 @@ def one_line(text: str, limit: int = MAX_VALUE) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _charset(name: bytes) -> str:
+def codec_name(name: bytes) -> str:
+    """Python's name of a character set of mail; latin-1 when it knows none."""
     try:
         found = codecs.lookup(name.decode("ascii")).name.replace("-", "_")
         # One that is no text encoding at all (zlib, hex) says so only when there is something to decode

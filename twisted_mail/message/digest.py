@@ -1,0 +1,148 @@
+"""What an index keeps of a message, computed once: what FETCH, SEARCH, SORT and THREAD ask for most.
+
+All values can stand in a column of SQLite. They are a cache: `DIGEST_VERSION` changes with what they mean.
+"""
+
+from __future__ import annotations
+
+import re
+from mmap import mmap
+from typing import Final, NamedTuple
+
+from .addresses import Address
+from .bodystructure import bodystructure
+from .collation import fold
+from .date import parse_date
+from .envelope import MAX_HEADER, read_fields, unfolded_block, written
+from .structure import Part, scan, to_bytes
+from .subject import base_subject
+from .text import header_text
+
+__all__ = ["DIGEST_VERSION", "MAX_REFERENCES", "Digest", "digest", "split_references"]
+
+DIGEST_VERSION: Final = 1
+MAX_REFERENCES: Final = 100
+"""Message ids that are kept: the first and the last ones."""
+MAX_KEY: Final = 500
+"""Characters of a sort key."""
+
+_ids = re.compile(rb"<[ \t\n]*([^<>\s]{1,998})[ \t\n]*>").findall
+
+
+class Digest(NamedTuple):
+    """`envelope`, `bodystructure`: as IMAP writes them; `structure`: `part.to_bytes`; `octets`: RFC822.SIZE.
+
+    `subject`, `from_`, `to`, `cc`, `bcc`: the fields' texts, decoded, unfolded and folded (`collation`), for SEARCH;
+    several fields of one name are lines. `sent`: the Date in seconds since 1970-01-01 UTC, `sent_day`: its day in its
+    own zone, in days since then (SENTSINCE); both None without a date that can be read. `message_id`, `references`
+    (one a line; of In-Reply-To when there are none): without angle brackets, for THREAD; `base_subject` (folded) and
+    `reply` (0, 1): RFC 5256 section 2.1. `sort_…`: keys of SORT (RFC 5256 section 3: the first address's mailbox),
+    `display_…`: of RFC 5957, all folded.
+    """
+
+    envelope: bytes
+    bodystructure: bytes
+    structure: bytes
+    octets: int
+    subject: str
+    from_: str
+    to: str
+    cc: str
+    bcc: str
+    sent: int | None
+    sent_day: int | None
+    message_id: str
+    references: str
+    base_subject: str
+    reply: int
+    sort_from: str
+    sort_to: str
+    sort_cc: str
+    display_from: str
+    display_to: str
+
+
+def digest(content: bytes | mmap, root: Part | None = None) -> Digest:
+    """Of a stored message; `root` when it was scanned already. Never raises."""
+    if root is None:
+        root = scan(content)
+    block = unfolded_block(content[root.start : min(root.body, root.start + MAX_HEADER)])
+    fields = read_fields(block)
+    texts, lists, raw = fields
+    subject = header_text(texts.get(b"subject", b""))
+    base, reply = base_subject(subject)
+    date = texts.get(b"date")
+    sent = None if date is None else parse_date(date)
+    own = _message_ids(texts.get(b"message-id", b""))
+    refs = _message_ids(texts.get(b"references", b""))
+    if not refs:
+        # RFC 5256 section 3, REFERENCES, step 1: the first one of In-Reply-To
+        refs = _message_ids(texts.get(b"in-reply-to", b""))[:1]
+    elif len(refs) > MAX_REFERENCES:
+        refs = refs[:1] + refs[1 - MAX_REFERENCES :]
+    from_ = lists.get(b"from")
+    to = lists.get(b"to")
+    return Digest(
+        written(fields),
+        bodystructure(root),
+        to_bytes(root),
+        root.header_octets + root.octets,
+        fold(subject),
+        _text(raw.get(b"from")),
+        _text(raw.get(b"to")),
+        _text(raw.get(b"cc")),
+        _text(raw.get(b"bcc")),
+        None if sent is None else sent[0],
+        None if sent is None else sent[1],
+        own[0] if own else "",
+        "\n".join(refs),
+        fold(base),
+        int(reply),
+        _mailbox(from_),
+        _mailbox(to),
+        _mailbox(lists.get(b"cc")),
+        _displayed(from_),
+        _displayed(to),
+    )
+
+
+def split_references(text: str) -> list[str]:
+    """The message ids of `Digest.references`."""
+    return text.split("\n") if text else []
+
+
+def _text(values: list[bytes] | None) -> str:
+    if values is None:
+        return ""
+    return fold("\n".join([header_text(value) for value in values]))
+
+
+def _message_ids(value: bytes) -> list[str]:
+    """RFC 5256 section 3, step 1: normalised, so that a quoted left side is the same as one without."""
+    found = _ids(value)
+    out = []
+    for id_ in found:
+        left, at, right = id_.rpartition(b"@")
+        if at and left.startswith(b'"') and left.endswith(b'"'):
+            id_ = left[1:-1].replace(b"\\", b"") + at + right
+        out.append(id_.decode("utf-8", "replace"))
+    return out
+
+
+def _mailbox(found: list[Address] | None) -> str:
+    if not found:
+        return ""
+    return fold((found[0].mailbox or b"").decode("utf-8", "replace")[:MAX_KEY])
+
+
+def _displayed(found: list[Address] | None) -> str:
+    """RFC 5957 section 3: the display-name, else the address."""
+    if not found:
+        return ""
+    name, _, mailbox, domain = found[0]
+    if name is not None and (text := header_text(name)):
+        return fold(text[:MAX_KEY])
+    text = (mailbox or b"").decode("utf-8", "replace")
+    if domain is not None:
+        text += "@" + domain.decode("utf-8", "replace")
+    return fold(text[:MAX_KEY])
