@@ -46,6 +46,9 @@ class Disk(Protocol):
     def stat(self, path: str) -> os.stat_result: ...
     def fstat(self, fd: int) -> os.stat_result: ...
     def fchmod(self, fd: int, mode: int) -> None: ...
+    def utime(self, file: int | str, seconds: int) -> None:
+        """Set when a file (a descriptor, or a path) was modified: seconds since 1970."""
+
     def statvfs(self, path: str) -> os.statvfs_result: ...
     def fdatasync(self, fd: int) -> None: ...
     def fsync(self, fd: int) -> None: ...
@@ -122,6 +125,9 @@ class OsDisk:
 
     def fchmod(self, fd: int, mode: int) -> None:
         os.fchmod(fd, mode)
+
+    def utime(self, file: int | str, seconds: int) -> None:
+        os.utime(file, (seconds, seconds))
 
     def statvfs(self, path: str) -> os.statvfs_result:
         return os.statvfs(path)

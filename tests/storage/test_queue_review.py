@@ -249,7 +249,7 @@ def test_a_store_that_an_older_program_made_becomes_one_that_it_refuses(tmp_path
     path = os.path.join(site.data, "site.json")
     with open(path) as file:
         stored = json.load(file)
-    assert stored["version"] == 2
+    assert stored["version"] == 3
     with open(path, "w") as file:
         json.dump({**stored, "version": 1}, file)
     again = Site(site.data, seed=2).start()

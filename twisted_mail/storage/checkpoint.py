@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from twisted.logger import Logger
 
 from ..disk import Disk
-from .record import Kind
 from .segments import Loaded, Segments, seal
 from .writers import Writers
 
@@ -197,9 +196,9 @@ class Checkpoints:
         spilled: list[str] = []
         if self._disk.names(self._spill):
             spilled = [
-                os.path.join(self._spill, found.meta["spill"])
+                os.path.join(self._spill, name)
                 for found in self._segments.load(number).records
-                if found.kind is Kind.ACCEPT and found.meta["spill"]
+                for name in found.spills()
             ]
         self._disk.unlink(self._segments.path(number))
         for path in spilled:

@@ -1,8 +1,9 @@
 """A message on its way in: in memory while small, in a file of the journal's when it grows.
 
-The draft takes blocks with LF line ends, counts them, and knows a checksum. Over `SPILL_OVER` bytes it moves to a spill
-file, written in pool threads, a bounded number of bytes ahead; `finish` syncs that file and its folder, so that
-the journal's record may name it. Nothing here is a promise to anybody: a draft that is dropped leaves nothing.
+The draft takes blocks with LF line ends, counts them, and knows a checksum. Over `SPILL_OVER` bytes, or fewer when many
+drafts wait for one record, it moves to a spill file, written in pool threads, a bounded number of bytes ahead; `finish`
+syncs that file and its folder, so that the journal's record may name it. Nothing here is a promise to anybody: a draft
+that is dropped leaves nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Draft:
     __slots__ = (
         "_busy",
         "_fd",
+        "_keep",
         "_waiters",
         "_world",
         "blocks",
@@ -48,8 +50,9 @@ class Draft:
         "spill_directory",
     )
 
-    def __init__(self, world: World, spill_directory: str) -> None:
+    def __init__(self, world: World, spill_directory: str, keep: int = SPILL_OVER) -> None:
         self._world = world
+        self._keep = keep
         self.spill_directory = spill_directory
         self.blocks: list[bytes] = []
         self.held = 0
@@ -72,7 +75,7 @@ class Draft:
         self.crc = zlib.crc32(block, self.crc)
         self.blocks.append(block)
         self.held += len(block)
-        if self.size <= SPILL_OVER:
+        if self.size <= self._keep:
             return None
         if not self._busy:
             self._flush()
@@ -82,9 +85,9 @@ class Draft:
         self._waiters.append(waiter)
         return waiter
 
-    async def finish(self) -> None:
-        """All of it is in `blocks`, or synced in the spill file. Raises MailError."""
-        if self.spill is not None or self._busy:
+    async def finish(self, *, spill: bool = False) -> None:
+        """All of it is in `blocks`, or (always with `spill`) synced in the spill file. Raises MailError."""
+        if self.spill is not None or self._busy or (spill and self.blocks):
             await self._idle()
             if self.error is None:
                 self._busy = True

@@ -6,7 +6,17 @@ import errno
 
 from ..status import MailError
 
-__all__ = ["mailbox_broken", "mailbox_in_use", "message_gone", "no_space", "refusal"]
+__all__ = [
+    "expunged",
+    "mailbox_broken",
+    "mailbox_full",
+    "mailbox_in_use",
+    "message_gone",
+    "no_mailbox",
+    "no_space",
+    "refusal",
+    "too_large_for_mailbox",
+]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -31,6 +41,29 @@ def mailbox_in_use() -> MailError:
 def message_gone() -> MailError:
     """Another program took the message away since the mailbox was opened."""
     return MailError(550, "5.7.0", "That message is no longer there", pop3="SYS/PERM")
+
+
+def expunged() -> MailError:
+    """RFC 5530 section 3: somebody else deleted it."""
+    return MailError(550, "5.2.0", "That message is no longer there", imap="EXPUNGEISSUED")
+
+
+def no_mailbox(cause: object = None) -> MailError:
+    """RFC 9051 section 7.1: no such folder, though it might be made."""
+    return MailError(451, "4.3.0", "There is no such mailbox", cause, imap="TRYCREATE")
+
+
+def mailbox_full(cause: object = None) -> MailError:
+    """RFC 3463 section 3.3: "the recipient can delete messages to make more space available. This code should be used
+    as a persistent transient failure". RFC 9208 section 4.4: OVERQUOTA."""
+    return MailError(452, "4.2.2", "The mailbox is full", cause, imap="OVERQUOTA")
+
+
+def too_large_for_mailbox(cause: object = None) -> MailError:
+    """It would not fit into the mailbox if that were empty: no use trying again."""
+    return MailError(
+        552, "5.2.2", "The message is larger than the mailbox", cause, imap="OVERQUOTA"
+    )
 
 
 def refusal(error: BaseException) -> MailError:

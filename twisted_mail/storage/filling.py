@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from twisted.logger import Logger
 
 from . import maildir
-from .flags import info_of, names_of
-from .folder import Folder
+from .errors import mailbox_broken, no_mailbox
+from .flags import bits_of, info_of, names_of
+from .folder import Folder, read_keywords
 from .home import Home, Locked
 from .index import Row
-from .maildir import FileName, read_file
+from .maildir import FileName
+from .scan import measure
 
-__all__ = ["Filler", "Filling", "Source", "Wanted"]
+__all__ = ["Filler", "Filling", "Moved", "Picked", "Source", "Wanted"]
 
 _log = Logger()
 
@@ -36,8 +38,8 @@ class Source(Protocol):
     def link(self, target: str) -> None:
         """Give it the name `target`. Raises OSError; FileExistsError when the name is taken."""
 
-    def replace(self, target: str) -> None:
-        """Put it, synced, in the place of the file `target`."""
+    def mend(self, path: str) -> None:
+        """See that the file `path`, which is this message and may be damaged, is whole, and dated as it was."""
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -53,7 +55,7 @@ class Filling:
 
     folder: str
     base: str
-    source: Source
+    source: Source | None
     flags: Sequence[str] | None = None
     date: int | None = None
     uid: int = 0
@@ -62,10 +64,36 @@ class Filling:
 
 @dataclass(slots=True)
 class Wanted:
-    """A place that the journal says is filled. `crc`: the content's CRC-32 when it has to be checked (another boot)."""
+    """A place that the journal says is filled; without a source: that the message is in, if it is anywhere.
+
+    `left`: folders that it was moved away from; found in one of them, it has yet to be moved. `check`: what is there
+    may be damaged (another boot).
+    """
 
     filling: Filling
-    crc: int | None
+    check: bool = False
+    left: Collection[str] = ()
+
+
+class Picked(NamedTuple):
+    """A message to be copied, as it is now. `flags` are names, `date` is in seconds."""
+
+    uid: int
+    base: str
+    path: str
+    size: int
+    wire: int
+    ascii: int | None
+    flags: tuple[str, ...]
+    date: int
+
+
+class Moved(NamedTuple):
+    """What was moved: (UID before, UID now) of each, in the folder with this validity; and what could not be."""
+
+    validity: int
+    uids: Sequence[tuple[int, int]]
+    failed: Sequence[tuple[str, OSError]]
 
 
 class Filler:
@@ -100,6 +128,7 @@ class Filler:
         bits = folder.bits(filling.flags, lenient=True) if filling.flags else 0
         uid = folder.take_uid()
         source = filling.source
+        assert source is not None
         size, wire, ascii_size = source.size, source.wire, source.ascii
         validity = folder.state.validity
         name = str(FileName(filling.base, size, wire, ascii_size, validity, uid))
@@ -129,10 +158,61 @@ class Filler:
         filling.uid = uid
         filling.validity = validity
 
+    def check(self, folder: str) -> None:
+        """Raises MailError imap="TRYCREATE" when there is no such folder, 451 when it takes no mail."""
+        with self._home.locked() as locked:
+            found = locked.existing(folder)
+            if found is None:
+                raise no_mailbox()
+            if not self._disk.writable(os.path.join(found.path, "cur")):
+                raise mailbox_broken(f"{found.path}: not writable")
+
+    def pick(self, folder: str, bases: Sequence[str]) -> list[Picked]:
+        """Messages of a folder, for a copy; those that are gone are left out."""
+        picked: list[Picked] = []
+        with self._home.locked() as locked:
+            found = locked.existing(folder)
+            if found is None:
+                return picked
+            for base, row, sub, name in self._files(locked, found, bases):
+                row = row or measure(self._disk, found.path, sub, name, FileName.parse(name))
+                if row is None:
+                    continue
+                picked.append(
+                    Picked(
+                        row.uid,
+                        base,
+                        os.path.join(found.path, sub, name),
+                        row.size,
+                        row.wire,
+                        row.ascii,
+                        tuple(names_of(bits_of(name), found.keywords)),
+                        row.date,
+                    )
+                )
+        return picked
+
+    def _files(
+        self, locked: Locked, folder: Folder, bases: Sequence[str]
+    ) -> Iterator[tuple[str, Row | None, str, str]]:
+        """(base, row, ``new`` or ``cur``, name) of the messages that are in the folder, wherever its rows say."""
+        there: dict[str, tuple[str, str]] | None = None
+        for base in bases:
+            row = locked.index.by_base(folder.row.key, base)
+            if row is not None and self._disk.exists(os.path.join(folder.path, row.sub, row.name)):
+                yield base, row, row.sub, row.name
+                continue
+            if there is None:
+                there = maildir.listing(self._disk, folder.path)
+            if base in there:
+                yield base, row, *there[base]
+
+    # -- emptying
+
     def remove(self, folder: str, bases: Sequence[str]) -> None:
         """Unlink messages of one folder and forget their rows. What is gone already is no error.
 
-        A message that another program has moved to another folder meanwhile is not ours to delete.
+        A message that was moved to another folder meanwhile is not ours to delete.
         """
         with self._home.locked() as locked:
             self._remove(locked, folder, bases)
@@ -140,10 +220,14 @@ class Filler:
     def forget(self, folder: str, bases: Sequence[str]) -> None:
         """Delete the rows of messages that another program took out of a folder."""
         with self._home.locked() as locked:
-            locked.folder(folder).expunge(bases)
+            found = locked.existing(folder)
+            if found is not None:
+                found.expunge(bases)
 
     def _remove(self, locked: Locked, folder: str, bases: Sequence[str]) -> None:
-        found = locked.folder(folder)
+        found = locked.existing(folder)
+        if found is None:
+            return
         there: dict[str, tuple[str, str]] | None = None
         for base in bases:
             known = locked.index.by_base(found.row.key, base)
@@ -155,93 +239,135 @@ class Filler:
                 self._unlink(os.path.join(found.path, *there[base]))
         found.expunge(bases)
 
+    def move(self, source: str, target: str, bases: Sequence[str]) -> Moved:
+        """Messages from one folder to another, one rename each. Those that are not there are passed over."""
+        moved: list[tuple[int, int]] = []
+        left: list[str] = []
+        failed: list[tuple[str, OSError]] = []
+        with self._home.locked() as locked:
+            before, after = locked.existing(source), locked.folder(target)
+            if before is not None and before is not after:
+                for base, row, sub, name in self._files(locked, before, bases):
+                    try:
+                        new = self._carry(before.path, before.keywords, after, row, sub, name)
+                    except FileNotFoundError:
+                        continue  # taken away at this moment
+                    except OSError as error:
+                        failed.append((base, error))
+                        continue
+                    if new is not None:
+                        left.append(base)
+                        if row is not None:
+                            moved.append((row.uid, new.uid))
+                before.expunge(left)
+            return Moved(after.state.validity, moved, failed)
+
+    def _carry(
+        self,
+        path: str,
+        keywords: tuple[str, ...],
+        after: Folder,
+        row: Row | None,
+        sub: str,
+        name: str,
+    ) -> Row | None:
+        """Move one file from the folder at `path`; its row there is left to the caller. None when it is no message."""
+        row = row or measure(self._disk, path, sub, name, FileName.parse(name))
+        if row is None:
+            return None
+        bits = after.bits(names_of(bits_of(name), keywords), lenient=True)
+        uid = after.take_uid()
+        new = str(FileName(row.base, row.size, row.wire, row.ascii, after.state.validity, uid))
+        new += info_of(name, bits)
+        self._disk.rename(os.path.join(path, sub, name), os.path.join(after.path, "cur", new))
+        now = int(self._home.now())
+        row = row._replace(
+            uid=uid, sub="cur", name=new, flags=bits, modseq=after.touch(), saved=now
+        )
+        after.add(row)
+        return row
+
+    # -- what the journal says, at a replay
+
     def settle(
-        self, wanted: Sequence[Wanted], gone: Mapping[str, Sequence[str]]
+        self,
+        wanted: Sequence[Wanted],
+        gone: Mapping[str, Sequence[str]],
+        removed: Mapping[str, str] = MappingProxyType({}),
     ) -> list[tuple[Filling, Exception]]:
         """Bring the account to what the journal says: `wanted` is there exactly once, `gone` (by folder) is not.
 
+        `removed`: where folders went that are over; a message that had left one before may still be in it.
         Returns the places that could not be filled.
         """
         missing: list[Filling] = []
+        failed: list[tuple[Filling, Exception]] = []
         with self._home.locked() as locked:
-            elsewhere: dict[str, str] | None = None
+            everything: dict[str, tuple[str, str, str, str]] | None = None
             for want in wanted:
                 folder = locked.folder(want.filling.folder)
-                row = locked.index.by_base(folder.row.key, want.filling.base)
+                base, source = want.filling.base, want.filling.source
+                row = locked.index.by_base(folder.row.key, base)
                 path = os.path.join(folder.path, row.sub, row.name) if row is not None else None
                 if path is None or not self._disk.exists(path):
-                    if elsewhere is None:
-                        elsewhere = self._everything()
-                    path = elsewhere.get(want.filling.base)
-                if path is None:
-                    # A row without its file: another program removed the message, unless a power cut did.
-                    if row is None or want.crc is not None:
-                        missing.append(want.filling)
-                elif want.crc is not None and not self._whole(path, want):
-                    want.filling.source.replace(path)
+                    if everything is None:
+                        everything = self._everything(removed)
+                    try:
+                        path = self._placed(locked, folder, want, everything.get(base))
+                    except OSError as error:
+                        failed.append((want.filling, error))
+                        continue
+                if source is None:
+                    continue
+                if path is not None:
+                    if want.check:
+                        source.mend(path)
+                # A row without its file: another program removed the message, unless a power cut did.
+                elif want.check or not self._known(locked, (want.filling.folder, *want.left), base):
+                    missing.append(want.filling)
             for name, bases in gone.items():
                 self._remove(locked, name, bases)
-        return self.fill(missing) if missing else []
+        return failed + (self.fill(missing) if missing else [])
 
-    def _everything(self) -> dict[str, str]:
-        """base → path of every message in every folder."""
+    def _placed(
+        self,
+        locked: Locked,
+        folder: Folder,
+        want: Wanted,
+        found: tuple[str, str, str, str] | None,
+    ) -> str | None:
+        """The path of a message that is not where its row says, moved when it has yet to be."""
+        if found is None:
+            return None
+        of, path, sub, name = found
+        if path == folder.path or not (
+            of in want.left or (of == self._home.inbox and "" in want.left)
+        ):
+            return os.path.join(path, sub, name)
+        base = want.filling.base
+        before = locked.existing(of)
+        row = locked.index.by_base(before.row.key, base) if before is not None else None
+        new = self._carry(path, read_keywords(self._disk, path), folder, row, sub, name)
+        if before is not None:
+            before.expunge([base])
+        return os.path.join(folder.path, new.sub, new.name) if new is not None else None
+
+    def _known(self, locked: Locked, folders: Sequence[str], base: str) -> bool:
+        for name in folders:
+            folder = locked.existing(name)
+            if folder is not None and locked.index.by_base(folder.row.key, base) is not None:
+                return True
+        return False
+
+    def _everything(self, removed: Mapping[str, str]) -> dict[str, tuple[str, str, str, str]]:
+        """base → (folder, its path, ``new`` or ``cur``, name) of every message of the account."""
+        folders = [(path, folder) for folder, path in removed.items() if self._disk.exists(path)]
+        folders += [(path, state.folder) for path, state in self._home.look()]
         return {
-            base: os.path.join(folder, sub, name)
-            for folder in maildir.folders(self._disk, self._home.maildir)
-            for base, (sub, name) in maildir.listing(self._disk, folder).items()
+            base: (folder, path, sub, name)
+            for path, folder in folders
+            for base, (sub, name) in maildir.listing(self._disk, path).items()
         }
-
-    def _whole(self, path: str, want: Wanted) -> bool:
-        size = want.filling.source.size
-        return (
-            self._disk.stat(path).st_size == size
-            and zlib.crc32(read_file(self._disk, path, size)) == want.crc
-        )
-
-    # -- moving and removing folders' contents
-
-    def move(self, source: str, target: str, bases: Sequence[str]) -> list[tuple[int, int]]:
-        """Messages from one folder to another, one rename each. Gives (UID before, UID now) of each that was there."""
-        moved: list[tuple[int, int]] = []
-        with self._home.locked() as locked:
-            before, after = locked.folder(source), locked.folder(target)
-            if before is after:
-                return moved
-            there: dict[str, tuple[str, str]] | None = None
-            left: list[str] = []
-            for base in bases:
-                row = locked.index.by_base(before.row.key, base)
-                if row is None:
-                    continue
-                sub, name = row.sub, row.name
-                if not self._disk.exists(os.path.join(before.path, sub, name)):
-                    if there is None:
-                        there = maildir.listing(self._disk, before.path)
-                    if base not in there:
-                        continue
-                    sub, name = there[base]
-                bits = after.bits(names_of(row.flags, before.keywords), lenient=True)
-                uid = after.take_uid()
-                new = str(
-                    FileName(base, row.size, row.wire, row.ascii, after.state.validity, uid)
-                ) + info_of(name, bits)
-                self._disk.rename(
-                    os.path.join(before.path, sub, name), os.path.join(after.path, "cur", new)
-                )
-                left.append(base)
-                after.add(
-                    row._replace(
-                        uid=uid,
-                        sub="cur",
-                        name=new,
-                        flags=bits,
-                        modseq=after.touch(),
-                        saved=int(self._home.now()),
-                    )
-                )
-                moved.append((row.uid, uid))
-            before.expunge(left)
-        return moved
 
     def _unlink(self, path: str) -> bool:
         try:

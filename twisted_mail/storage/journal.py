@@ -30,6 +30,7 @@ from . import record, segments
 from .checkpoint import Checkpoints, Recovery
 from .errors import refusal
 from .queued import Change, QueuedMessage
+from .quota import Quota
 from .record import Kind, Place
 from .segments import Segment, Segments, is_sealed
 from .writers import Writers
@@ -49,7 +50,11 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 
 @dataclass(slots=True)
 class Entry:
-    """Something to commit. `error` is set when it was not; `done` fires on the reactor thread either way."""
+    """Something to commit. `error` is set when it was not; `done` fires on the reactor thread either way.
+
+    Of an ACCEPT, `source` goes to all `places`; of a FILE, each of `sources` to the place of the same number. `quota`:
+    what is asked before. `fillings` (where there is a list) and `moved` are what became of it (`storage.filling`).
+    """
 
     kind: Kind
     meta: dict[str, Any]
@@ -59,6 +64,10 @@ class Entry:
     content: Sequence[bytes] = ()
     size: int = 0
     source: Any = None
+    sources: Sequence[Any] = ()
+    quota: Quota | None = None
+    fillings: list[Any] | None = None
+    moved: Any = None
     error: Exception | None = None
     sequence: int = 0
     done: Deferred[None] = field(default_factory=Deferred)

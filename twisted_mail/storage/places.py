@@ -11,24 +11,25 @@ import contextlib
 import fcntl
 import os
 import threading
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
 
 from ..disk import Disk, make_directories
+from ..status import MailError
 from . import record, segments
-from .account import AccountStore, Filling, Source, Wanted
+from .account import AccountStore
 from .errors import no_space, refusal
+from .filling import Filling
 from .journal import Entry, Steps
 from .maildir import read_file
-from .queued import QueuedMessage
-from .record import Kind, Place, Record
-from .source import InlineSource, SpilledSource
+from .quota import Quota, Usage
+from .record import Kind, Record
+from .settling import Owed, Settler, accepted, removing
 from .spool import Item, Spool
-from .story import Story
 
 __all__ = ["Accounts", "Places"]
 
@@ -72,16 +73,6 @@ class Accounts:
             store.retire()
 
 
-@dataclass(frozen=True, slots=True)
-class _Owed:
-    """A record that could not be obeyed, or what is left of it. `boot`: under which its places may have been filled."""
-
-    kind: Kind
-    meta: dict[str, Any]
-    content: Sequence[bytes]
-    boot: str
-
-
 class Places(Steps):
     """The steps of this site's journal."""
 
@@ -107,12 +98,11 @@ class Places(Steps):
         self._starting = starting
         self._pin = pin
         self._full = full
-        self._spilled = os.path.join(data, "journal", "spill")
-        self._scratch = os.path.join(data, "journal", "scratch")
+        self._settler = Settler(disk, data, accounts.get, accounts.drop, spool, boot)
         self.parked = os.path.join(data, "parked")
         self._guard = threading.Lock()
         self._retrying = threading.Lock()
-        self._unparked: list[_Owed] = []
+        self._unparked: list[Owed] = []
         """Changed, and pinned for, with the guard held: the lane and a pool thread meet here."""
 
     # -- around a batch
@@ -121,27 +111,45 @@ class Places(Steps):
         space = self._disk.statvfs(self._data)
         free = space.f_bavail * space.f_frsize - MARGIN_BYTES
         inodes = space.f_favail - MARGIN_INODES if space.f_files else None
-        prepared: dict[str, Exception | None] = {}
+        prepared: dict[tuple[str, str], Exception | None] = {}
+        usage = Usage(lambda account: self._accounts.get(account).usage())
         self._check_queue([entry for entry in entries if entry.queue is not None or entry.changes])
         for entry in entries:
-            if entry.kind is not Kind.ACCEPT or entry.error is not None:
+            if entry.error is not None:
+                continue
+            if entry.kind is Kind.MOVE:
+                entry.error = self._checked(prepared, entry.meta["account"], entry.meta["to"])
+                continue
+            if entry.kind not in _FILLING:
                 continue
             if self._unparked:
                 # It waits in memory: no more of it is taken before that has found its place.
                 entry.error = no_space("committed mail could not be parked")
                 continue
+            for place in entry.places:
+                entry.error = entry.error or self._checked(prepared, place.account, place.folder)
+            if entry.error is None and entry.quota is not None:
+                entry.error = _asked(usage, entry.quota)
+            if entry.error is not None:
+                continue
             # A spilled message is on the disk already.
-            free -= space.f_frsize + (0 if entry.meta["spill"] else entry.size)
+            count = max(1, len(entry.sources))
+            inline = entry.kind is Kind.FILE or not entry.meta["spill"]
+            free -= space.f_frsize * count + (entry.size if inline else 0)
             if inodes is not None:
-                inodes -= 1
+                inodes -= count
             if free < 0 or (inodes is not None and inodes < 0):
                 entry.error = no_space("the file system of the data directory is full")
                 self._full()
-                continue
-            for place in entry.places:
-                if place.account not in prepared:
-                    prepared[place.account] = self._prepare(place.account)
-                entry.error = entry.error or prepared[place.account]
+
+    def _checked(
+        self, prepared: dict[tuple[str, str], Exception | None], account: str, folder: str
+    ) -> Exception | None:
+        """Why a folder takes no mail; each is asked once for a batch."""
+        key = (account, folder)
+        if key not in prepared:
+            prepared[key] = self._prepare(account, folder)
+        return prepared[key]
 
     def _check_queue(self, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -165,9 +173,16 @@ class Places(Steps):
                 entry.error = refusal(ValueError(f"{name!r} cannot be the id of a new message"))
             taken.add(name)
 
-    def _prepare(self, account: str) -> Exception | None:
+    def _prepare(self, account: str, folder: str) -> Exception | None:
         try:
-            self._accounts.get(account).prepare()
+            store = self._accounts.get(account)
+            store.prepare()
+            if folder:
+                store.filler.check(folder)
+        except MailError as error:
+            if error.imap != "TRYCREATE":
+                _log.error("mailbox {account}: {error}", account=account, error=str(error))
+            return error
         except Exception as error:
             _log.error(
                 "mailbox {account} cannot take mail: {error}", account=account, error=str(error)
@@ -176,36 +191,51 @@ class Places(Steps):
         return None
 
     def fill(self, entries: Sequence[Entry]) -> None:
-        filling: dict[str, list[tuple[Entry, Place]]] = {}
-        for entry in entries:
-            if entry.kind is Kind.ACCEPT:
-                for place in entry.places:
-                    filling.setdefault(place.account, []).append((entry, place))
-        failed: dict[int, tuple[Entry, list[Place]]] = {}
+        """In the order of the records, as a replay reads them; what only arrives is gathered by account."""
+        arriving: dict[str, list[tuple[Entry, int]]] = {}
+        failed: dict[int, tuple[Entry, list[int]]] = {}
         queued = [entry for entry in entries if entry.queue is not None or entry.changes]
         if queued:
             self._fill_queue(queued)
-        for account, wanted in filling.items():
-            for entry, place, error in self._fill_account(account, wanted):
-                _log.error(
-                    "mail for {account} is parked, it could not be delivered: {error}",
-                    account=account,
-                    error=str(error),
-                )
-                failed.setdefault(id(entry), (entry, []))[1].append(place)
         for entry in entries:
-            if entry.kind is Kind.REMOVE:
-                self._remove(entry.meta)
-            elif entry.kind is Kind.ACCOUNT_REMOVED:
-                self._remove_account(entry.meta["account"], entry.meta["target"])
-        for entry, places in failed.values():
-            self._park(_Owed(Kind.ACCEPT, _only(entry.meta, places), entry.content, self._boot))
+            if entry.kind in _FILLING:
+                for number, place in enumerate(entry.places):
+                    arriving.setdefault(place.account, []).append((entry, number))
+                removes = entry.meta.get("removes")
+                if not removes:
+                    continue
+            account = entry.meta.get("account")
+            if entry.kind in _FILLING:
+                account = entry.places[0].account
+            if account in arriving:
+                self._fill_account(account, arriving.pop(account), failed)
+            self._leave(entry)
+        for account, wanted in arriving.items():
+            self._fill_account(account, wanted, failed)
+        for entry, numbers in failed.values():
+            self._park_places(entry, numbers)
         for entry in entries:
-            if entry.source is not None:
-                try:
-                    entry.source.close()
-                except OSError as error:
-                    _log.error("a scratch file stays: {error}", error=str(error))
+            for source in (entry.source, *entry.sources):
+                if source is not None:
+                    try:
+                        source.close()
+                    except OSError as error:
+                        _log.error("a scratch file stays: {error}", error=str(error))
+
+    def _leave(self, entry: Entry) -> None:
+        """What an entry says of messages, folders and accounts that leave."""
+        meta = entry.meta
+        if entry.kind is Kind.REMOVE:
+            self._remove(meta)
+        elif entry.kind is Kind.MOVE:
+            self._move(entry)
+        elif entry.kind is Kind.FOLDER_REMOVED:
+            if (owed := self._settler.remove_folder(meta)) is not None:
+                self._park(owed)
+        elif entry.kind is Kind.ACCOUNT_REMOVED:
+            self._settler.remove_account(meta["account"], meta["target"])
+        for account, folder, bases in meta.get("removes") or ():
+            self._remove(removing(account, folder, bases, noticed=False))
 
     def _fill_queue(self, entries: Sequence[Entry]) -> None:
         items = [Item(entry.queue, entry.source, entry.changes) for entry in entries]
@@ -222,30 +252,49 @@ class Places(Steps):
                 error=str(item.error),
             )
             if entry.queue is not None:
-                meta = _only(entry.meta, (), queue=True)
+                meta = accepted(entry.meta, (), queue=True)
                 if item.applied:
                     meta.pop("changes", None)
-                self._park(_Owed(Kind.ACCEPT, meta, entry.content, self._boot))
+                self._park(Owed(Kind.ACCEPT, meta, entry.content, self._boot))
             elif entry.changes:
                 meta = {"changes": entry.meta["changes"]}
-                self._park(_Owed(Kind.CHANGE, meta, (), self._boot))
+                self._park(Owed(Kind.CHANGE, meta, (), self._boot))
 
     def _fill_account(
-        self, account: str, wanted: Sequence[tuple[Entry, Place]]
-    ) -> list[tuple[Entry, Place, Exception]]:
-        fillings = [Filling(place.folder, place.base, entry.source) for entry, place in wanted]
-        by_base = {place.base: (entry, place) for entry, place in wanted}
+        self,
+        account: str,
+        wanted: Sequence[tuple[Entry, int]],
+        failed: dict[int, tuple[Entry, list[int]]],
+    ) -> None:
+        fillings: list[Filling] = []
+        by_base: dict[str, tuple[Entry, int]] = {}
+        for entry, number in wanted:
+            place = entry.places[number]
+            source = entry.sources[number] if entry.sources else entry.source
+            filling = Filling(place.folder, place.base, source, place.flags, place.date)
+            fillings.append(filling)
+            by_base[place.base] = (entry, number)
+            if entry.fillings is not None:
+                entry.fillings.append(filling)
         try:
-            failed = self._accounts.get(account).fill(fillings)
+            wrong = self._accounts.get(account).fill(fillings)
         except Exception as error:
-            failed = [(filling, error) for filling in fillings]
-        return [(*by_base[filling.base], error) for filling, error in failed]
+            wrong = [(filling, error) for filling in fillings]
+        for filling, reason in wrong:
+            _log.error(
+                "mail for {account} is parked, it could not be delivered: {error}",
+                account=account,
+                error=str(reason),
+            )
+            entry, number = by_base[filling.base]
+            filling.uid = 0
+            failed.setdefault(id(entry), (entry, []))[1].append(number)
 
     def _remove(self, meta: dict[str, Any]) -> None:
         try:
             store = self._accounts.get(meta["account"])
             leave = store.forget if meta["noticed"] else store.remove
-            leave(meta["folder"], meta["bases"])
+            leave(meta.get("in", ""), meta["bases"])
         except Exception as error:
             _log.error(
                 "deleted mail of {account} is still there: {error}",
@@ -254,21 +303,42 @@ class Places(Steps):
             )
             # What was only noticed is noticed again.
             if not meta["noticed"]:
-                self._park(_Owed(Kind.REMOVE, meta, (), self._boot))
+                self._park(Owed(Kind.REMOVE, meta, (), self._boot))
 
-    def _remove_account(self, account: str, target: str) -> None:
+    def _move(self, entry: Entry) -> None:
+        meta = entry.meta
         try:
-            store = self._accounts.get(account)
-            self._accounts.drop(account)
-            if self._disk.exists(store.home):
-                make_directories(self._disk, os.path.dirname(os.path.join(self._data, target)))
-                self._disk.rename(store.home, os.path.join(self._data, target))
+            entry.moved = self._accounts.get(meta["account"]).move(
+                meta["from"], meta["to"], meta["bases"]
+            )
+            left = [base for base, _ in entry.moved.failed]
+            reason = entry.moved.failed[0][1] if left else None
         except Exception as error:
-            _log.error("{account} could not be moved: {error}", account=account, error=str(error))
+            left, reason = meta["bases"], error
+        if left:
+            _log.error(
+                "mail of {account} is not moved yet: {error}",
+                account=meta["account"],
+                error=str(reason),
+            )
+            self._park(Owed(Kind.MOVE, {**meta, "bases": left}, (), self._boot))
 
     # -- parking
 
-    def _park(self, owed: _Owed) -> None:
+    def _park_places(self, entry: Entry, numbers: Sequence[int]) -> None:
+        if entry.kind is Kind.ACCEPT:
+            places = [entry.places[number] for number in numbers]
+            meta = accepted(entry.meta, places)
+            self._park(Owed(Kind.ACCEPT, meta, entry.content, self._boot))
+            return
+        wanted = {entry.places[number].base for number in numbers}
+        record = Record(Kind.FILE, 0, 0, entry.meta, memoryview(b"".join(entry.content)))
+        for piece, places in record.pieces():
+            if places[0].base in wanted:
+                meta = accepted(piece.meta, places)
+                self._park(Owed(Kind.ACCEPT, meta, [bytes(piece.content)], self._boot))
+
+    def _park(self, owed: Owed) -> None:
         try:
             self._write_parked(owed)
         except OSError as error:
@@ -280,13 +350,12 @@ class Places(Steps):
                 self._unparked.append(owed)
                 self._pin(True)
 
-    def _write_parked(self, owed: _Owed) -> None:
+    def _write_parked(self, owed: Owed) -> None:
         content, meta = owed.content, owed.meta
         if meta.get("spill"):
-            content = [
-                read_file(self._disk, os.path.join(self._spilled, meta["spill"]), meta["size"])
-            ]
-            meta = {**meta, "spill": None}
+            path = os.path.join(self._settler.spill, meta["spill"])
+            content = [read_file(self._disk, path, meta["size"])]
+            meta = {**meta, "spill": None, "crc": zlib.crc32(content[0])}
         name = os.path.join(self.parked, self._entropy(8).hex())
         epoch = int.from_bytes(self._entropy(8), "little")
         head = {"version": 1, "boot": owed.boot}
@@ -348,7 +417,7 @@ class Places(Steps):
             loaded = segments.load_file(self._disk, path)
             if not loaded.records:
                 _log.error("{path} is damaged and left alone", path=path)
-            elif owed := self._apply([loaded], None):
+            elif owed := self._settler.apply([loaded], None):
                 return any(one.meta.get("changes") for one in owed)
             else:
                 # What was put in its place is on the disk before that which would bring it again is not. `fd` was
@@ -395,146 +464,16 @@ class Places(Steps):
 
     def _settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None) -> None:
         """A mailbox that takes no mail keeps neither the site from starting nor the journal from ending."""
-        for owed in self._apply(loaded, writers):
+        for owed in self._settler.apply(loaded, writers):
             self._write_parked(owed)
 
-    def _apply(
-        self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None
-    ) -> list[_Owed]:
-        """Bring the disk to what the records say, those of `writers` or all. Returns what could not be done."""
-        story = Story(self._boot, loaded, writers)
-        owed: list[_Owed] = []
-        for account, target in story.removed.items():
-            if not self._disk.exists(os.path.join(self._data, target)):
-                self._remove_account(account, target)
-        for account in sorted(story.accounts):
-            places = story.wanted.get(account, {})
-            gone = {folder: list(bases) for folder, bases in story.gone.get(account, {}).items()}
-            try:
-                left = self._settle_account(account, places, gone)
-            except Exception as error:
-                _log.error(
-                    "mailbox {account} not settled: {error}", account=account, error=str(error)
-                )
-                left = list(places)
-                owed += [
-                    _Owed(
-                        Kind.REMOVE,
-                        {"account": account, "folder": folder, "bases": bases, "noticed": False},
-                        (),
-                        self._boot,
-                    )
-                    for folder, bases in gone.items()
-                ]
-            for place in left:
-                found, elsewhere = places[place]
-                # Of another boot stays of another boot: what is there has to be checked then, too.
-                boot = "" if elsewhere else self._boot
-                content = [bytes(found.content)]
-                owed.append(_Owed(Kind.ACCEPT, _only(found.meta, [place]), content, boot))
-        return owed + self._settle_queue(story, writers)
 
-    def _settle_queue(self, story: Story, writers: frozenset[int] | None) -> list[_Owed]:
-        items: list[Item] = []
-        sources: list[Source] = []
-        try:
-            if writers is not None and story.queue:
-                # Others are up. What their records are about was put in its place, and may be over and forgotten.
-                known = self._spool.known(
-                    [found.meta["queue"]["id"] for found, _, _ in story.queue if found is not None]
-                )
-                known |= story.mentioned
-            else:
-                known = set()
-            for found, elsewhere, changes in story.queue:
-                item = Item(None, None, changes)
-                items.append(item)
-                if found is None or found.meta["queue"]["id"] in known:
-                    continue
-                try:
-                    source = self._source(found)
-                    if source is not None:
-                        sources.append(source)
-                        item.crc = found.meta["crc"] if elsewhere else None
-                        item.message = QueuedMessage.from_json(found.meta["queue"])
-                        item.source = source
-                except Exception as error:
-                    # It is parked: what cannot be understood is no reason to forget it.
-                    item.error = error
-            if items:
-                self._spool.settle(items)
-        finally:
-            for source in sources:
-                source.close()
-        return self._owed_queue(story, items)
-
-    def _owed_queue(self, story: Story, items: Sequence[Item]) -> list[_Owed]:
-        owed: list[_Owed] = []
-        for (found, elsewhere, changes), item in zip(story.queue, items, strict=True):
-            if item.error is None:
-                continue
-            _log.error("the queue is not settled: {error}", error=str(item.error))
-            boot = "" if elsewhere else self._boot
-            if found is not None:
-                meta = _only(found.meta, (), queue=True)
-                if item.applied:
-                    meta.pop("changes", None)
-                owed.append(_Owed(Kind.ACCEPT, meta, [bytes(found.content)], boot))
-            else:
-                meta = {"changes": [change.to_json() for change in changes]}
-                owed.append(_Owed(Kind.CHANGE, meta, (), boot))
-        return owed
-
-    def _settle_account(
-        self,
-        account: str,
-        places: Mapping[Place, tuple[Record, bool]],
-        gone: Mapping[str, Sequence[str]],
-    ) -> list[Place]:
-        wanted: list[Wanted] = []
-        sources: dict[int, Source] = {}
-        try:
-            for place, (found, elsewhere) in places.items():
-                source = sources.get(id(found)) or self._source(found)
-                if source is None:
-                    continue
-                sources[id(found)] = source
-                crc = found.meta["crc"] if elsewhere else None
-                wanted.append(Wanted(Filling(place.folder, place.base, source), crc))
-            failed = self._accounts.get(account).settle(wanted, gone)
-        finally:
-            for source in sources.values():
-                source.close()
-        for filling, reason in failed:
-            _log.error(
-                "{base} of {account} not delivered: {error}",
-                base=filling.base,
-                account=account,
-                error=str(reason),
-            )
-        return [Place(account, filling.folder, filling.base) for filling, _ in failed]
-
-    def _source(self, found: Record) -> Source | None:
-        meta = found.meta
-        sizes: dict[str, Any] = {
-            "size": meta["size"],
-            "wire": meta["wire"],
-            "ascii_size": meta.get("ascii"),
-        }
-        if not meta.get("spill"):
-            return InlineSource(self._disk, self._scratch, [bytes(found.content)], **sizes)
-        path = os.path.join(self._spilled, meta["spill"])
-        if not self._disk.exists(path):
-            _log.error("the spill file {path} is gone", path=path)
-            return None
-        return SpilledSource(self._disk, path, **sizes)
+def _asked(usage: Usage, quota: Quota) -> Exception | None:
+    try:
+        return usage.take(quota)
+    except Exception as error:
+        _log.error("what an account holds cannot be told: {error}", error=str(error))
+        return refusal(error)
 
 
-def _only(meta: dict[str, Any], places: Sequence[Place], *, queue: bool = False) -> dict[str, Any]:
-    """What an ACCEPT says, for these of its places; with `queue` also what it says of the queue."""
-    plain = [[place.account, place.folder, place.base] for place in places]
-    kept = {name: value for name, value in meta.items() if queue or name not in _QUEUE}
-    return {**kept, "places": plain}
-
-
-_QUEUE = ("queue", "changes")
+_FILLING = frozenset({Kind.ACCEPT, Kind.FILE})

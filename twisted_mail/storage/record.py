@@ -22,7 +22,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Kind", "Place", "Record", "decode_meta", "encode", "epoch_of", "first", "scan"]
+__all__ = [
+    "Kind",
+    "Piece",
+    "Place",
+    "Record",
+    "decode_meta",
+    "encode",
+    "epoch_of",
+    "filed",
+    "first",
+    "scan",
+]
 
 MAGIC = b"TMJ1"
 _HEADER = struct.Struct("<4sIIQQQB3x")
@@ -39,24 +50,63 @@ class Kind(enum.IntEnum):
     """The first of every segment: version, number, boot id."""
     ACCEPT = 2
     """A message and the places it goes to, mailboxes and queue; the bytes follow, or lie in a spill file of their own.
-    With `changes` of queued messages, when it is the bounce that they cause."""
+    With `changes` of queued messages, when it is the bounce that they cause; with `removes`, a folder and bases of the
+    same account, when it comes in their place."""
     REMOVE = 3
-    """Messages that leave a folder for good: deleted by us, or ``noticed`` as taken away by another program."""
+    """Messages that leave a folder for good: deleted by us, or ``noticed`` as taken away by another program. ``in`` is
+    the folder; records without it are of a program that knew the inbox alone."""
     VOID = 4
     """Records of a batch whose sync failed: they never happened."""
     ACCOUNT_REMOVED = 5
     """Everything before this about the account is over."""
     CHANGE = 6
     """What becomes of queued messages: outcomes of attempts, and what somebody did by hand."""
+    FILE = 7
+    """Several messages for one folder of one account, all or none; the bytes of those without a spill file follow."""
+    MOVE = 8
+    """Messages that go from one folder of an account to another: ``from``, ``to``, ``bases``."""
+    FOLDER_REMOVED = 9
+    """Everything before this in a folder is over; its directory is the ``target`` now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One place a message goes to: the account's key, the folder's id, the file's base name."""
+    """One place a message goes to: the account's key, the folder's id, the file's base name.
+
+    The folder "" is the inbox. `flags` are names, as letters are a folder's own; None for mail that arrives. `date`
+    (INTERNALDATE) in seconds since 1970, None for that of its arrival.
+    """
 
     account: str
     folder: str
     base: str
+    flags: tuple[str, ...] | None = None
+    date: int | None = None
+
+    def to_json(self) -> list[Any]:
+        """What a record holds."""
+        if self.flags is None and self.date is None:
+            return [self.account, self.folder, self.base]
+        return [self.account, self.folder, self.base, self.flags, self.date]
+
+    @classmethod
+    def from_json(cls, stored: Sequence[Any]) -> Place:
+        """What `to_json` made."""
+        account, folder, base, *rest = stored
+        if not rest:
+            return cls(account, folder, base)
+        flags, date = rest
+        return cls(account, folder, base, tuple(flags) if flags is not None else None, date)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """One message's bytes, as a record has them. `meta` says of them what an ACCEPT does: ``size`` as stored, ``wire``
+    with CRLF, ``ascii`` downgraded, ``crc`` (None: what has the inode of the spill file), ``spill``.
+    """
+
+    meta: dict[str, Any]
+    content: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +119,42 @@ class Record:
     meta: dict[str, Any]
     content: memoryview
 
-    @property
-    def places(self) -> list[Place]:
-        """The places of an ACCEPT."""
-        return [Place(*place) for place in self.meta["places"]]
+    def pieces(self) -> list[tuple[Piece, list[Place]]]:
+        """What an ACCEPT or a FILE puts where."""
+        meta = self.meta
+        if self.kind is Kind.ACCEPT:
+            places = [Place.from_json(place) for place in meta["places"]]
+            return [(Piece(meta, self.content), places)]
+        found: list[tuple[Piece, list[Place]]] = []
+        at = 0
+        for base, flags, date, size, wire, ascii_size, crc, spill in meta["messages"]:
+            end = at if spill else at + size
+            of = {"size": size, "wire": wire, "ascii": ascii_size, "crc": crc, "spill": spill}
+            place = Place(meta["account"], meta["folder"], base, tuple(flags), date)
+            found.append((Piece(of, self.content[at:end]), [place]))
+            at = end
+        return found
+
+    def spills(self) -> list[str]:
+        """The names of the spill files that it needs."""
+        if self.kind is Kind.ACCEPT:
+            return [self.meta["spill"]] if self.meta["spill"] else []
+        if self.kind is Kind.FILE:
+            return [message[-1] for message in self.meta["messages"] if message[-1]]
+        return []
+
+
+def filed(messages: Sequence[tuple[Place, dict[str, Any]]]) -> dict[str, Any]:
+    """The `meta` of a FILE: places in one folder, and that of the `Piece` that goes there."""
+    first_place = messages[0][0]
+    return {
+        "account": first_place.account,
+        "folder": first_place.folder,
+        "messages": [
+            [place.base, place.flags, place.date, *(of[name] for name in _PIECE)]
+            for place, of in messages
+        ],
+    }
 
 
 def encode(
@@ -162,5 +244,6 @@ def _read(view: memoryview, at: int, epoch: int) -> tuple[Record, int] | None:
 
 
 _KINDS = frozenset(Kind)
+_PIECE = ("size", "wire", "ascii", "crc", "spill")
 # json.dumps would make an encoder for each record.
 _to_json = json.JSONEncoder(separators=(",", ":")).encode

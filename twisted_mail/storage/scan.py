@@ -19,7 +19,7 @@ from .folder import Folder
 from .index import Row, RowTuple
 from .maildir import FileName, base_of
 
-__all__ = ["Change", "adopt", "agrees", "marks", "readable"]
+__all__ = ["Change", "adopt", "agrees", "ascii_size", "marks", "measure", "readable"]
 
 _log = Logger()
 BLOCK = 256 * 1024
@@ -107,7 +107,7 @@ def adopt(
         uid = parsed.uid if parsed.validity == state.validity else theirs.get(base)
         # Believed when the validity is this folder's, the UID below the ceiling and free.
         if uid is not None and 0 < uid < state.uid_ceiling and uid not in taken:
-            row = _measure(disk, path, sub, name, parsed)
+            row = measure(disk, path, sub, name, parsed)
             if row is not None:
                 taken.add(uid)
                 uidl = _uidl(uid, base, state.validity, state.taken_over, uidlist)
@@ -119,7 +119,7 @@ def adopt(
             strangers.append((base, sub, name))
     least = max(taken, default=0) + 1
     for base, sub, name in sorted(strangers, key=_arrival):
-        row = _measure(disk, path, sub, name, FileName(base))
+        row = measure(disk, path, sub, name, FileName(base))
         if row is not None:
             row = row._replace(uid=folder.take_uid(least), modseq=folder.touch(), saved=now)
             change.new.append(_named(disk, path, row, state.validity))
@@ -136,7 +136,7 @@ def _uidl(
     return own or f"{uid:08x}{validity:08x}"
 
 
-def _measure(disk: Disk, folder: str, sub: str, name: str, parsed: FileName) -> Row | None:
+def measure(disk: Disk, folder: str, sub: str, name: str, parsed: FileName) -> Row | None:
     """The row of a file, without a UID; sizes from its name when they agree with the file, else by reading it."""
     path = os.path.join(folder, sub, name)
     try:
@@ -170,7 +170,7 @@ def _sizes(disk: Disk, path: str) -> tuple[int, int | None]:
             at += len(block)
     finally:
         disk.close(fd)
-    return counter.octets, _ascii_size(head, counter.octets)
+    return counter.octets, ascii_size(head, counter.octets)
 
 
 def _named(disk: Disk, folder: str, row: Row, validity: int) -> Row:
@@ -192,7 +192,7 @@ def _plain(character: str) -> str:
     return f"={ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else character
 
 
-def _ascii_size(content: bytes, wire: int) -> int | None:
+def ascii_size(content: bytes, wire: int) -> int | None:
     """The wire size of the downgraded form (RFC 6858), or None for a message whose header is ASCII."""
     plain = content.replace(b"\r\n", b"\n")
     end = header_end(plain)

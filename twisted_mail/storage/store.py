@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,8 @@ from ..status import MailError
 from ..world import World, call_or_drop
 from . import segments
 from .account import AccountStore
-from .draft import Draft
+from .commits import Commits
+from .draft import SPILL_OVER, Draft
 from .errors import no_space, refusal
 from .index import RowTuple
 from .journal import Entry, Journal
@@ -37,6 +38,7 @@ from .mailbox import Inbox, listed
 from .outgoing import Outgoing
 from .places import MARGIN_BYTES, Accounts, Places
 from .queued import Change, QueuedMessage
+from .quota import Limits, Quota, refused
 from .record import Kind, Place
 from .source import InlineSource, SpilledSource
 from .spool import Spool
@@ -44,8 +46,9 @@ from .spool import Spool
 __all__ = ["MailStore"]
 
 _log = Logger()
-VERSION = 2
-"""1 knew no queue: its journal would skip what it does not know, and drop it."""
+VERSION = 3
+"""1 knew no queue, 2 no folders: their programs would skip records that they do not know, and drop them."""
+_KNOWN = (1, 2, VERSION)
 CHECKPOINT_EVERY = 600.0
 """Seconds after which a journal that is not full is checkpointed all the same."""
 MAKE_ROOM_EVERY = 5.0
@@ -55,7 +58,8 @@ RETRY_EVERY = 30.0
 class MailStore:
     """The store in the directory `data`; `host` is the last part of the names of its files.
 
-    `boot` is the system's boot id: files written under another one may have been lost by a power cut.
+    `boot` is the system's boot id: files written under another one may have been lost by a power cut. `limits` gives
+    an account's quota by its key, at once, on the reactor thread: octets and messages, None for no limit.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class MailStore:
         host: str,
         boot: str,
         segment_size: int = segments.SEGMENT_SIZE,
+        limits: Callable[[str], tuple[int | None, int | None]] | None = None,
     ) -> None:
         self._world = world
         self._disk = world.disk
@@ -99,6 +104,14 @@ class MailStore:
             segment_size=segment_size,
             due=lambda: world.threads.back(self._due),
         )
+        self._limits = limits
+        self.commits = Commits(world, self._journal, self._accounts.get, self._unique, self.limits)
+        self.append = self.commits.append
+        self.copy = self.commits.copy
+        self.move = self.commits.move
+        self.replace = self.commits.replace
+        self.expunge = self.commits.expunge
+        self.remove_folder = self.commits.remove_folder
         self.queue = Outgoing(world, self._data, self._spool, self._settle_dead)
         """The queue on the disk, for who runs it and who looks at it."""
         self._timers: list[Any] = []
@@ -218,7 +231,7 @@ class MailStore:
         finally:
             self._disk.close(fd)
         self._stored = values["version"]
-        if self._stored not in (1, VERSION):
+        if self._stored not in _KNOWN:
             raise ValueError(
                 f"{path}: stored by version {values['version']} of the format, this program knows"
                 f" {VERSION}; use the newer program"
@@ -261,9 +274,9 @@ class MailStore:
 
     # -- mail in
 
-    def draft(self) -> Draft:
-        """A new message's content, to be written."""
-        return Draft(self._world, self._journal.spill)
+    def draft(self, keep: int = SPILL_OVER) -> Draft:
+        """A new message's content, to be written. Over `keep` octets it leaves the memory."""
+        return Draft(self._world, self._journal.spill, keep)
 
     def check_space(self, size: int) -> None:
         """Raise MailError 452 4.3.1 when there is no room for `size` bytes more. Asked at MAIL; up to a second old."""
@@ -287,6 +300,7 @@ class MailStore:
         envelope: dict[str, Any],
         queue: QueuedMessage | None = None,
         changes: Sequence[Change] = (),
+        unlimited: Collection[str] = (),
     ) -> None:
         """Commit a message to the inboxes of `accounts` (keys) and to the queue, all or none.
 
@@ -294,7 +308,7 @@ class MailStore:
 
         The draft is the store's from now on, whatever happens. `envelope` is kept in the record for people. `queue`
         gets the sizes of the draft. `changes` of other queued messages are in the same record: the message is the
-        bounce that they cause. Raises MailError.
+        bounce that they cause. `unlimited`: those of the accounts whose quota is not asked. Raises MailError.
         """
         try:
             await draft.finish()
@@ -303,6 +317,10 @@ class MailStore:
             raise
         places = [Place(key, "", self._unique()) for key in dict.fromkeys(accounts)]
         entry = self._entry(draft, places, ascii_size, envelope, queue, changes)
+        if self._limits is not None:
+            limited = self._limited([place.account for place in places], unlimited)
+            if limited:
+                entry.quota = Quota(limited, draft.size, 1, lenient=len(places) > 1)
         spill = draft.spill
         draft.forget()
         # The caller may be cancelled (its connection is lost) while the commit goes on.
@@ -341,7 +359,7 @@ class MailStore:
             "ascii_size": ascii_size,
         }
         meta: dict[str, Any] = {
-            "places": [[place.account, place.folder, place.base] for place in places],
+            "places": [place.to_json() for place in places],
             "size": draft.size,
             "wire": draft.size + draft.lines,
             "ascii": ascii_size,
@@ -363,6 +381,52 @@ class MailStore:
             )
         content = draft.blocks if draft.spill is None else ()
         return Entry(Kind.ACCEPT, meta, places, queue, changes, content, draft.size, source)
+
+    # -- quotas
+
+    def limits(self, key: str) -> Limits | None:
+        """An account's quota; None when it has none. Reactor thread only."""
+        if self._limits is None:
+            return None
+        limits = Limits(*self._limits(key))
+        return limits or None
+
+    def _limited(self, keys: Collection[str], unlimited: Collection[str]) -> Mapping[str, Limits]:
+        return {
+            key: limits
+            for key in keys
+            if key not in unlimited and (limits := self.limits(key)) is not None
+        }
+
+    async def usage(self, key: str) -> tuple[int, int]:
+        """Octets as stored, and messages, that an account holds. Raises MailError."""
+        try:
+            return await self._world.threads.call(self._used, key)
+        except Exception as error:
+            raise refusal(error) from error
+
+    def _used(self, key: str) -> tuple[int, int]:
+        return self._accounts.get(key).usage()
+
+    async def check_quota(self, keys: Collection[str], size: int) -> None:
+        """Raise MailError 452 4.2.2, or 552 5.2.2, when none of these accounts has room for `size` octets more.
+
+        Asked at RCPT, for those that one recipient leads to: an alias with one full mailbox is not refused to the
+        others behind it.
+        """
+        if self._limits is None:
+            return
+        limited = self._limited(keys, ())
+        if not limited or len(limited) < len(keys):
+            return
+        error: MailError | None = None
+        for key, limits in limited.items():
+            # A message of no declared size has at least some.
+            error = refused(limits, await self.usage(key), max(size, 1), 1)
+            if error is None:
+                return
+        if error is not None:
+            raise error
 
     def _unique(self) -> str:
         """A base name: Maildir's time, unique, host."""
@@ -391,11 +455,11 @@ class MailStore:
 
         async def remove(bases: Sequence[str]) -> None:
             if bases:
-                await self._remove(key, account.inbox, bases)
+                await self.commits.remove(key, "", bases)
 
         if gone:
             # Taken away by another program: said in the journal, so that no replay brings it back.
-            ensureDeferred(self._remove(key, account.inbox, gone, noticed=True)).addErrback(
+            ensureDeferred(self.commits.remove(key, "", gone, noticed=True)).addErrback(
                 lambda failure: _log.error("removals not noted: {error}", error=str(failure.value))
             )
         return Inbox(self._world, account, rows, messages, lock, remove)
@@ -414,12 +478,6 @@ class MailStore:
         except BaseException:
             self._disk.close(lock)
             raise
-
-    async def _remove(
-        self, key: str, folder: str, bases: Sequence[str], *, noticed: bool = False
-    ) -> None:
-        meta = {"account": key, "folder": folder, "bases": list(bases), "noticed": noticed}
-        await self._journal.commit(Entry(Kind.REMOVE, meta, size=64 * len(bases)))
 
     async def remove_account(self, key: str) -> str:
         """Take an account's mail out of the site. Returns where it was moved to, relative to the data directory."""

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from .queued import Change
-from .record import Kind, Place, Record
+from .record import Kind, Piece, Place, Record
 from .segments import Loaded
 
-__all__ = ["Story"]
+__all__ = ["Story", "Wish"]
+
+
+@dataclass(slots=True, eq=False)
+class Wish:
+    """Where a message is to be at the end: in `folder`, and not in those that it has `left`.
+
+    A file that is in one of those was not moved yet; one that is anywhere else was moved by another program, and stays.
+    `piece`: what to write when the message is not there at all, with the flags and the date of `place`; None when it
+    is only moved. `elsewhere`: written under another boot, so that a file that is there may be damaged.
+    """
+
+    folder: str
+    place: Place | None = None
+    piece: Piece | None = None
+    elsewhere: bool = False
+    left: set[str] = field(default_factory=set)
+    ours: bool = False
 
 
 class Story:
     """What the records of `writers`, or all, come to. `boot` is the boot id of now.
 
-    `wanted`, by account: the places to be filled, with their record and whether it is of another boot.
+    `wanted`, by account and base: where messages are to be.
     `gone`, by account and folder: the bases that must not be there. Removals count whoever wrote them.
-    `queue`: what those writers' records say of it, in their order: a record with its boot (ACCEPT) and changes; and
-    what others changed after them of the same messages, which has the last word.
+    `folders`, by account: folders that are over, and where they go.
+    `queue`: what those writers' records say of it, in their order: a piece with the queued message and its boot
+    (ACCEPT), and changes; and what others changed after them of the same messages, which has the last word.
     `mentioned`: the queued messages that anybody's changes are about.
+
+    Folders are those that the records name. Mail for a folder that is over by then is in the inbox.
     """
 
     def __init__(self, boot: str, loaded: Sequence[Loaded], writers: frozenset[int] | None) -> None:
         self.accounts: set[str] = set()
-        self.wanted: dict[str, dict[Place, tuple[Record, bool]]] = {}
+        self.wanted: dict[str, dict[str, Wish]] = {}
         self.gone: dict[str, dict[str, dict[str, None]]] = {}
+        self.folders: dict[str, dict[str, str]] = {}
         self.removed: dict[str, str] = {}
         """Accounts that are over, and where their mail goes."""
         self.queue: list[tuple[Record | None, bool, list[Change]]] = []
@@ -43,20 +64,39 @@ class Story:
                 if (found.writer, found.sequence) in void:
                     continue
                 ours = writers is None or found.writer in writers
-                if found.kind in (Kind.ACCEPT, Kind.CHANGE):
-                    self._queued(found, segment.boot != boot, ours, changed)
-                if found.kind is Kind.ACCEPT and ours:
-                    self._accepted(found, segment.boot != boot)
-                elif found.kind is Kind.REMOVE:
-                    self._left(found.meta)
-                elif found.kind is Kind.ACCOUNT_REMOVED:
-                    self._over(found.meta)
+                self._read(found, segment.boot != boot, ours, changed)
+        for account, wishes in self.wanted.items():
+            self.wanted[account] = {base: wish for base, wish in wishes.items() if wish.ours}
+            if self.wanted[account]:
+                self.accounts.add(account)
+
+    def _read(self, found: Record, elsewhere: bool, ours: bool, changed: set[str]) -> None:
+        kind, meta = found.kind, found.meta
+        if kind in (Kind.ACCEPT, Kind.CHANGE):
+            self._queued(found, elsewhere, ours, changed)
+        if kind in (Kind.ACCEPT, Kind.FILE):
+            if ours:
+                self._accepted(found, elsewhere)
+            for account, folder, bases in meta.get("removes") or ():
+                self._left(account, folder, bases, noticed=False)
+        elif kind is Kind.REMOVE:
+            self._left(meta["account"], meta.get("in", ""), meta["bases"], meta["noticed"])
+        elif kind is Kind.MOVE:
+            self._moved(meta["account"], meta["from"], meta["to"], meta["bases"], ours)
+        elif kind is Kind.FOLDER_REMOVED:
+            self._folder_over(meta["account"], meta["folder"], meta["target"])
+        elif kind is Kind.ACCOUNT_REMOVED:
+            self._over(meta["account"], meta["target"])
 
     def _accepted(self, found: Record, elsewhere: bool) -> None:
-        for place in found.places:
-            self.accounts.add(place.account)
-            self.removed.pop(place.account, None)
-            self.wanted.setdefault(place.account, {})[place] = (found, elsewhere)
+        for piece, places in found.pieces():
+            for place in places:
+                self.accounts.add(place.account)
+                self.removed.pop(place.account, None)
+                folder = self._standing(place.account, place.folder)
+                self.wanted.setdefault(place.account, {})[place.base] = Wish(
+                    folder, place, piece, elsewhere, ours=True
+                )
 
     def _queued(self, found: Record, elsewhere: bool, ours: bool, changed: set[str]) -> None:
         """`changed`: the messages that our changes so far are about."""
@@ -73,19 +113,54 @@ class Story:
         if changes or added is not None:
             self.queue.append((added, elsewhere, changes))
 
-    def _left(self, meta: dict[str, Any]) -> None:
-        account, bases = meta["account"], frozenset(meta["bases"])
+    def _left(self, account: str, folder: str, bases: Iterable[str], noticed: bool) -> None:
         self.accounts.add(account)
-        wanted = self.wanted.get(account, {})
-        for place in [place for place in wanted if place.base in bases]:
-            del wanted[place]
-        if not meta["noticed"]:
-            folders = self.gone.setdefault(account, {})
-            folders.setdefault(meta["folder"], {}).update(dict.fromkeys(meta["bases"]))
+        if folder in self.folders.get(account, ()):
+            return
+        wishes = self.wanted.get(account, {})
+        for base in bases:
+            wish = wishes.get(base)
+            if wish is not None:
+                if not noticed and folder in wish.left:
+                    continue  # Who removed it did not know that it had been moved: nothing was there to remove.
+                del wishes[base]
+            if not noticed:
+                self._is_gone(account, (folder, *(wish.left if wish is not None else ())), base)
 
-    def _over(self, meta: dict[str, Any]) -> None:
-        account = meta["account"]
+    def _is_gone(self, account: str, folders: Iterable[str], base: str) -> None:
+        gone = self.gone.setdefault(account, {})
+        for folder in folders:
+            gone.setdefault(folder, {})[base] = None
+
+    def _moved(self, account: str, folder: str, to: str, bases: Iterable[str], ours: bool) -> None:
+        to = self._standing(account, to)
+        wishes = self.wanted.setdefault(account, {})
+        back = self.gone.get(account, {}).get(to, {})
+        for base in bases:
+            wish = wishes.get(base)
+            if wish is None:
+                wish = wishes[base] = Wish(to)
+            wish.left |= {folder, wish.folder}
+            wish.left.discard(to)
+            wish.folder = to
+            wish.ours = wish.ours or ours
+            back.pop(base, None)
+
+    def _standing(self, account: str, folder: str) -> str:
+        # RFC 3501 section 5.1: mail always has an inbox to go to.
+        return "" if folder in self.folders.get(account, ()) else folder
+
+    def _folder_over(self, account: str, folder: str, target: str) -> None:
+        self.accounts.add(account)
+        self.folders.setdefault(account, {})[folder] = target
+        self.gone.get(account, {}).pop(folder, None)
+        wishes = self.wanted.get(account, {})
+        for base in [base for base, wish in wishes.items() if wish.folder == folder]:
+            # A power cut may have left it where it was before.
+            self._is_gone(account, wishes.pop(base).left, base)
+
+    def _over(self, account: str, target: str) -> None:
         self.accounts.discard(account)
-        self.wanted.pop(account, None)
-        self.gone.pop(account, None)
-        self.removed[account] = meta["target"]
+        for known in (self.wanted, self.gone, self.folders):
+            known.pop(account, None)
+        self.removed[account] = target

@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..disk import OsDisk
 
@@ -24,6 +25,7 @@ __all__ = ["FaultyDisk", "HookedDisk", "PowerCutDisk"]
 CHANGES = (
     *("open", "open_nameless", "write", "writev", "fdatasync", "fsync", "sync_directory", "syncfs"),
     *("reserve", "truncate", "link", "link_fd", "rename", "unlink", "mkdir", "rmdir", "fchmod"),
+    "utime",
 )
 
 
@@ -105,38 +107,54 @@ class PowerCutDisk(FaultyDisk):
     """Knows what is on the disk for certain. After the cut every operation fails.
 
     `root` is the directory that counts. What is promised is POSIX's least: a file's bytes after `fsync` or
-    `fdatasync` of it, a name after the sync of its directory, everything after `syncfs`.
+    `fdatasync` of it, a name after the sync of its directory, everything after `syncfs`. And one thing more, which
+    every journaling file system keeps: a `rename` is one step, also between two directories. Its file has the old
+    name or the new one, and when either directory is synced, the new one.
     """
 
     def __init__(self, root: str, cut_at: int = 0) -> None:
         super().__init__(cut_at, number=errno.EIO, lasting=True)
         self.root = os.path.abspath(root)
-        self._names: dict[str, dict[str, int]] = {}
+        self._names: dict[int, dict[str, int]] = {}
+        """Of each directory, by its inode: what is certain."""
         self._bytes: dict[int, bytes] = {}
+        self._times: dict[int, int] = {}
         self._kept: dict[int, int] = {}
+        self._renames: list[_Rename] = []
 
     @property
     def alive(self) -> bool:
         """Whether the power is still on."""
         return not self.failed
 
+    def before(self, name: str, args: Sequence[Any]) -> None:
+        super().before(name, args)
+        if name == "rename":
+            source, target = map(os.path.abspath, args)
+            number = os.lstat(source).st_ino
+            if not (os.path.lexists(target) and os.lstat(target).st_ino == number):
+                self._renames.append(_Rename(number, _key(source), _key(target)))
+
     def after(self, name: str, args: Sequence[Any]) -> None:
         if name in ("fdatasync", "fsync"):
-            self._sync_file(f"/proc/self/fd/{args[0]}")
+            self._sync_file(f"/proc/self/fd/{args[0]}", times=name == "fsync")
         elif name == "sync_directory":
             self._sync_names(os.path.abspath(args[0]))
         elif name == "syncfs":
             for directory, _, files in os.walk(self.root):
                 self._sync_names(directory)
                 for file in files:
-                    self._sync_file(os.path.join(directory, file))
+                    self._sync_file(os.path.join(directory, file), times=True)
+            self._renames.clear()
 
-    def _sync_file(self, path: str) -> None:
+    def _sync_file(self, path: str, *, times: bool) -> None:
         fd = os.open(path, os.O_RDONLY)
         try:
-            number = os.fstat(fd).st_ino
-            self._hold(number, fd)
-            self._bytes[number] = os.pread(fd, os.fstat(fd).st_size, 0)
+            status = os.fstat(fd)
+            self._hold(status.st_ino, fd)
+            self._bytes[status.st_ino] = os.pread(fd, status.st_size, 0)
+            if times:
+                self._times[status.st_ino] = status.st_mtime_ns
         finally:
             os.close(fd)
 
@@ -154,7 +172,17 @@ class PowerCutDisk(FaultyDisk):
                 self._hold(entry.inode(), fd)
             finally:
                 os.close(fd)
-        self._names[directory] = names
+        of = os.stat(directory).st_ino
+        self._finish_renames(of)
+        self._names[of] = names
+
+    def _finish_renames(self, directory: int) -> None:
+        """What was renamed in or out of a directory that is synced is certain on the other side, too."""
+        for group in _groups(self._renames):
+            if any(directory in (rename.source[0], rename.target[0]) for rename in group):
+                for rename in group:
+                    rename.apply(self._names)
+                    self._renames.remove(rename)
 
     def close_all(self) -> None:
         """Let go of what was kept open."""
@@ -163,51 +191,100 @@ class PowerCutDisk(FaultyDisk):
 
     def after_cut(self, target: str, *, luck: Random | None = None) -> None:
         """Make `target` what a cut now leaves: only what was synced, or with `luck` some of the rest, too."""
+        paths: dict[int, str] = {}
+        """Where what is there now can be read."""
+        now: dict[int, dict[str, int]] = {}
+        for directory, _, _ in os.walk(self.root):
+            own = os.stat(directory).st_ino
+            paths[own] = directory
+            now[own] = {}
+            for entry in os.scandir(directory):
+                now[own][entry.name] = entry.inode()
+                paths.setdefault(entry.inode(), entry.path)
+        names = {directory: dict(known) for directory, known in self._names.items()}
+        if luck is not None:
+            self._try_luck(names, now, luck)
         os.mkdir(target, 0o700)
         made: dict[int, str] = {}
-        self._rebuild(self.root, target, luck, made)
+        own = os.stat(self.root).st_ino
+        self._rebuild(
+            own, target, names, _Now(paths, frozenset(now) | frozenset(names)), luck, made
+        )
 
-    def _rebuild(self, source: str, target: str, luck: Random | None, made: dict[int, str]) -> None:
-        names = dict(self._names.get(source, {}))
-        if luck is not None and os.path.isdir(source):
-            there = {entry.name: entry.inode() for entry in os.scandir(source)}
-            for name in sorted(names.keys() | there.keys()):
-                if names.get(name) != there.get(name) and luck.random() < 0.5:
-                    if name in there:
-                        names[name] = there[name]
-                    else:
-                        del names[name]
+    def _try_luck(
+        self, names: dict[int, dict[str, int]], now: dict[int, dict[str, int]], luck: Random
+    ) -> None:
+        """Change `names` to something between what is certain and what is `now`."""
+        kept: set[tuple[int, str]] = set()
+        for group in _groups(self._renames):
+            # None of them, the first few, or what has become of all.
+            steps = luck.randint(0, len(group) + 1)
+            keys = {key for rename in group for key in (rename.source, rename.target)}
+            kept |= keys
+            for rename in group[:steps]:
+                rename.apply(names)
+            if steps > len(group):
+                for directory, name in keys:
+                    _set(names.setdefault(directory, {}), name, now.get(directory, {}).get(name))
+        for directory, there in now.items():
+            known = names.setdefault(directory, {})
+            for name in sorted(known.keys() | there.keys()):
+                if (
+                    (directory, name) not in kept
+                    and known.get(name) != there.get(name)
+                    and luck.random() < 0.5
+                ):
+                    _set(known, name, there.get(name))
+
+    def _rebuild(
+        self,
+        own: int,
+        target: str,
+        known: dict[int, dict[str, int]],
+        now: _Now,
+        luck: Random | None,
+        made: dict[int, str],
+    ) -> None:
+        names = dict(known.get(own, {}))
         as_it_is = luck is not None and luck.random() < 0.5
         for name in ("queue.sqlite3", "queue.sqlite3-wal"):
-            names.pop(name, None)
-            self._keep_database(os.path.join(source, name), os.path.join(target, name), as_it_is)
+            number = names.pop(name, None)
+            if own in now.paths:
+                new = os.path.join(target, name)
+                self._keep_database(os.path.join(now.paths[own], name), new, number, as_it_is)
         for name, number in sorted(names.items()):
-            old, new = os.path.join(source, name), os.path.join(target, name)
+            new = os.path.join(target, name)
             if name == "queue.sqlite3-shm":
                 continue  # SQLite makes it anew after a boot
-            if os.path.isdir(old):
+            if number in now.directories or self._is_directory(number):
+                assert number not in made, f"{new} and {made[number]} are one directory"
+                made[number] = new
                 os.mkdir(new, 0o700)
-                self._rebuild(old, new, luck, made)
+                self._rebuild(number, new, known, now, luck, made)
             elif number in made:
                 os.link(made[number], new)
             else:
                 made[number] = new
-                self._restore(old, new, number, luck)
+                self._restore(now.paths.get(number), new, number, luck)
 
-    def _keep_database(self, old: str, new: str, as_it_is: bool) -> None:
+    def _is_directory(self, number: int) -> bool:
+        return number in self._kept and stat.S_ISDIR(os.fstat(self._kept[number]).st_mode)
+
+    def _keep_database(self, old: str, new: str, number: int | None, as_it_is: bool) -> None:
         """Both files, at one time: the one is nothing without the other."""
         if as_it_is:
             if os.path.exists(old):
                 shutil.copyfile(old, new)
             return
-        number = self._names.get(os.path.dirname(old), {}).get(os.path.basename(old))
         if number is not None and number in self._bytes:
             with open(new, "wb") as file:
                 file.write(self._bytes[number])
 
-    def _restore(self, old: str, new: str, number: int, luck: Random | None) -> None:
+    def _restore(self, old: str | None, new: str, number: int, luck: Random | None) -> None:
         data = self._bytes.get(number, b"")
-        if luck is not None and os.path.exists(old) and os.stat(old).st_ino == number:
+        if old is None and number in self._kept:
+            old = f"/proc/self/fd/{self._kept[number]}"
+        if luck is not None and old is not None:
             with open(old, "rb") as file:
                 now = file.read()
             # What came after the last sync was written back by chance: all of it, or a part.
@@ -217,6 +294,56 @@ class PowerCutDisk(FaultyDisk):
                 data = now
         with open(new, "wb") as file:
             file.write(data)
+        if number in self._times:
+            os.utime(new, ns=(self._times[number], self._times[number]))
+
+
+class _Now(NamedTuple):
+    """What is there when the power is cut, by inode."""
+
+    paths: dict[int, str]
+    directories: frozenset[int]
+
+
+class _Rename(NamedTuple):
+    """A rename that no sync has made certain: (inode of the directory, name) before and after."""
+
+    number: int
+    source: tuple[int, str]
+    target: tuple[int, str]
+
+    def apply(self, names: dict[int, dict[str, int]]) -> None:
+        names.get(self.source[0], {}).pop(self.source[1], None)
+        names.setdefault(self.target[0], {})[self.target[1]] = self.number
+
+
+def _key(path: str) -> tuple[int, str]:
+    directory, name = os.path.split(path)
+    return os.stat(directory).st_ino, name
+
+
+def _groups(renames: Sequence[_Rename]) -> list[list[_Rename]]:
+    """Those that have a name in common belong together, in their order."""
+    groups: list[tuple[set[tuple[int, str]], list[_Rename]]] = []
+    for rename in renames:
+        keys, members = {rename.source, rename.target}, [rename]
+        rest = []
+        for known, others in groups:
+            if known & keys:
+                keys |= known
+                members = others + members
+            else:
+                rest.append((known, others))
+        groups = [*rest, (keys, members)]
+    order = {id(rename): at for at, rename in enumerate(renames)}
+    return [sorted(members, key=lambda rename: order[id(rename)]) for _, members in groups]
+
+
+def _set(names: dict[str, int], name: str, number: int | None) -> None:
+    if number is None:
+        names.pop(name, None)
+    else:
+        names[name] = number
 
 
 def copy_tree(source: str, target: str) -> None:
