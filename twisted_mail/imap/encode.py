@@ -45,7 +45,7 @@ _ATOM: Final = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
 _QUOTABLE: Final = re.compile(rb"[^\x00\r\n\x7f-\xff]*")
 _QUOTABLE_UTF8: Final = re.compile(rb"[^\x00\r\n]*")
 _ESCAPE: Final = re.compile(rb'["\\]')
-_NOT_TEXT: Final = re.compile(r"[^ -~]+")
+_NOT_TEXT: Final = re.compile(r"[^!-~]+")
 
 
 def quoted(value: bytes) -> bytes:
