@@ -33,6 +33,8 @@ from .connection.limits import ConnectionLimits
 from .connection.protocol import Bounds
 from .connection.tls import ServerTls
 from .delivery.intake import IntakeSettings, MailIntake
+from .imap.protocol import ImapFactory, ImapSettings
+from .imap.seats import Seats
 from .interfaces import ILocalDelivery
 from .listeners import ListenError, Listeners
 from .policy.limits import FailureDelays, client_network
@@ -142,8 +144,6 @@ class MailService(Service):
         try:
             check_data(self.config, self._world.disk)
             for name in LISTENERS:
-                if name in ("imap", "imaps"):
-                    continue  # until there is a factory
                 for endpoint in getattr(self.config.listen, name):
                     self._listeners.bind(name, endpoint)
             make_data(self.config, self._world.disk, self._owner)
@@ -183,7 +183,7 @@ class MailService(Service):
         config, world, tls = self.config, self._world, self._tls
         assert tls is not None
         self._directory = directory = open_directory(config, now=world.now, entropy=world.entropy)
-        self._store = store = make_store(config, world)
+        self._store = store = make_store(config, world, directory.quota)
         await store.start()
         # Not before: a user made for a start that then fails would have a password nobody was told.
         if self._prepare is not None:
@@ -269,7 +269,7 @@ def _make_realm(config: Config, directory: Directory, store: MailStore) -> IReal
     """Raises RealmError."""
     if config.auth.realm:
         return load_realm(config.auth.realm)
-    return Realm(directory, store.open_inbox)
+    return Realm(directory, store.open_inbox, getattr(store, "open_mailboxes", None))
 
 
 def _make_intake(
@@ -354,7 +354,38 @@ def _make_factories(
             implicit_tls=name == "pop3s",
             bounds=bounds(limits.pop3_idle_seconds),
         )
+    seats = Seats(config.imap.max_sessions)
+    imap_settings = _imap_settings(config)
+    for name in ("imap", "imaps"):
+        factories[name] = ImapFactory(
+            world,
+            imap_settings,
+            authenticator,
+            limits=shared,
+            seats=seats,
+            tls=tls,
+            implicit_tls=name == "imaps",
+            bounds=bounds(limits.imap_idle_seconds),
+        )
     return factories
+
+
+def _imap_settings(config: Config) -> ImapSettings:
+    imap, limits = config.imap, config.limits
+    return ImapSettings(
+        hostname=config.hostname,
+        separator=imap.separator,
+        prefix=imap.prefix,
+        allow_plaintext_loopback=imap.allow_plaintext_loopback,
+        max_command_bytes=imap.max_command_bytes,
+        max_message_bytes=config.smtp.max_message_bytes,
+        max_mailboxes=imap.max_mailboxes,
+        max_depth=imap.max_depth,
+        max_sessions=imap.max_sessions,
+        max_errors=limits.errors,
+        max_login_failures=limits.login_failures,
+        idle_seconds=limits.imap_idle_seconds,
+    )
 
 
 def _make_authenticator(

@@ -155,9 +155,15 @@ def open_directory(
     )
 
 
-def make_store(config: Config, world: World) -> MailStore:
-    """The site's mail, not started yet."""
-    return MailStore(world, str(config.data), host=config.hostname, boot=_boot_id(world.disk))
+def make_store(
+    config: Config,
+    world: World,
+    limits: Callable[[str], tuple[int | None, int | None]] | None = None,
+) -> MailStore:
+    """The site's mail, not started yet. `limits`: octets and messages that an account may hold (`Directory.quota`)."""
+    return MailStore(
+        world, str(config.data), host=config.hostname, boot=_boot_id(world.disk), limits=limits
+    )
 
 
 def _boot_id(disk: Disk) -> str:

@@ -17,7 +17,8 @@ from .findings import ERROR, OK, WARNING, Finding
 __all__ = ["ports"]
 
 _TIMEOUT: Final = 5.0
-_GREETING: Final = 512
+_GREETING: Final = 4096
+"""IMAP says its capabilities before its name."""
 _IMPLICIT_TLS: Final = ("submissions", "pop3s", "imaps")
 
 

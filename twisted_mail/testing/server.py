@@ -36,7 +36,8 @@ class MailServer:
     """A server in this process. Made by `start`; `ports`, `ca` and `directory` say where it is."""
 
     ports: dict[str, int]
-    """Listener → TCP port, the first that it has: ``smtp``, ``submission``, ``submissions``, ``pop3``, ``pop3s``."""
+    """Listener → TCP port, the first that it has: ``smtp``, ``submission``, ``submissions``, ``pop3``, ``pop3s``,
+    ``imap``, ``imaps``."""
 
     def __init__(self, world: World, config: Config, directory: Path, *, temporary: bool) -> None:
         self.directory = directory
