@@ -47,9 +47,7 @@ def parse_uidlist(data: bytes) -> UidList | None:
     found = UidList(validity, uidnext)
     top = 0
     for line in lines[1:]:
-        before, colon, name = line.partition(":")
-        if not colon:
-            before, _, name = line.partition(" ")
+        before, _, name = line.partition(":" if head[0] == "3" else " ")
         number, *extra = before.split(" ")
         uid, base = _number(number), base_of(name)
         # A line out of order is another writer's torn one.
