@@ -59,7 +59,8 @@ class Answer:
     """What a session says to one event.
 
     `data` is written as it stands; then `body`, if any, block by block, as fast as the peer reads:
-    blocks of at most 64 KiB keep to the bound on what is held for a slow one. `expect` goes to
+    blocks of at most 64 KiB keep to the bound on what is held for a slow one, and an empty one sends at
+    once what has been said so far (else it waits for more, or for the end). `expect` goes to
     `Engine.resume`: what the engine shall read next (each engine names its own values; None is a
     command).
     """

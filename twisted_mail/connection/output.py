@@ -61,6 +61,8 @@ class Output(Wire):
             return
         try:
             async for block in body:
+                if not block:
+                    self._flush()
                 for piece in _pieces(block):
                     await self._say_when_read(piece)
         finally:
