@@ -14,16 +14,17 @@ from itertools import islice
 from typing import Any, Final
 
 from ..mailboxes import SEEN, Message, Snapshot, StoreMode
+from ..message.decode import UnknownEncoding
 from ..message.part import Part, from_bytes
-from ..message.structure import scan
 from ..status import MailError
-from .fetch_binary import UnknownEncoding, binary_reader
+from .fetch_binary import binary_reader, undecodable
 from .fetch_chosen import Chunk
 from .fetch_large import Mark
-from .fetch_plan import Batch, FlagTexts, Plan, taken
-from .fetch_sections import reader
+from .fetch_plan import Batch, FlagTexts, Plan, Section, taken
+from .fetch_preview import preview_reader
+from .fetch_sections import Reader, reader
 from .fetch_stream import Streaming
-from .fetching import BinarySize, BodySection
+from .fetching import BinarySection, BinarySize, BodySection, Preview
 from .view import View
 
 __all__ = ["Answering"]
@@ -53,10 +54,7 @@ class Answering:
         self._texts = FlagTexts(self._snapshot)
         self._mark = mark
         self._breathe = breathe
-        self._readers = [
-            reader(one) if isinstance(one, BodySection) else binary_reader(one)
-            for one in plan.sections
-        ]
+        self._readers = [_reader(one) for one in plan.sections]
         self.expunged = False
         self.unknown_cte = False
         self.seen: list[int] = []
@@ -123,7 +121,7 @@ class Answering:
     async def _batch(self, batch: Sequence[Message], large: dict[int, Any]) -> AsyncIterator[bytes]:
         there = [message.uid for message in batch if message.content is not None]
         names = self._plan.columns
-        if self._plan.structure or large:
+        if (self._plan.structure or large) and "structure" not in names:
             names = (*names, "structure")
         rows: dict[int, tuple[Any, ...]] = {}
         if names and there:
@@ -147,10 +145,10 @@ class Answering:
                 group = _Group(self, plan, names, snapshot)
             row = rows.get(uid, _NO_ROW)
             if uid not in large:
-                group.add(uid, row, self._sections(content, row), len(content))
+                group.add(uid, row, self._sections(content, row, names), len(content))
                 continue
             group.add(uid, row, [b""] * len(self._readers), 0)
-            streaming = Streaming(uid, content, _structure(row[-1]), self._mark, self._breathe)
+            streaming = Streaming(uid, content, _structure(row, names), self._mark, self._breathe)
             async for piece in streaming.line(plan, group.batch()):
                 yield piece
             self.unknown_cte = self.unknown_cte or streaming.unknown_cte
@@ -158,20 +156,20 @@ class Answering:
         if group.uids:
             yield group.write()
 
-    def _sections(self, content: bytes, row: tuple[Any, ...]) -> list[bytes]:
+    def _sections(
+        self, content: bytes, row: tuple[Any, ...], names: tuple[str, ...]
+    ) -> list[bytes]:
         root: Part | None = None
         if self._plan.structure:
-            try:
-                root = _structure(row[-1])
-            except ValueError:
-                root = scan(content)
+            root = _structure(row, names)
         made = []
         for one, read in zip(self._plan.sections, self._readers, strict=True):
             try:
                 made.append(read(content, root))
             except UnknownEncoding:
+                assert isinstance(one, BinarySection | BinarySize)
                 self.unknown_cte = True
-                made.append(one.label + (b" 0" if isinstance(one, BinarySize) else b" NIL"))
+                made.append(undecodable(one))
         return made
 
     async def _become_seen(self, uids: Sequence[int]) -> frozenset[int]:
@@ -260,6 +258,11 @@ def _among(
     return Chunk([chunk.positions[n] for n in places], [chunk.numbers[n] for n in places]), at
 
 
-def _structure(value: Any) -> Part:
-    """Raises ValueError."""
-    return value if isinstance(value, Part) else from_bytes(value)
+def _reader(item: Section) -> Reader:
+    if isinstance(item, BodySection):
+        return reader(item)
+    return preview_reader(item) if isinstance(item, Preview) else binary_reader(item)
+
+
+def _structure(row: tuple[Any, ...], names: tuple[str, ...]) -> Part:
+    return from_bytes(row[1 + names.index("structure")])

@@ -1,4 +1,4 @@
-"""Which messages a command is about: chunks of positions, and UIDs that are asked for and not there.
+"""Which messages a command is about, as chunks of positions.
 
 A `Chunk` says where its messages stand in the snapshot's arrays, and how the client numbers them: the two differ
 by the ghosts before them (`imap.view`). Ranges stay ranges as long as they can: a mailbox of a million messages is
@@ -12,20 +12,19 @@ from itertools import compress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..mailboxes import Snapshot
-from .sequence import STAR, SequenceSet
 
 if TYPE_CHECKING:
     from .sequence import Positions
     from .view import View
 
-__all__ = ["CHUNK", "Chosen", "Chunk", "absent", "changed_since", "choose", "chunks", "uid_set"]
+__all__ = ["CHUNK", "LOOKED_UP", "Chosen", "Chunk", "changed_since", "choose", "chunks"]
 
 CHUNK: Final = 1024
-"""Messages of one chunk at most."""
+"""Messages that are written at once, at most …"""
+LOOKED_UP: Final = 2000
+"""… and that are looked up at once, in the index."""
 _SHORT: Final = 64
 """Ranges up to here are put together, as single numbers."""
-_LINE: Final = 400
-"""Ranges of a set on one line: some 8000 octets, as RFC 7162 section 4 advises."""
 
 
 class Chunk(NamedTuple):
@@ -102,42 +101,3 @@ def changed_since(snapshot: Snapshot, some: Iterable[Chunk], modseq: int) -> Ite
             yield chunk
         elif found:
             yield Chunk(found, list(compress(chunk.numbers, newer)))
-
-
-def absent(
-    sequence: SequenceSet, saved: Sequence[int], uids: Sequence[int], uidnext: int
-) -> list[tuple[int, int]]:
-    """Ranges (inclusive) of UIDs below `uidnext` that are asked for and not in `uids`, ascending.
-
-    `saved`: what ``$`` means, if it is in `sequence`.
-    """
-    top = uidnext - 1
-    ranges = [(low, min(high, top)) for low, high in sequence.within(top) if low <= top]
-    if sequence.saved and saved:
-        ranges = [
-            (low, high)
-            for low, high in SequenceSet([*ranges, *SequenceSet.of(saved).ranges]).ranges
-            if high < STAR
-        ]
-    gaps: list[tuple[int, int]] = []
-    there = iter((*SequenceSet.of(uids).ranges, (STAR, STAR)))
-    first, last = next(there)
-    for low, high in ranges:
-        while low <= high:
-            while last < low:
-                first, last = next(there)
-            if first > high:
-                gaps.append((low, high))
-                break
-            if first > low:
-                gaps.append((low, first - 1))
-            low = last + 1
-    return gaps
-
-
-def uid_set(ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-    """The texts of a set, a line's worth each."""
-    for start in range(0, len(ranges), _LINE):
-        part = ranges[start : start + _LINE]
-        texts = [str(low) if low == high else f"{low}:{high}" for low, high in part]
-        yield ",".join(texts).encode()

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..mailboxes import Snapshot
-from ..message.nstring import string
+from ..message.bodystructure import body, bodystructure
+from ..message.part import from_bytes
 from .dates import date_time
 from .fetch_sections import RFC822, needs_structure
 from .fetching import BinarySection, BinarySize, BodySection, FetchItem, Preview
@@ -21,7 +22,7 @@ __all__ = ["Batch", "FlagTexts", "Plan", "Positions", "Section", "plan", "taken"
 
 Positions: TypeAlias = range | Sequence[int]
 """Indexes into a snapshot's arrays, ascending."""
-Section: TypeAlias = BodySection | BinarySection | BinarySize
+Section: TypeAlias = BodySection | BinarySection | BinarySize | Preview
 """An item for which the content is looked at."""
 
 
@@ -108,22 +109,17 @@ def plan(items: Iterable[FetchItem], *, rev2: bool = False) -> Plan:
     for item in items:
         if isinstance(item, str) and item in RFC822:
             item = RFC822[item]
-        if isinstance(item, BodySection | BinarySection | BinarySize):
+        if not isinstance(item, str):
             texts.append(SECTION)
             values.append(_section(len(sections)))
             sections.append(item)
             structure = structure or not isinstance(item, BodySection) or needs_structure(item)
-            seen = seen or not (isinstance(item, BinarySize) or item.peek)
+            seen = seen or (isinstance(item, BodySection | BinarySection) and not item.peek)
             continue
-        name = "PREVIEW" if isinstance(item, Preview) else item
-        text, value, column = _ITEMS[name]
-        if rev2 and column in _REV2:
-            column = _REV2[column]
-            value = _looked_up(column)
+        text, value, needed = _REV2[item] if rev2 and item in _REV2 else _ITEMS[item]
         texts.append(text)
         values.append(value)
-        if column and column not in columns:
-            columns.append(column)
+        columns += [column for column in needed if column not in columns]
     return Plan(
         b"* %d FETCH (" + b" ".join(texts) + b")\r\n",
         tuple(texts),
@@ -182,31 +178,41 @@ def _ids(column: str) -> _Column:
     return ids
 
 
-def _previews(batch: Batch) -> Iterable[object]:
-    # RFC 8970 section 3.1: empty when nothing can be made of the message
+def _bodies(rev2: bool) -> _Column:
+    def bodies(batch: Batch) -> Iterable[object]:
+        return [body(from_bytes(one), rev2) for one in batch.columns["structure"]]
+
+    return bodies
+
+
+def _structures(batch: Batch) -> Iterable[object]:
+    """What is kept is for IMAP4rev1, which knows no message/global."""
+    columns = batch.columns
     return [
-        b"NIL" if one is None else string(one.encode() if isinstance(one, str) else one)
-        for one in batch.columns["preview"]
+        bodystructure(from_bytes(structure), True) if b'"global"' in kept.lower() else kept
+        for kept, structure in zip(columns["bodystructure"], columns["structure"], strict=True)
     ]
 
 
-_ITEMS: Final[dict[str, tuple[bytes, _Column, str]]] = {
-    "FLAGS": (b"FLAGS %b", _flags, ""),
-    "UID": (b"UID %d", lambda batch: taken(batch.snapshot.uids, batch.positions), ""),
-    "INTERNALDATE": (b"INTERNALDATE %b", _dates, ""),
+_ITEMS: Final[dict[str, tuple[bytes, _Column, tuple[str, ...]]]] = {
+    "FLAGS": (b"FLAGS %b", _flags, ()),
+    "UID": (b"UID %d", lambda batch: taken(batch.snapshot.uids, batch.positions), ()),
+    "INTERNALDATE": (b"INTERNALDATE %b", _dates, ()),
     "RFC822.SIZE": (
         b"RFC822.SIZE %d",
         lambda batch: taken(batch.snapshot.sizes, batch.positions),
-        "",
+        (),
     ),
     # RFC 7162 section 7: fetch-mod-resp
-    "MODSEQ": (b"MODSEQ (%d)", _modseqs, ""),
-    "ENVELOPE": (b"ENVELOPE %b", _looked_up("envelope"), "envelope"),
-    "BODY": (b"BODY %b", _looked_up("body"), "body"),
-    "BODYSTRUCTURE": (b"BODYSTRUCTURE %b", _looked_up("bodystructure"), "bodystructure"),
-    "SAVEDATE": (b"SAVEDATE %b", _save_dates, "save_date"),
-    "EMAILID": (b"EMAILID %b", _ids("emailid"), "emailid"),
-    "THREADID": (b"THREADID %b", _ids("threadid"), "threadid"),
-    "PREVIEW": (b"PREVIEW %b", _previews, "preview"),
+    "MODSEQ": (b"MODSEQ (%d)", _modseqs, ()),
+    "ENVELOPE": (b"ENVELOPE %b", _looked_up("envelope"), ("envelope",)),
+    "BODY": (b"BODY %b", _bodies(False), ("structure",)),
+    "BODYSTRUCTURE": (b"BODYSTRUCTURE %b", _looked_up("bodystructure"), ("bodystructure",)),
+    "SAVEDATE": (b"SAVEDATE %b", _save_dates, ("save_date",)),
+    "EMAILID": (b"EMAILID %b", _ids("emailid"), ("emailid",)),
+    "THREADID": (b"THREADID %b", _ids("threadid"), ("threadid",)),
 }
-_REV2: Final[dict[str, str]] = {}
+_REV2: Final[dict[str, tuple[bytes, _Column, tuple[str, ...]]]] = {
+    "BODY": (b"BODY %b", _bodies(True), ("structure",)),
+    "BODYSTRUCTURE": (b"BODYSTRUCTURE %b", _structures, ("bodystructure", "structure")),
+}

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from ..mailboxes import LargeContent
-from ..message.part import Part, find
-from .fetch_binary import UnknownEncoding, decoded_blocks, decoder, is_plain
+from ..message.decode import IDENTITY, UnknownEncoding, decoder
+from ..message.part import Part
+from .fetch_binary import decoded_blocks, encoding_of, undecodable
 from .fetch_large import Mark, bytes_of, octets, stored_range
 from .fetch_plan import Batch, Plan
+from .fetch_preview import large_preview
 from .fetch_sections import picker
-from .fetching import BinarySection, BinarySize, BodySection
+from .fetching import BinarySection, BinarySize, BodySection, Preview
 from .refusal import Unfinished
 
 __all__ = ["MAX_HEADER", "Streaming"]
@@ -52,14 +54,20 @@ class Streaming:
             if isinstance(item, bytes):
                 said += item
                 continue
-            if isinstance(item, BinarySize):
-                said += await self._binary_size(item)
+            if isinstance(item, Preview):
+                said += await large_preview(item, self._content, self._root)
                 continue
-            size, blocks = await (
-                self._body(item) if isinstance(item, BodySection) else self._binary(item)
-            )
-            if blocks is None:
-                said += item.label + b" NIL"
+            try:
+                if isinstance(item, BinarySize):
+                    said += await self._binary_size(item)
+                    continue
+                size, blocks = await (
+                    self._body(item) if isinstance(item, BodySection) else self._binary(item)
+                )
+            except UnknownEncoding:
+                assert not isinstance(item, BodySection)
+                self.unknown_cte = True
+                said += undecodable(item)
                 continue
             mark = b"" if isinstance(item, BodySection) else b"~"
             yield said + b"%b %b{%d}\r\n" % (item.label, mark, size)
@@ -74,7 +82,7 @@ class Streaming:
                 raise Unfinished
         yield said + b")\r\n"
 
-    async def _body(self, item: BodySection) -> tuple[int, AsyncIterator[bytes] | None]:
+    async def _body(self, item: BodySection) -> tuple[int, AsyncIterator[bytes]]:
         if item.fields:
             return _sliced(await self._fields(item), item.partial)
         where = stored_range(self._root, item.part, item.text)
@@ -97,62 +105,43 @@ class Streaming:
 
     # RFC 3516
 
-    async def _binary(self, item: BinarySection) -> tuple[int, AsyncIterator[bytes] | None]:
-        try:
-            where = self._encoded(item)
-        except UnknownEncoding:
-            self.unknown_cte = True
-            return 0, None
+    async def _binary(self, item: BinarySection) -> tuple[int, AsyncIterator[bytes]]:
+        where = stored_range(self._root, item.part, "")
         if where is None:
             return 0, _given(b"")
-        first, last = 0, NO_END
-        if item.partial is not None:
-            first, last = item.partial[0], sum(item.partial)
-        part = find(self._root, item.part)
-        assert part is not None
-        if is_plain(part, item.part):
-            first, size = _bounds(item.partial, where[2])
+        encoding = encoding_of(self._root, item.part)
+        first, size = _bounds(item.partial, where[2])
+        if encoding in IDENTITY:
             return size, (self._octets(where, first, size) if size else _given(b""))
-        size = await self._count(item, where, first, last)
-        return size, self._decoded(item, where, first, last)
+        last = NO_END if item.partial is None else sum(item.partial)
+        size = await self._count(where, encoding, first, last)
+        return size, self._decoded(where, encoding, first, last)
 
     async def _binary_size(self, item: BinarySize) -> bytes:
+        where = stored_range(self._root, item.part, "")
         size = 0
-        try:
-            where = self._encoded(item)
-            if where is not None:
-                part = find(self._root, item.part)
-                assert part is not None
-                plain = is_plain(part, item.part)
-                size = where[2] if plain else await self._count(item, where, 0, NO_END)
-        except UnknownEncoding:
-            self.unknown_cte = True
+        if where is not None:
+            encoding = encoding_of(self._root, item.part)
+            size = where[2]
+            if encoding not in IDENTITY:
+                size = await self._count(where, encoding, 0, NO_END)
         return b"%b %d" % (item.label, size)
 
-    def _encoded(self, item: BinarySection | BinarySize) -> tuple[int, int, int] | None:
-        part = find(self._root, item.part)
-        if part is None:
-            return None
-        is_plain(part, item.part)
-        return stored_range(self._root, item.part, "")
-
     def _decoded(
-        self, item: BinarySection | BinarySize, where: tuple[int, int, int], first: int, last: int
+        self, where: tuple[int, int, int], encoding: bytes, first: int, last: int
     ) -> AsyncIterator[bytes]:
-        part = find(self._root, item.part)
-        assert part is not None
         blocks = self._octets(where, 0, where[2]) if where[2] else _given(b"")
-        return decoded_blocks(decoder(part, item.part), blocks, first, last)
+        return decoded_blocks(decoder(encoding), blocks, first, last)
 
     async def _count(
-        self, item: BinarySection | BinarySize, where: tuple[int, int, int], first: int, last: int
+        self, where: tuple[int, int, int], encoding: bytes, first: int, last: int
     ) -> int:
         """A literal begins with its size: what is to be said is decoded twice."""
         key = (self._uid, where[0], first, last)
         if self._mark.counted == key:
             return self._mark.count
         size = 0
-        async for block in self._decoded(item, where, first, last):
+        async for block in self._decoded(where, encoding, first, last):
             size += len(block)
             await self._breathe()
         self._mark.counted, self._mark.count = key, size

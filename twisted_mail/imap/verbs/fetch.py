@@ -7,7 +7,6 @@ gone (RFC 5530 section 3), NO [UNKNOWN-CTE] that a part could not be decoded.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -17,13 +16,14 @@ from twisted.internet.task import deferLater
 from ...mailboxes import SEEN, StoreMode
 from ..capability import Capability
 from ..fetch_answer import Answering
-from ..fetch_chosen import Chunk, absent, changed_since, choose, chunks, uid_set
+from ..fetch_chosen import CHUNK, LOOKED_UP, Chunk, changed_since, choose, chunks
 from ..fetch_large import Mark
 from ..fetch_plan import plan
 from ..outcome import Outcome
 from ..refusal import Bad
 from ..sequence import SequenceSet
 from ..state import State
+from ..vanished import earlier
 from ..view import Quiet
 from .registry import Verb, by_uid
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..events import Command
     from ..fetching import FetchItem
     from ..session import ImapSession
+    from ..view import View
 
 __all__ = ["CAPABILITIES", "VERBS"]
 
@@ -48,15 +49,18 @@ async def fetch(session: ImapSession, command: Command) -> Answer:
         # RFC 7162 section 3.1: these are CONDSTORE enabling commands
         said = session.enable_condstore()
     view = session.view
+    if args.vanished:
+        # What is gone now is told first, as it moves numbers: VANISHED (EARLIER) does not
+        said += b"".join(session.catch_up(True))
     chosen = choose(view, view.positions(args.sequence, args.uid))
     outcome = Outcome()
     if chosen.ghosts and not args.uid:
         _gone(outcome)
-    some: Iterable[Chunk] = chunks(chosen.spans)
-    if since is not None:
-        some = changed_since(view.snapshot, some, since)
     asked = _asked(args)
     wanted = plan(asked, rev2=session.rev2)
+    some: Iterable[Chunk] = chunks(chosen.spans, LOOKED_UP if wanted.columns else CHUNK)
+    if since is not None:
+        some = changed_since(view.snapshot, some, since)
     if view.reading is None:
         view.reading = Mark()
     answering = Answering(
@@ -110,8 +114,10 @@ async def _pieces(
     if said:
         yield said
     if args.vanished and args.changed_since is not None:
-        for text in await _vanished(session, args.sequence, args.changed_since):
-            yield b"* VANISHED (EARLIER) %b\r\n" % text
+        view = session.view
+        asked = _asked_uids(view, args.sequence)
+        for line in await earlier(view.opened, view.snapshot, asked, args.changed_since):
+            yield line
     pieces = answering.pieces(some)
     try:
         async for piece in pieces:
@@ -128,29 +134,11 @@ async def _pieces(
         _gone(outcome)
 
 
-async def _vanished(session: ImapSession, sequence: SequenceSet, since: int) -> Iterator[bytes]:
-    """RFC 7162 section 3.2.6: what is asked for and was expunged after `since`; everything that is not there when
-    that has been forgotten. Not what the client still numbers: of that it is told by VANISHED without EARLIER."""
-    view = session.view
-    gaps = absent(sequence, view.saved, view.uids, view.snapshot.uidnext)
-    if not gaps:
-        return iter(())
-    known = await view.opened.vanished(since)
-    if known is not None:
-        there = SequenceSet.of(known).ranges
-        gaps = [
-            (max(low, start), min(high, stop))
-            for low, high in gaps
-            for start, stop in _overlapping(there, low, high)
-        ]
-    return uid_set(gaps)
-
-
-def _overlapping(
-    ranges: tuple[tuple[int, int], ...], low: int, high: int
-) -> tuple[tuple[int, int], ...]:
-    first = bisect_left(ranges, low, key=lambda one: one[1])
-    return ranges[first : bisect_right(ranges, high, key=lambda one: one[0])]
+def _asked_uids(view: View, sequence: SequenceSet) -> Iterable[tuple[int, int]]:
+    ranges = sequence.within(view.snapshot.uidnext - 1)
+    if not sequence.saved:
+        return ranges
+    return SequenceSet([*ranges, *SequenceSet.of(view.saved).ranges]).ranges
 
 
 def _gone(outcome: Outcome) -> None:
