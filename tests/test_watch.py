@@ -261,6 +261,20 @@ def test_a_directory_that_is_not_there_yet(watched: Watched) -> None:
     assert watched.news() == ["b"]
 
 
+def test_who_is_told_by_a_look_may_cancel_another(watched: Watched) -> None:
+    first, second = watched.path / "first", watched.path / "second"
+    cancels: list[Callable[[], None]] = []
+    cancels.append(watched.watcher.watch(str(first), lambda name: cancels[1]()))
+    cancels.append(watched.watch(second))
+    first.mkdir()
+    second.mkdir()
+    assert watched.after(POLL) == []
+    (second / "a").touch()
+    assert watched.news() == []
+    cancels[0]()
+    assert watched.watcher._directories == watched.watcher._by_wd == {}
+
+
 def test_a_file_is_no_directory(watched: Watched) -> None:
     file = watched.path / "file"
     file.touch()

@@ -166,7 +166,7 @@ class DirectoryWatcher:
             position += _EVENT.size
             name = events[position : position + size].rstrip(b"\0") or None
             position += size
-            told[wd, name] = told.get((wd, name), 0) | mask
+            told[wd, name] = mask
         inotify = self._inotify
         for (wd, name), mask in told.items():
             if inotify is not self._inotify:

@@ -15,6 +15,7 @@ from twisted_mail.connection.alarm import QUIET
 from twisted_mail.connection.compression import Compression, CorruptError
 from twisted_mail.connection.output import BREATH
 from twisted_mail.connection.protocol import INFLATE, Bounds
+from twisted_mail.testing import simulated_world
 
 KIB = 1024
 
@@ -90,6 +91,17 @@ def test_a_turn_s_answers_are_flushed_once() -> None:
     assert peer.unpack(received) == b"1\n" * 100
 
 
+def test_so_is_a_long_one() -> None:
+    factory = ToyFactory()
+    peer = Peer(factory).compressed()
+    peer.client.send(peer.pack(b"big 200000\nbody 2\n"))
+    received = b""
+    while more := peer.client.read():
+        received += more
+    assert received.count(b"\0\0\xff\xff") == 1
+    assert peer.unpack(received) == b"x" * 200_000 + b"body:" + b"y" * 2 * BLOCK
+
+
 def test_it_is_smaller() -> None:
     factory = ToyFactory()
     peer = Peer(factory).compressed()
@@ -156,7 +168,9 @@ def test_corruption_ends_the_connection_after_the_answers_to_what_was_whole(
 ) -> None:
     peer = Peer(ToyFactory()).compressed()
     assert peer.unpack(peer.client.ask(peer.pack(b"echo 1\n"))) == b"1\n"
-    peer.client.send(b"\xff" * 100)
+    piece = b"x" * (INFLATE - len(b"echo \n"))
+    received = peer.client.ask(peer.pack(b"echo " + piece + b"\n") + b"\xff" * 100)
+    assert peer.unpack(received) == piece
     assert peer.client.closed is not None
     (reason,) = reasons(log)
     assert reason == (
@@ -415,6 +429,27 @@ def test_it_may_rest_at_any_time(says: list[tuple[bytes, int]], level: int, cut:
     assert heard == b"".join(say for say, _ in says)
     compression.rest()
     assert compression._inflate is None  # which is what resting is about
+
+
+def test_what_was_said_before_the_rest_can_be_referred_to() -> None:
+    compression, peer = Compression(), zlib.compressobj(wbits=-15)
+    noise = simulated_world().entropy(25_000)
+    for _ in range(3):
+        compression.feed(peer.compress(noise) + peer.flush(zlib.Z_SYNC_FLUSH))
+        assert b"".join(iter(lambda: compression.inflate(INFLATE), b"")) == noise
+        compression.rest()
+        assert compression._inflate is None
+
+
+@given(st.binary(max_size=30), st.integers(1, 600), st.integers(1, 300))
+def test_nothing_is_kept_back(say: bytes, times: int, limit: int) -> None:
+    """However the stream is cut, and wherever a piece ends."""
+    packed = zlib.compress(say * times, wbits=-15)
+    for end in range(len(packed)):
+        compression = Compression()
+        compression.feed(packed[:end])
+        heard = b"".join(iter(lambda: compression.inflate(limit), b""))  # noqa: B023
+        assert heard == zlib.decompressobj(-15).decompress(packed[:end])
 
 
 def test_what_looks_like_a_flush_and_is_none() -> None:

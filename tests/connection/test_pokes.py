@@ -92,6 +92,24 @@ def test_between_answers_not_within_one() -> None:
     assert client.read() == b"1 done\nnews\n"
 
 
+def test_a_command_that_comes_before_the_word_is_given() -> None:
+    factory = TalkativeFactory()
+    client, session = greeted(factory)
+    (connection,) = factory.connections
+    session.tell(b"news\n")
+    connection.dataReceived(b"wait 1\n")
+    factory.world.reactor.settle()
+    assert session.pokes == 0
+    session.waits[0].callback(b"done")
+    assert client.read() == b"1 done\nnews\n"
+    session.tell(b"news\n")
+    connection.pauseProducing()
+    factory.world.reactor.settle()
+    assert session.pokes == 1
+    connection.resumeProducing()
+    assert client.read() == b"news\n"
+
+
 def test_from_within_an_answer() -> None:
     client, session = greeted(TalkativeFactory())
     assert client.ask(b"tell a\necho 1\ntell b\n") == b"a\n1\nb\na!\n"
@@ -225,6 +243,7 @@ def test_a_poke_after_the_end_does_nothing() -> None:
     factory.world.reactor.settle()
     assert session.pokes == 0
     assert factory.world.reactor.getDelayedCalls() == []
+    assert not hasattr(session.poke, "__self__")  # it keeps no connection alive
 
 
 def test_a_client_that_goes_while_the_session_speaks() -> None:

@@ -126,3 +126,29 @@ def test_a_quiet_directory_is_not_listed_again(tmp_path: Path) -> None:
     world.reactor.advance(100)
     assert len(listed) == 1
     cancel()
+
+
+def test_two_changes_in_one_tick_of_the_clock_that_stamps(tmp_path: Path) -> None:
+    world = simulated_world()
+    names: list[str] = []
+    found = os.stat(tmp_path)
+
+    class Coarse:
+        def stat(self, path: str) -> os.stat_result:
+            return found
+
+        def clock_ns(self) -> int:
+            return found.st_mtime_ns
+
+        def names(self, directory: str) -> list[str]:
+            return list(names)
+
+    world.watcher._disk = Coarse()
+    told: list[str | None] = []
+    cancel = world.watcher.watch(str(tmp_path), told.append)
+    names.append("a")
+    world.reactor.advance(1)
+    names.append("b")
+    world.reactor.advance(1)
+    assert told == ["a", "b"]
+    cancel()
