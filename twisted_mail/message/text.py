@@ -19,7 +19,16 @@ from .headers import fields
 from .part import LEAF, MESSAGE, Part
 from .words import codec_name, unencoded
 
-__all__ = ["OVERLAP", "PIECE", "body_text", "header_text", "header_texts", "is_text", "texts"]
+__all__ = [
+    "OVERLAP",
+    "PIECE",
+    "body_text",
+    "field_lines",
+    "header_text",
+    "header_texts",
+    "is_text",
+    "texts",
+]
 
 PIECE: Final = 1_048_576
 """Characters of a piece, at most."""
@@ -81,20 +90,23 @@ def texts(
     while stack:
         part, with_header = stack.pop()
         if with_header:
-            yield from _header(content, part)
+            for _, line in field_lines(content, part):
+                yield line
         if is_text(part):
             yield from body_text(content, part, overlap)
         embeds = part.shape == MESSAGE
         stack.extend([(child, headers or embeds) for child in reversed(part.children)])
 
 
-def _header(content: bytes | mmap, part: Part) -> Iterator[str]:
+def field_lines(content: bytes | mmap, part: Part) -> Iterator[tuple[bytes, str]]:
+    """(lower-case name, ``Name: text``) of each field of a part's header; b"" for what is no field."""
     block = content[part.start : min(part.body, part.start + MAX_HEADER)]
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n").replace(b"\r", b" ")
-    for _, start, end in fields(block):
+    for known, start, end in fields(block):
         name, colon, value = block[start:end].rstrip(b"\n").partition(b":")
-        yield f"{header_text(name)}{colon.decode()} {header_text(value)}"
+        label = name.rstrip(b" \t").decode("ascii") if known else header_text(name)
+        yield known, f"{label}{colon.decode()} {header_text(value)}"
 
 
 def body_text(content: bytes | mmap, part: Part, overlap: int = OVERLAP) -> Iterator[str]:
