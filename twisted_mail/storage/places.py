@@ -47,6 +47,20 @@ class Accounts:
         self._make = make
         self._guard = threading.Lock()
         self._known: OrderedDict[str, AccountStore] = OrderedDict()
+        self._held: set[str] = set()
+
+    def hold(self, key: str) -> AccountStore:
+        """As `get`; until `let_go` there is no other store of this account: who listens to it hears of everything."""
+        store = self.get(key)
+        with self._guard:
+            self._held.add(key)
+            self._known[key] = store
+        return store
+
+    def let_go(self, key: str) -> None:
+        """It may close its files when others need them."""
+        with self._guard:
+            self._held.discard(key)
 
     def get(self, key: str) -> AccountStore:
         with self._guard:
@@ -55,7 +69,10 @@ class Accounts:
                 self._known.move_to_end(key)
                 return store
             store = self._known[key] = self._make(key)
-            old = self._known.popitem(last=False)[1] if len(self._known) > OPEN_ACCOUNTS else None
+            old = None
+            if len(self._known) > OPEN_ACCOUNTS + len(self._held):
+                oldest = next(name for name in self._known if name not in self._held)
+                old = self._known.pop(oldest)
         if old is not None:
             old.retire()
         return store

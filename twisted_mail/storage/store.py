@@ -40,6 +40,8 @@ from .places import MARGIN_BYTES, Accounts, Places
 from .queued import Change, QueuedMessage
 from .quota import Limits, Quota, refused
 from .record import Kind, Place
+from .searched import Searched
+from .sessions import Sessions
 from .source import InlineSource, SpilledSource
 from .spool import Spool
 
@@ -112,6 +114,16 @@ class MailStore:
         self.replace = self.commits.replace
         self.expunge = self.commits.expunge
         self.remove_folder = self.commits.remove_folder
+        self._sessions = Sessions(
+            world,
+            self,
+            hold=self._accounts.hold,
+            let_go=self._accounts.let_go,
+            search=lambda store: Searched(world, store),
+            limits=limits or (lambda _: (None, None)),
+            forget=self._noticed,
+        )
+        self.open_mailboxes = self._sessions.open
         self.queue = Outgoing(world, self._data, self._spool, self._settle_dead)
         """The queue on the disk, for who runs it and who looks at it."""
         self._timers: list[Any] = []
@@ -478,6 +490,10 @@ class MailStore:
         except BaseException:
             self._disk.close(lock)
             raise
+
+    async def _noticed(self, key: str, folder: str, bases: list[str]) -> None:
+        """Another program took these away: said in the journal, so that no replay brings them back."""
+        await self.commits.remove(key, folder, bases, noticed=True)
 
     async def remove_account(self, key: str) -> str:
         """Take an account's mail out of the site. Returns where it was moved to, relative to the data directory."""
