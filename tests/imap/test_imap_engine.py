@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from twisted_mail.connection.interfaces import NEED_DATA, PAUSED
 from twisted_mail.imap import commands as c
-from twisted_mail.imap.engine import ALARM, BLOCK, Engine
+from twisted_mail.imap.engine import BLOCK, Engine
 from twisted_mail.imap.events import (
     ACCEPT,
     IDLE,
@@ -33,6 +33,7 @@ from twisted_mail.imap.events import (
     SaslResponse,
     Terms,
 )
+from twisted_mail.imap.lines import ALARM
 from twisted_mail.imap.sequence import SequenceSet
 
 Answers = Callable[[Event], object]
@@ -517,6 +518,13 @@ def test_an_append_that_is_malformed(line: bytes, text: str) -> None:
     assert text in invalid.text
 
 
+def test_what_a_literal_ends_with_announces_nothing() -> None:
+    for head in (b"a APPEND {4+}", b"a APPEND ~{4+}"):
+        events = heard(head + b"\r\n{8+}\r\nb NOOP\r\n")
+        assert isinstance(events[-2], Invalid)
+        check(events[-1:], [noop(b"b")])
+
+
 def refusing(*kinds: type[object]) -> Answers:
     return lambda event: REFUSE if isinstance(event, kinds) else ACCEPT
 
@@ -598,6 +606,8 @@ PIECES = st.sampled_from(
         b"a APPEND {1}\r\nx UTF8 (~{3+}\r\n)\r\n)\r\n",
         b"a APPEND x CATENATE (TEXT {2}\r\nab URL {2+}\r\n/x URL u TEXT {1+}\r\ny)\r\n",
         b"a UID REPLACE 5 x {2+}\r\nxy\r\n",
+        b"a APPEND {4+}\r\n{8+} {4+}\r\n{8+}\r\n",
+        b"a APPEND x CATENATE (URL {4+}\r\n{8+} URL ~{4+}\r\n{8+})\r\n",
         b"a APPEND x {3+}\r\nabc y {8+}\r\nz NOOP\r\n\r\n",
         b"a IDLE\r\nDONE\r\n",
         b"a IDLE\r\nb X {8+}\r\nz NOOP\r\n\r\n",
