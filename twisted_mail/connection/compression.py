@@ -63,7 +63,8 @@ class Compression:
     def inflate(self, limit: int) -> bytes:
         """The next bytes that the peer means, at most `limit`; b"" when more must come first.
 
-        Raises `CorruptError`, and what was whole in that piece is lost; also for what comes behind the end of the stream: RFC 4978 knows no end.
+        Raises `CorruptError`, and what was whole in that piece is lost; also for what comes behind the end of the
+        stream: RFC 4978 knows no end.
         """
         data = self._input
         if not data and not self._more:
