@@ -1,0 +1,275 @@
+"""Mailboxes as sessions have them, over the real store: snapshots follow every change, whoever made it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from store_site import Site
+
+from twisted_mail.mailboxes import Appending, StoreMode
+from twisted_mail.status import MailError
+
+MAIL = b"From: Alice <a@example.org>\nSubject: =?utf-8?q?Caf=C3=A9?= %d\nMessage-ID: <%d@x>\n\nhello %d\n"
+
+
+class Mail:
+    """One account, its mailboxes open in one session or two."""
+
+    def __init__(self, path):
+        self.site = Site(str(path)).start()
+        self.run = self.site.run
+        self.one = self.run(self.site.store.open_mailboxes("d/a"))
+        self.opened = []
+
+    def open(self, name="INBOX", session=None):
+        box = self.run((session or self.one).open(name))
+        self.opened.append(box)
+        return box
+
+    def append(self, name, text=MAIL % (1, 1, 1), flags=(), date=None, session=None):
+        session = session or self.one
+
+        async def append():
+            draft = session.write()
+            draft.write(text)
+            return await session.append(name, [Appending(draft, flags, date)])
+
+        return self.run(append())
+
+    def all(self, iterator):
+        async def gather():
+            return [row async for rows in iterator for row in rows]
+
+        return self.run(gather())
+
+    def flags(self, box):
+        snapshot = box.snapshot
+        return {
+            uid: set(snapshot.names(bits))
+            for uid, bits in zip(snapshot.uids, snapshot.flags, strict=True)
+        }
+
+    def wait(self, seconds=0.1):
+        for _ in range(20):
+            self.site.world.reactor.advance(seconds / 20)
+
+    def end(self):
+        for box in self.opened:
+            self.run(box.close())
+        self.run(self.one.close())
+        self.wait()
+        self.site.stop()
+
+
+@pytest.fixture
+def mail(tmp_path):
+    made = Mail(tmp_path / "data")
+    yield made
+    made.end()
+
+
+def test_a_delivered_message_is_in_the_snapshot_at_once(mail):
+    box = mail.open()
+    heard = []
+    box.listen(lambda: heard.append(len(box.snapshot)))
+    before = box.snapshot
+    mail.site.deliver(b"Subject: x\n\n", "d/a")
+    mail.site.world.reactor.advance(0)
+    assert heard == [1]
+    assert len(before) == 0
+    assert list(box.snapshot.uids) == [1]
+    assert box.snapshot.sizes[0] == 14
+
+
+def test_append_store_copy_move_expunge(mail):
+    inbox = mail.open()
+    filed = mail.append("INBOX", flags=["\\Seen", "Todo"], date=1_000_000_000)
+    assert filed.uids == [1]
+    assert filed.validity == inbox.snapshot.validity
+    assert mail.flags(inbox) == {1: {"\\Seen", "Todo"}}
+    assert inbox.snapshot.dates[0] == 1_000_000_000
+    mail.run(inbox.store([1], StoreMode.ADD, ["\\Flagged"]))
+    sent = mail.open("Sent")
+    copied = mail.run(inbox.copy([1], "Sent"))
+    assert (list(copied.sources), list(copied.uids)) == ([1], [1])
+    assert mail.flags(sent) == {1: {"\\Seen", "Todo", "\\Flagged"}}
+    assert sent.snapshot.dates[0] == 1_000_000_000
+    moved = mail.run(inbox.move([1], "Trash"))
+    assert (list(moved.sources), list(moved.uids)) == ([1], [1])
+    assert mail.flags(inbox) == {}
+    mail.run(sent.store([1], StoreMode.ADD, ["\\Deleted"]))
+    before = sent.snapshot
+    mail.run(sent.expunge())
+    assert mail.flags(sent) == {}
+    assert mail.run(sent.vanished(before.modseq)) == [1]
+    assert len(before) == 1
+    assert mail.run(mail.one.status("Trash")).messages == 1
+
+
+def test_contents_and_columns(mail):
+    for n in range(1, 4):
+        mail.append("INBOX", MAIL % (n, n, n))
+    mail.append("INBOX", b"Subject: large\n\n" + b"x" * 300_000)
+    box = mail.open()
+    small = mail.all(box.contents([1, 3, 9]))
+    assert [(one.uid, one.content) for one in small] == [
+        (1, MAIL % (1, 1, 1)),
+        (3, MAIL % (3, 3, 3)),
+        (9, None),
+    ]
+    ((uid, large),) = mail.all(box.contents([4]))
+    assert uid == 4
+    assert large.size == 300_016
+    assert mail.run(large.read(9, 5)) == b"large"
+    assert mail.run(large.read(300_015, 100)) == b"x"
+    large.close()
+    rows = mail.all(box.columns([1, 2, 3, 9], ["subject", "envelope", "save_date", "emailid"]))
+    assert [row[0] for row in rows] == [1, 2, 3]
+    assert rows[1][2].startswith(b'(NIL "=?utf-8?q?Caf=C3=A9?= 2"')
+    assert rows[0][3] == int(mail.site.world.now())
+    assert len({row[4] for row in rows}) == 3
+    # Kept: the second time nothing is read
+    assert mail.all(box.columns([1, 2, 3], ["envelope"]))[1][1] == rows[1][2]
+    assert mail.run(box.match_field("subject", rows[2][1], [1, 2, 3, 4])) == [3]
+    assert mail.run(box.match_text("HELLO 2", [1, 2, 3], body_only=True)) == [2]
+    assert mail.run(box.match_header("message-id", "<1@x>", [1, 2, 3])) == [1]
+
+
+def test_copies_have_the_same_id_and_replies_the_same_thread(mail):
+    mail.append("INBOX", b"Message-ID: <1@x>\n\none\n")
+    mail.append("INBOX", b"Message-ID: <2@x>\nReferences: <1@x>\n\ntwo\n")
+    box = mail.open()
+    mail.run(box.copy([1], "Sent"))
+    first, second = mail.all(box.columns([1, 2], ["emailid", "threadid"]))
+    (copy,) = mail.all(mail.open("Sent").columns([1], ["emailid", "threadid"]))
+    assert copy == first
+    assert second[1] != first[1]
+    assert second[2] == first[2]
+
+
+def test_what_another_program_does_is_seen_within_a_tenth_of_a_second(mail):
+    mail.append("INBOX")
+    box = mail.open()
+    heard = []
+    box.listen(lambda: heard.append(mail.flags(box)))
+    maildir = mail.site.maildir("d/a")
+    (name,) = os.listdir(os.path.join(maildir, "cur"))
+    os.rename(os.path.join(maildir, "cur", name), os.path.join(maildir, "cur", f"{name}F"))
+    mail.wait()
+    assert heard == [{1: {"\\Flagged"}}]
+    with open(os.path.join(maildir, "new", "17.x.y"), "wb") as file:
+        file.write(b"Subject: new\n\n")
+    mail.wait()
+    assert list(box.snapshot.uids) == [1, 2]
+    for sub in ("cur", "new"):
+        for name in os.listdir(os.path.join(maildir, sub)):
+            if name.startswith("17"):
+                os.unlink(os.path.join(maildir, sub, name))
+    mail.wait()
+    assert list(box.snapshot.uids) == [1]
+    assert mail.run(box.vanished(heard and 1)) is not None
+
+
+def test_another_process_is_seen(mail, tmp_path):
+    other = Site(str(tmp_path / "data"), seed=2).start()
+    mail.append("INBOX")
+    box = mail.open()
+    session = other.run(other.store.open_mailboxes("d/a"))
+    theirs = other.run(session.open("INBOX"))
+    assert list(theirs.snapshot.uids) == [1]
+    other.run(theirs.store([1], StoreMode.ADD, ["\\Seen", "Todo"]))
+    other.deliver(b"Subject: theirs\n\n", "d/a")
+    mail.wait()
+    mail.run(box.refresh())
+    assert mail.flags(box) == {1: {"\\Seen", "Todo"}, 2: set()}
+    mail.run(box.store([2], StoreMode.ADD, ["\\Deleted"]))
+    mail.run(box.expunge())
+    for _ in range(20):
+        other.world.reactor.advance(0.01)
+    assert list(theirs.snapshot.uids) == [1]
+    other.run(theirs.close())
+    other.run(session.close())
+    other.stop()
+
+
+def test_two_sessions_share_what_they_know(mail):
+    two = mail.run(mail.site.store.open_mailboxes("d/a"))
+    mine, yours = mail.open(), mail.open(session=two)
+    mail.append("INBOX")
+    assert mine.snapshot is yours.snapshot
+    mail.run(two.close())
+
+
+def test_the_list(mail):
+    mail.run(mail.one.create("Work/Plans"))
+    mail.run(mail.one.subscribe("Elsewhere", True))
+    mail.run(mail.one.subscribe("Sent", True))
+    found = {one.name: one for one in mail.run(mail.one.list())}
+    assert list(found) == [
+        *("INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash", "Work/Plans", "Elsewhere")
+    ]
+    assert not found["Elsewhere"].selectable
+    assert found["Sent"].subscribed
+    assert found["Sent"].special_use == {"\\Sent"}
+    mail.run(mail.one.rename("Work/Plans", "Plans"))
+    mail.run(mail.one.delete("Archive"))
+    assert {"Plans", "Work/Plans", "Archive"} & {one.name for one in mail.run(mail.one.list())} == {
+        "Plans"
+    }
+
+
+def test_the_inbox_renamed_is_emptied(mail):
+    mail.append("INBOX", flags=["Todo"])
+    box = mail.open()
+    mail.run(mail.one.rename("INBOX", "Old"))
+    assert len(box.snapshot) == 0
+    assert mail.flags(mail.open("Old")) == {1: {"Todo"}}
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        (lambda one: one.open("No"), "NONEXISTENT"),
+        (lambda one: one.status("No"), "NONEXISTENT"),
+        (lambda one: one.delete("No"), "NONEXISTENT"),
+        (lambda one: one.delete("INBOX"), "CANNOT"),
+        (lambda one: one.rename("No", "Yes"), "NONEXISTENT"),
+        (lambda one: one.create("Sent"), "ALREADYEXISTS"),
+        (lambda one: one.append("No", []), "TRYCREATE"),
+    ],
+)
+def test_refusals(mail, what, code):
+    with pytest.raises(MailError) as refused:
+        mail.run(what(mail.one))
+    assert refused.value.imap == code
+
+
+def test_a_lost_index_gives_the_same_mailbox(mail):
+    for n in range(3):
+        mail.append("INBOX", MAIL % (n, n, n), flags=["\\Seen", "Todo"], date=1_000_000_000 + n)
+    box = mail.open()
+    before = box.snapshot
+    os.unlink(os.path.join(mail.site.data, "mail", "d/a", "index.sqlite3"))
+    mail.append("INBOX")
+    after = box.snapshot
+    assert list(after.uids)[:3] == list(before.uids)
+    assert after.flags[:3] == before.flags
+    assert after.dates[:3] == before.dates
+    assert after.modseq > before.modseq
+    assert list(after.uids)[3] > 3
+
+
+def test_what_others_are_told(mail):
+    heard = []
+    end = mail.one.watch(["INBOX", "Sent"], heard.append)
+    mail.run(mail.one.list())
+    mail.append("Sent")
+    mail.append("Trash")
+    mail.run(mail.one.create("New"))
+    mail.wait()
+    assert heard[0] == "Sent"
+    assert set(heard[1:]) == {""}
+    end()
+    mail.append("Sent")
+    assert heard[-1] == ""
