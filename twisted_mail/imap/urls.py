@@ -18,7 +18,7 @@ from .reader import Malformed, Reader
 __all__ = ["ImapUrl", "parse"]
 
 _URL: Final = re.compile(
-    rb"(?P<mailbox>(?:/[^;?#]*?|[^;/?#:][^;?#:]*?)(?:;UIDVALIDITY=(?P<validity>[1-9][0-9]{0,9}))?/?)?"
+    rb"(?P<mailbox>(?:/(?!/)[^;?#]+?|[^;/?#:][^;?#:]*?)(?:;UIDVALIDITY=(?P<validity>[1-9][0-9]{0,9}))?/?)?"
     rb";UID=(?P<uid>[1-9][0-9]{0,9})"
     rb"(?:/;SECTION=(?P<section>[^;?#]+?))?"
     rb"(?:/;PARTIAL=(?P<first>[0-9]{1,19})(?:\.(?P<count>[1-9][0-9]{0,18}))?)?",

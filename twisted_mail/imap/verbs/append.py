@@ -83,6 +83,7 @@ class _Append:
             self._exact, self._lines.bare = event.binary, False
             self._check_size(event.size)
             if event.synchronising:
+                await self._look_ahead(self._octets + event.size)
                 return Answer(continuation(b"Ready for the text"), expect=ACCEPT)
         elif isinstance(event, CatenateUrl):
             await self._copy(event.url)
@@ -152,11 +153,11 @@ class _Append:
                 raise No("A message without octets")
             self._check_size(message.size)
         if message.synchronising:
-            # The client waits: what can be known now saves it the sending.
             await self._look_ahead(message.size or 0)
         self._writing = self._session.mailboxes.write()
 
     async def _look_ahead(self, size: int) -> None:
+        """The client waits: what can be known now saves it the sending. `size`: of this message."""
         session = self._session
         view = session.view_
         if not self._messages and (view is None or view.opened.name != self._name):
@@ -212,8 +213,8 @@ class _Append:
     async def _end_of_message(self) -> None:
         if not self._octets:
             raise No("A message without octets")
-        self._check_exact()
         await self._write(self._lines.finish())
+        self._check_exact()
         assert self._writing is not None, "a message has begun"
         writing, self._writing = self._writing, None
         self._messages.append(Appending(writing, self._message.flags, self._message.date))

@@ -9,7 +9,7 @@ from ...mailboxes import Status
 from ..capability import Capability
 from ..encode import mailbox
 from ..naming import naming
-from ..state import LOGGED_IN, State
+from ..state import LOGGED_IN
 from .registry import Verb
 
 if TYPE_CHECKING:
@@ -56,13 +56,16 @@ async def status(session: ImapSession, command: Command) -> Answer:
     return session.ok(command, data=data)
 
 
+def _append_limit(session: ImapSession) -> tuple[str, ...]:
+    return (f"APPENDLIMIT={session.settings.max_message_bytes}",)
+
+
 VERBS: Final = (Verb("STATUS", LOGGED_IN, status),)
 CAPABILITIES: Final = (
     Capability("STATUS=SIZE", "8438"),
     Capability(
         "APPENDLIMIT",
         "7889",
-        State.NOT_AUTHENTICATED | LOGGED_IN,
-        dynamic=lambda session: (f"APPENDLIMIT={session.settings.max_message_bytes}",),
+        dynamic=_append_limit,
     ),
 )
