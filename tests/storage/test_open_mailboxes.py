@@ -187,6 +187,7 @@ def test_another_process_is_seen(mail, tmp_path):
     mail.run(box.expunge())
     for _ in range(20):
         other.world.reactor.advance(0.01)
+    other.run(theirs.refresh())
     assert list(theirs.snapshot.uids) == [1]
     other.run(theirs.close())
     other.run(session.close())
