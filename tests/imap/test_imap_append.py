@@ -126,19 +126,19 @@ def test_at_most_so_many_at_once(dialogue: Dialogue, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (b"APPEND nothing {100}", b"NO [TRYCREATE] "),
+        (b"APPEND nothing {32768}", b"NO [TRYCREATE] "),
         (b"APPEND saved-messages {50000001}", b"NO [TOOBIG] "),
-        (b"APPEND a//b/ {100}", b"NO [TRYCREATE] "),
+        (b"APPEND a//b/ {40000}", b"NO [TRYCREATE] "),
         (b'APPEND "" {100}', b"NO [CANNOT] "),
-        (b"APPEND saved-messages {600}", b"NO [OVERQUOTA] "),
+        (b"APPEND saved-messages {50600}", b"NO [OVERQUOTA] "),
         (b"APPEND saved-messages {0}", b"NO "),
-        (b"APPEND nothing CATENATE (TEXT {9}", b"NO [TRYCREATE] "),
+        (b"APPEND nothing CATENATE (TEXT {90000}", b"NO [TRYCREATE] "),
     ],
 )
 def test_refused_before_it_is_sent(written: list[Any], command: bytes, code: bytes) -> None:
     dialogue = Dialogue(max_message_bytes=50_000_000)
     dialogue.account.make("saved-messages")
-    dialogue.account.storage_limit = 599
+    dialogue.account.storage_limit = 50_599
     dialogue.login()
     said = dialogue.ask(b"a %s\r\n" % command)
     assert said.startswith(b"a " + code), said
@@ -386,7 +386,7 @@ def test_the_last_one(four: Dialogue) -> None:
     [
         (b"REPLACE 5 Drafts {3+}\r\nabc", b"a BAD "),
         (b"UID REPLACE 5 Drafts {3+}\r\nabc", b"a NO "),
-        (b"REPLACE 1 nothing {3}", b"a NO [TRYCREATE] "),
+        (b"REPLACE 1 nothing {50000}", b"a NO [TRYCREATE] "),
         (b"REPLACE 1 nothing {3+}\r\nabc", b"a NO [TRYCREATE] "),
         (b"REPLACE 1 Drafts {3+}\r\nabc {3+}\r\nabc", b"a BAD "),
     ],
@@ -409,10 +409,10 @@ def test_read_only_and_unselected(four: Dialogue) -> None:
 
 def test_rfc_8508_what_is_replaced_makes_room(four: Dialogue) -> None:
     octets, messages = four.account.usage()
-    four.account.storage_limit, four.account.message_limit = octets + 3, messages
-    said = four.ask(b"a APPEND Drafts {5}\r\n")
+    four.account.storage_limit, four.account.message_limit = octets + 40_000, messages
+    said = four.ask(b"a APPEND Drafts {40000}\r\n")
+    assert said.startswith(b"a NO [OVERQUOTA] ")  # one message too many
+    said = four.ask(b"a REPLACE 1 Drafts {40100}\r\n")
     assert said.startswith(b"a NO [OVERQUOTA] ")
-    said = four.ask(b"a REPLACE 1 Drafts {5}\r\n")
+    said = four.ask(b"a REPLACE 1 Drafts {40010}\r\n")
     assert said.startswith(b"+ ")
-    said = four.ask(b"hello\r\n")
-    assert said.startswith((b"* OK [APPENDUID ", b"a NO [OVERQUOTA] "))  # as storage counts

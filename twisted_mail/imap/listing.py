@@ -48,7 +48,10 @@ class Tree:
                 node.info = info
                 node.uses = info.special_use
                 for above in self._above(name):
-                    self._node(above).children = True
+                    parent = self._node(above)
+                    if parent.children:
+                        break  # so have all above it
+                    parent.children = True
         # RFC 9051 section 5.1: there always is one
         self._order = sorted(self._nodes, key=self._key)
 
@@ -64,9 +67,9 @@ class Tree:
             yield name[:at]
             at = name.rfind(self._separator, 0, at)
 
-    def _key(self, name: str) -> tuple[bool, list[str]]:
-        parts = name.split(self._separator)
-        return parts[0] != "INBOX", parts
+    def _key(self, name: str) -> str:
+        levels = name.replace(self._separator, "\0")
+        return f"\0{levels}" if levels == "INBOX" or levels.startswith("INBOX\0") else levels
 
     def entries(
         self,

@@ -45,6 +45,8 @@ __all__ = ["CAPABILITIES", "MAX_MESSAGES", "STREAMS"]
 
 MAX_MESSAGES: Final = 200
 """Of one MULTIAPPEND: small ones are in memory until the end."""
+SMALL: Final = 32_768
+"""Octets; for fewer nothing is looked up before they are sent: it would cost more than it saves."""
 _NO_NUL: Final = bytes.maketrans(b"\0", b"\x80")
 
 
@@ -158,6 +160,8 @@ class _Append:
 
     async def _look_ahead(self, size: int) -> None:
         """The client waits: what can be known now saves it the sending. `size`: of this message."""
+        if size < SMALL:
+            return
         session = self._session
         view = session.view_
         if not self._messages and (view is None or view.opened.name != self._name):
