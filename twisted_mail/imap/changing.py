@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..mailboxes import Filed
 from .encode import compact
@@ -19,13 +19,25 @@ if TYPE_CHECKING:
     from .session import ImapSession
     from .view import View
 
-__all__ = ["copy_uid", "destination", "last_words", "taken", "up_to_date", "writable"]
+__all__ = ["copy_uid", "destination", "last_words", "taken", "there", "up_to_date", "writable"]
+
+MANY: Final = 1000
 
 
 def writable(view: View) -> None:
     """Raises No for a mailbox that was opened by EXAMINE (RFC 9051 section 6.3.3)."""
     if view.read_only:
         raise No("The mailbox is selected read-only", "READ-ONLY")
+
+
+def there(view: View, uids: Sequence[int]) -> Sequence[int]:
+    """Those of `uids`, ascending, that are in the mailbox now: the client may not have been told yet what is not."""
+    now = view.opened.snapshot
+    if now is view.snapshot:
+        return view.present(uids)
+    if len(uids) < MANY:
+        return [uid for uid in uids if now.index(uid) >= 0]
+    return list(filter(frozenset(now.uids).__contains__, uids))
 
 
 def taken(session: ImapSession, sequence: SequenceSet, uid: bool) -> Sequence[int]:
@@ -36,7 +48,7 @@ def taken(session: ImapSession, sequence: SequenceSet, uid: bool) -> Sequence[in
     """
     view = session.view
     chosen = view.chosen(view.positions(sequence, uid))
-    uids = view.present(chosen)
+    uids = there(view, chosen)
     if len(uids) < len(chosen) and not uid:
         raise No("Some of the messages are gone", "EXPUNGEISSUED")
     return uids

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...connection.drive import to_the_end
 from ..capability import Capability
-from ..changing import last_words, up_to_date, writable
+from ..changing import last_words, there, up_to_date, writable
 from ..outcome import Outcome
 from ..state import State
 from .registry import Verb
@@ -27,7 +27,7 @@ async def expunge(session: ImapSession, command: Command) -> Answer:
     if args.uids is None:
         await to_the_end(view.opened.expunge())
     else:
-        uids = view.present(view.chosen(view.positions(args.uids, True)))
+        uids = there(view, view.chosen(view.positions(args.uids, True)))
         if uids:
             await to_the_end(view.opened.expunge(uids))
     outcome = Outcome()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ...mailboxes import SYSTEM_FLAGS
-from ..changing import last_words, writable
+from ..changing import last_words, there, writable
 from ..encode import compact
 from ..outcome import Outcome
 from ..refusal import Bad
@@ -35,7 +35,7 @@ async def store(session: ImapSession, command: Command) -> Answer:
     if args.unchanged_since is not None:
         # RFC 7162 section 3.1: a CONDSTORE enabling command
         said = session.enable_condstore()
-    uids = view.present(chosen)
+    uids = there(view, chosen)
     outcome = Outcome()
     if len(uids) < len(chosen) and not args.uid:
         # RFC 2180 section 4.2.1
