@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .state import ANY, State
+from .state import LOGGED_IN, State
 
 if TYPE_CHECKING:
     from .session import ImapSession
@@ -24,7 +24,7 @@ class Capability(NamedTuple):
 
     name: str
     rfc: str
-    states: State = ANY
+    states: State = LOGGED_IN
     when: Callable[[ImapSession], bool] | None = None
     dynamic: Callable[[ImapSession], Iterable[str]] | None = None
 

@@ -51,6 +51,7 @@ from .events import (
     LiteralWanted,
     SaslResponse,
 )
+from .notifier import Notifier
 from .outcome import Outcome
 from .refusal import Bad, No, Refused, Unfinished
 from .seats import Seats
@@ -145,7 +146,7 @@ class ImapSession:
         self._expunges = False
         self.exchange: tuple[bytes, Exchange] | None = None
         self.idling: bytes | None = None
-        self.notify: Any = None
+        self.notify: Notifier | None = None
         self.mailboxes_: Mailboxes | None = None
         self.view_: View | None = None
         self.enabled: frozenset[str] = frozenset()
@@ -328,7 +329,10 @@ class ImapSession:
             looking = self.view_.opened.refresh()
             if looking is not None:
                 await looking
-        return await verb.run(self, command)
+        answer = await verb.run(self, command)
+        if self.notify is not None and self.notify.behind:
+            self.poke()
+        return answer
 
     def _admit(self, states: State) -> None:
         if self.state in states:
@@ -380,27 +384,51 @@ class ImapSession:
 
     async def _unasked(self) -> Answer:
         """Something has changed, and nobody asked."""
-        if self.idling is None and self.notify is None:
-            return Answer()
-        pending = self._pending(True)
-        return Answer() if pending is None else _gathered(pending)
+        notify = self.notify
+        said: list[Iterator[bytes]] = []
+        new: AsyncIterator[bytes] | None = None
+        if self.idling is not None:
+            said.append(self._pending(True) or iter(()))
+        elif notify is not None and notify.selected is not None:
+            said.append(self._pending(not notify.delayed) or iter(()))
+        if notify is not None:
+            said.append(iter(await notify.news()))
+            new = notify.new_messages()
+        if new is None:
+            return _gathered(chain.from_iterable(said))
+        return Answer(body=_one_after_the_other(chain.from_iterable(said), new))
 
     async def _idle_over(self, tag: bytes) -> Answer:
         self._end_idle()
         self._expunges = True
         pending = self._pending(True) or ()
+        if self.notify is not None and self.notify.behind:
+            self.poke()
         return _gathered(chain(pending, (ok(tag, "IDLE completed"),)))
 
     def begin_idle(self, tag: bytes) -> None:
         """From now on changes are told as they happen."""
         self.idling = tag
-        if self.view_ is not None:
-            self.view_.opened.listen(self.poke)
+        self.attend()
 
     def _end_idle(self) -> None:
         self.idling = None
-        if self.view_ is not None and self.notify is None:
-            self.view_.opened.listen(None)
+        self.attend()
+
+    def notify_by(self, notifier: Notifier | None) -> None:
+        """From now on (RFC 5465)."""
+        before, self.notify = self.notify, notifier
+        if before is not None:
+            before.end()
+        self.attend()
+
+    def attend(self) -> None:
+        """Hear of changes in the selected mailbox as they happen, if the client wants to."""
+        if self.view_ is not None:
+            wanted = self.idling is not None or (
+                self.notify is not None and self.notify.selected is not None
+            )
+            self.view_.opened.listen(self.poke if wanted else None)
 
     # What commands share
 
@@ -464,6 +492,8 @@ class ImapSession:
 
     async def leave(self) -> None:
         """Give up mailbox and login, if any. Never raises."""
+        self.idling = None
+        self.notify_by(None)
         mailboxes, self.mailboxes_ = self.mailboxes_, None
         login, self._login = self._login, None
         await self.unselect()
@@ -574,3 +604,17 @@ def _gathered(pieces: Iterator[bytes]) -> Answer:
 async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
+
+
+async def _one_after_the_other(
+    first: Iterator[bytes], then: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    try:
+        for piece in first:
+            yield piece
+        async for piece in then:
+            yield piece
+    finally:
+        close = getattr(then, "aclose", None)
+        if close is not None:
+            await close()

@@ -85,6 +85,11 @@ class View:
         return self.opened.read_only
 
     @property
+    def top(self) -> int:
+        """The highest UID that the client has heard of; 0 when there is none."""
+        return self.uids[-1] if self.uids else 0
+
+    @property
     def behind(self) -> bool:
         """Whether there is something to tell."""
         return self.opened.snapshot is not self.snapshot or bool(self.ghosts)

@@ -60,7 +60,7 @@ VERBS: Final = (
     Verb("ID", ANY, identify),
 )
 CAPABILITIES: Final = (
-    Capability("IMAP4rev1", "3501"),
-    Capability("IMAP4rev2", "9051"),
-    Capability("ID", "2971"),
+    Capability("IMAP4rev1", "3501", ANY),
+    Capability("IMAP4rev2", "9051", ANY),
+    Capability("ID", "2971", ANY),
 )

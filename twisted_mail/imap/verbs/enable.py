@@ -8,7 +8,7 @@ from ...connection.interfaces import Answer
 from ..capability import Capability
 from ..commands import Enable
 from ..events import Terms
-from ..state import LOGGED_IN
+from ..state import ANY, LOGGED_IN
 from .registry import Verb
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ async def enable(session: ImapSession, command: Command) -> Answer:
 
 VERBS: Final = (Verb("ENABLE", LOGGED_IN, enable),)
 CAPABILITIES: Final = (
-    Capability("ENABLE", "5161"),
+    # Before login, too: imaplib asks only then
+    Capability("ENABLE", "5161", ANY),
     Capability("UTF8=ACCEPT", "6855", LOGGED_IN),
 )

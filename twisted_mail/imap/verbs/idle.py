@@ -8,7 +8,7 @@ from ...connection.interfaces import Answer
 from ..capability import Capability
 from ..encode import continuation
 from ..events import IDLE
-from ..state import LOGGED_IN
+from ..state import ANY, LOGGED_IN
 from .registry import Verb
 
 if TYPE_CHECKING:
@@ -26,4 +26,5 @@ async def idle(session: ImapSession, command: Command) -> Answer:
 
 
 VERBS: Final = (Verb("IDLE", LOGGED_IN, idle),)
-CAPABILITIES: Final = (Capability("IDLE", "2177", LOGGED_IN),)
+# Announced before login, too: imaplib asks only then
+CAPABILITIES: Final = (Capability("IDLE", "2177", ANY),)

@@ -48,6 +48,9 @@ async def select(session: ImapSession, command: Command) -> Answer:
     except Exception as error:
         return session.refuse(command, error, closed)
     session.view_ = view = View(opened)
+    session.attend()
+    if session.notify is not None:
+        session.notify.selects()
     if args.condstore or args.qresync is not None:
         session.enable_condstore()
     pieces: Iterator[bytes] = iter((closed + _described(session, view, args.mailbox),))
