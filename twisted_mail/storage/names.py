@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from base64 import b64decode, b64encode
 from typing import Final
+
+from ..modified_utf7 import decode, encode
 
 __all__ = ["INBOX", "MAX_DEPTH", "directory_of", "is_digest", "name_of", "normal", "written"]
 
@@ -52,61 +53,15 @@ def name_of(directory: str) -> str | None:
     if directory[:1] != "." or not all(parts):
         return None
     try:
-        decoded = [_decode(part) for part in parts]
+        decoded = [decode(part.replace(_DOT, ".").encode("ascii")) for part in parts]
     except ValueError:
-        # Another program's, in UTF-8 or broken: as it stands, if that finds it again.
-        decoded = [part.replace("&", "&-") for part in parts]
-        return None if any("/" in part for part in decoded) else normal("/".join(parts))
-    if any("/" in part or not part for part in decoded):
+        # Another program's, in UTF-8 or roundabout: as it stands
+        decoded = parts if directory.isprintable() else []
+    if not decoded or any("/" in part for part in decoded):
         return None
     return normal("/".join(decoded))
 
 
 def written(part: str) -> str:
     """One part of a name as a directory has it."""
-    return _encode(part).replace(".", _DOT)
-
-
-def _encode(part: str) -> str:
-    """RFC 3501 section 5.1.3."""
-    if part.isascii() and part.isprintable():
-        return part.replace("&", "&-")
-    out: list[str] = []
-    wide: list[str] = []
-
-    def flush() -> None:
-        if wide:
-            text = b64encode("".join(wide).encode("utf-16-be", "surrogatepass")).decode()
-            out.append(f"&{text.rstrip('=').replace('/', ',')}-")
-            wide.clear()
-
-    for character in part:
-        if " " <= character <= "~":
-            flush()
-            out.append("&-" if character == "&" else character)
-        else:
-            wide.append(character)
-    flush()
-    return "".join(out)
-
-
-def _decode(part: str) -> str:
-    """Raises ValueError."""
-    if "&" not in part:
-        if not part.isascii():
-            raise ValueError(part)
-        return part
-    out: list[str] = []
-    first, *rest = part.split("&")
-    out.append(first)
-    for piece in rest:
-        code, dash, text = piece.partition("-")
-        if not dash:
-            raise ValueError(part)
-        if code:
-            padded = code.replace(",", "/") + "=" * (-len(code) % 4)
-            out.append(b64decode(padded, validate=True).decode("utf-16-be"))
-        else:
-            out.append("&")
-        out.append(text)
-    return "".join(out)
+    return encode(part).decode("ascii").replace(".", _DOT)
