@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -107,20 +108,29 @@ class Imap:
     def fetch(self, commands: list[str]) -> dict[int, dict[bytes, Value]]:
         """All answers: number of the message → item → what it is. Dovecot answers in an order of its own."""
         lines = ["s SELECT INBOX", *[f"t{i} {one}" for i, one in enumerate(commands)], "q LOGOUT"]
-        done = subprocess.run(
+        running = subprocess.Popen(
             [IMAP, "-c", str(self._config)],
-            input="".join(f"{line}\r\n" for line in lines).encode(),
-            capture_output=True,
-            timeout=300,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env={"USER": "x", "HOME": str(self._home), "PATH": os.environ["PATH"]},
         )
-        data = done.stdout
+        assert running.stdin is not None and running.stdout is not None
+        # Its end must not come before LOGOUT is answered: what is not written by then is lost
+        text = "".join(f"{line}\r\n" for line in lines).encode()
+        writer = threading.Thread(target=lambda: (running.stdin.write(text), running.stdin.flush()))
+        writer.start()
+        data = running.stdout.read()
+        writer.join()
+        running.stdin.close()
+        running.stdout.close()
+        running.wait(60)
         at = data.index(b"\r\n", data.index(b"\r\ns OK") + 2) + 2
         out: dict[int, dict[bytes, Value]] = {}
         over = 0
         while over < len(commands):
             line = _line.match(data, at)
-            assert line is not None, (data[-300:], (self._home / "log").read_text()[-500:])
+            assert line is not None, data[-300:]
             at = line.end()
             if line[1] is not None:
                 value, at = read_value(data, at)

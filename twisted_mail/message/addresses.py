@@ -11,10 +11,13 @@ from typing import Final, NamedTuple
 
 from .lexer import BROKEN, END, MORE, Lexer
 
-__all__ = ["MAX_ADDRESSES", "Address", "addresses"]
+__all__ = ["MAX_ADDRESSES", "MAX_ODD", "Address", "Budget", "addresses"]
 
 MAX_ADDRESSES: Final = 10_000
-"""Of one field; what follows is left out."""
+"""Of one header; what follows is left out."""
+MAX_ODD: Final = 65_536
+"""Octets of one header in addresses that do not look as they mostly do."""
+_WINDOW: Final = 32_768
 
 
 class Address(NamedTuple):
@@ -38,23 +41,45 @@ _usual: Final = re.compile(
 ).match
 
 
-def addresses(value: bytes, limit: int = MAX_ADDRESSES) -> list[Address]:
-    """Of a field's value, folded or not, with LF line ends."""
+class Budget:
+    """What the lists of one header may cost: a worst case of some hundred milliseconds."""
+
+    __slots__ = ("left", "odd")
+
+    def __init__(self) -> None:
+        self.left = MAX_ADDRESSES
+        self.odd = MAX_ODD
+
+
+def addresses(value: bytes, budget: Budget | None = None) -> list[Address]:
+    """Of a field's value, folded or not, with LF line ends; what is over the budget is left out."""
+    budget = budget or Budget()
     out: list[Address] = []
-    at = 0
+    reader: _Reader | None = None
+    base = at = 0
     end = len(value)
-    while at < end and len(out) < limit:
+    while at < end and len(out) < budget.left:
         found = _usual(value, at)
         if found is None:
-            # From here on, not all of it anew: elements do not know what is before them
-            _Reader(value[at:], out, limit).read_list(after_comma=at > 0)
-            break
+            if budget.odd <= 0:
+                break
+            if reader is None or at - base > _WINDOW // 2:
+                base = at
+                reader = _Reader(value[at : at + _WINDOW], out, budget.left)
+            before = at
+            following = reader.read_one(at - base, at > 0)
+            at = base + following
+            budget.odd -= max(at - before, 1) if following >= 0 else _WINDOW // 8
+            if following < 0:
+                break
+            continue
         quoted, words, mailbox, domain, bare, bare_domain = found.groups()
         if mailbox is not None:
             out.append(Address(quoted or words or None, None, mailbox, domain))
         else:
             out.append(Address(None, None, bare, bare_domain))
         at = found.end()
+    budget.left -= len(out)
     return out
 
 
@@ -74,18 +99,17 @@ class _Reader:
         self._domain: bytes | None = None
         self._invalid = False
 
-    def read_list(self, after_comma: bool) -> None:
+    def read_one(self, at: int, after_comma: bool) -> int:
+        """Read the address at `at`; where the next one begins, -1 when none does."""
         lexer = self._lexer
+        lexer.at = at
         state = lexer.skip()
-        while state == MORE and len(self._out) < self._limit:
-            if self._address() == END or not lexer.next_is(_COMMA):
-                return
-            lexer.at += 1
-            state = lexer.skip()
-            after_comma = True
         if state == BROKEN and after_comma:
-            # It ends with some garbage
+            # The list ends with some garbage
             self._add_filled()
+        if state != MORE or self._address() == END or not lexer.next_is(_COMMA):
+            return -1
+        return lexer.at + 1
 
     def _add(self) -> None:
         self._out.append(Address(self._name, self._route, self._mailbox, self._domain))

@@ -16,6 +16,8 @@ MAX_PARAMS: Final = 1000
 MAX_BOUNDARY: Final = 80
 """Octets of a boundary that count. RFC 2046 section 5.1.1 has 70."""
 MAX_LANGUAGES: Final = 1000
+MAX_VALUE: Final = 65_536
+"""Octets of one field's value that are looked at."""
 
 Params = tuple[tuple[bytes, bytes], ...]
 
@@ -77,20 +79,21 @@ def content_fields(block: bytes) -> ContentFields:
     encoding: bytes | None = None
     for field in _fields(block):
         name = field[1].lower()
+        value = field[3][:MAX_VALUE]
         if name == b"content-disposition":
             if not disposition_params:
-                disposition, disposition_params = _disposition(field[3], disposition)
+                disposition, disposition_params = _disposition(value, disposition)
         elif name == b"content-language":
-            language = language or _language(field[3])
+            language = language or _language(value)
         elif name == b"content-transfer-encoding":
-            encoding = encoding or _encoding(field[3])
+            encoding = encoding or _encoding(value)
         else:
-            values.setdefault(name, field_value(field))
+            values.setdefault(name, field_value(field)[:MAX_VALUE])
     maintype: bytes | None = None
     subtype = b""
     params: Params = ()
-    if (value := values.get(b"content-type")) is not None:
-        maintype, subtype, params = _content_type(value)
+    if b"content-type" in values:
+        maintype, subtype, params = _content_type(values[b"content-type"])
     return ContentFields(
         b"content-type" in values or b"mime-version" in values,
         maintype,

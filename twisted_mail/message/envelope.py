@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from .addresses import MAX_ADDRESSES, Address, addresses
+from .addresses import Address, Budget, addresses
 from .nstring import human, nstring
 
 __all__ = [
@@ -64,17 +64,14 @@ def read_fields(block: bytes) -> Fields:
     texts: dict[bytes, bytes] = {}
     lists: dict[bytes, list[Address]] = {}
     raw: dict[bytes, list[bytes]] = {}
-    left = MAX_ADDRESSES
+    budget = Budget()
     for field in _fields(block):
         name = field[1].lower()
         if name not in _ADDRESSES:
             texts[name] = field_value(field)
             continue
         raw.setdefault(name, []).append(field[3])
-        if left > 0:
-            found = addresses(field[3], left)
-            left -= len(found)
-            lists.setdefault(name, []).extend(found)
+        lists.setdefault(name, []).extend(addresses(field[3], budget))
     return Fields(texts, lists, raw)
 
 
