@@ -255,6 +255,19 @@ def test_lines_of_a_command_are_counted_together() -> None:
     assert isinstance(heard(data, max_line=200)[0], Command)
 
 
+def test_literals_are_no_part_of_the_lines() -> None:
+    data = b"a LOGIN {150}\r\n" + b"x" * 150 + b" {150}\r\n" + b"x" * 150 + b"\r\n"
+    assert isinstance(heard(data, max_line=100)[-1], Command)
+
+
+def test_a_literal_is_seen_behind_every_alarm() -> None:
+    for missing in range(12):
+        data = b"x" * (ALARM - missing) + b" {8+}\r\nz NOOP\r\n\r\nb NOOP\r\n"
+        events = heard(data, max_line=100)
+        assert sum(isinstance(event, Command) for event in events) == 1
+        check(events[-1:], [noop(b"b")])
+
+
 def test_a_long_line_with_a_literal_behind_it() -> None:
     check(
         heard(
@@ -500,6 +513,7 @@ def test_catenate() -> None:
         (b"a REPLACE x {8+}\r\nz NOOP\r\n\r\n", "number"),
         (b"a REPLACE 1:2 x {8+}\r\nz NOOP\r\n\r\n", "number"),
         (b"a REPLACE 9999999999 x {8+}\r\nz NOOP\r\n\r\n", "number"),
+        (b"a REPLACE {8}\r\n", "number"),
         (b"a REPLACE {8+}\r\nz NOOP\r\n\r\n", "number"),
         (b"a APPEND x CATENATE ()\r\n", "URL or TEXT"),
         (b"a APPEND x CATENATE (FOO {8+}\r\nz NOOP\r\n)\r\n", "URL or TEXT"),
@@ -541,6 +555,18 @@ def test_refused_when_synchronising_is_over_at_once() -> None:
 def test_refused_otherwise_is_swallowed(kind: type[object]) -> None:
     rest = b" (\\Seen) {8+}\r\nz NOOP\r\n UTF8 (~{3+}\r\nz\r\n)\r\nb NOOP\r\n"
     events = heard(b"a APPEND x {8+}\r\nz NOOP\r\n" + rest, refusing(kind))
+    assert isinstance(events[-2], kind)
+    check(events[-1:], [noop(b"b")])
+    assert not any(isinstance(event, Invalid) for event in events)
+
+
+@pytest.mark.parametrize("kind", [Content, ContentEnd])
+def test_refused_after_it_was_asked_for(kind: type[object]) -> None:
+    data = b"a APPEND x {16}\r\nz NOOP\r\nz NOOP\r\n {8+}\r\nz NOOP\r\n\r\nb NOOP\r\n"
+    peer = Peer(refusing(kind))
+    peer.say(data[:30])
+    peer.say(data[30:])
+    events = peer.events
     assert isinstance(events[-2], kind)
     check(events[-1:], [noop(b"b")])
     assert not any(isinstance(event, Invalid) for event in events)

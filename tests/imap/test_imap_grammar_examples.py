@@ -483,6 +483,12 @@ def test_utf8_names() -> None:
     assert parse('a SELECT "ä"'.encode(), True).args == c.Select("ä", False, False, None)
 
 
+def test_flags() -> None:
+    args = parse(b"a STORE 1 FLAGS (\\sEEN $Foo \\Recent $FOO \\Seen b)").args
+    assert isinstance(args, c.Store)
+    assert args.flags == ("\\Seen", "$Foo", "b")
+
+
 WRONG = [
     (b"", "*", "tag"),
     (b" NOOP", "*", "tag"),
