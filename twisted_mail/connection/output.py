@@ -84,25 +84,32 @@ class Output(Wire):
         self._out.append(data)
         self._out_size += len(data)
         if self._out_size >= GATHER:
-            self._write_out(False)
+            if self._compression is None:
+                self._flush()
+            else:
+                self._deflate(self._compression)
 
     def _flush(self) -> None:
         """Write all that was said."""
-        if self._out_size or self._compression is not None:
-            self._write_out(True)
-
-    def _write_out(self, all_of_it: bool) -> None:
-        if self.phase is not Phase.OPEN:
-            return
-        data = b"".join(self._out)
-        self._out.clear()
-        self._out_size = 0
         if self._compression is not None:
-            data = self._compression.deflate(data)
-            if all_of_it:
-                data += self._compression.flush()
-        if data:
+            self._breath = 0
+            self._deflate(self._compression)
+            if self.phase is Phase.OPEN and (data := self._compression.flush()):
+                self.write(data)
+        elif self._out_size and self.phase is Phase.OPEN:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._out_size = 0
             self.write(data)
+
+    def _deflate(self, compression: Compression) -> None:
+        """Write what the compressor gives by itself."""
+        if self._out_size and self.phase is Phase.OPEN:
+            data = compression.deflate(b"".join(self._out))
+            self._out.clear()
+            self._out_size = 0
+            if data:
+                self.write(data)
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

@@ -238,7 +238,6 @@ class Connection(Output):
         """Do `first`, then answer events until there are none, one must wait, or time is up."""
         self._next_turn = None
         self._in_turn = True
-        self._breath = 0
         try:
             if first is None or first():
                 self._answer_events()
@@ -253,7 +252,7 @@ class Connection(Output):
             self._end_turn()
 
     def _end_turn(self) -> None:
-        """What is rarely to be done when nothing is being answered any more."""
+        """What is rarely to be done at the end of a turn."""
         if self._busy:
             return
         self._unasked = False
@@ -340,6 +339,9 @@ class Connection(Output):
     def _answer(self, answer: Answer) -> bool:
         if answer.then is Then.START_TLS:
             return self._upgrade(answer)
+        if answer.body is None and len(answer.data) <= PIECE:
+            self._say(answer.data)
+            return self._conclude(answer)
         return self._speak(answer, self._conclude)
 
     def _answer_unasked(self, answer: Answer) -> bool:
