@@ -255,6 +255,18 @@ def test_lines_of_a_command_are_counted_together() -> None:
     assert isinstance(heard(data, max_line=200)[0], Command)
 
 
+def test_a_literal_of_any_size_is_one() -> None:
+    check(
+        heard(b"a LOGIN {%b8+}\r\nz NOOP\r\n x\r\nb NOOP\r\n" % (b"0" * 30)),
+        [Command(b"a", "LOGIN", c.Login(b"z NOOP\r\n", b"x")), noop(b"b")],
+    )
+    for line in (b"a LOGIN x {%b+}\r\n", b"a APPEND x {%b+}\r\n", b"a FOO {%b+}\r\n"):
+        peer = Peer()
+        peer.say(line % (b"9" * 40) + b"b NOOP\r\n")
+        assert not any(isinstance(event, Command) for event in peer.events)
+        assert peer.engine.midway
+
+
 def test_literals_are_no_part_of_the_lines() -> None:
     data = b"a LOGIN {150}\r\n" + b"x" * 150 + b" {150}\r\n" + b"x" * 150 + b"\r\n"
     assert isinstance(heard(data, max_line=100)[-1], Command)

@@ -22,7 +22,7 @@ MAX_NON_SYNCHRONISING: Final = 4096
 ALARM: Final = 1 << 20
 """Of an endless line, or before login of a literal, every so many octets that are dropped are
 reported again, so that the session's count of errors ends it."""
-SPEC: Final = 32
+SPEC: Final = 64
 """Octets in which the announcement of a literal finds room."""
 
 
