@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from imap_dialogue import Dialogue
 
 from twisted_mail.imap.verbs import append as verb
-from twisted_mail.testing.mailboxes import MemoryMailboxes, MemoryWriting
+from twisted_mail.testing import mailboxes
+from twisted_mail.testing.mailboxes import MemoryLarge, MemoryMailboxes, MemoryWriting
 
 FOOBAR = b"""Date: Mon, 7 Feb 1994 21:52:25 -0800 (PST)
 From: Fred Foobar <foobar@Blurdybloop.example>
@@ -73,6 +75,14 @@ def test_rfc_9051_append(dialogue: Dialogue) -> None:
     snapshot = dialogue.account.box("saved-messages").snapshot
     assert snapshot.names(snapshot.flags[0]) == ("\\Seen", "$MDNSent")
     assert (snapshot.dates[0], snapshot.sizes[0]) == (837596665, len(WIRE))
+
+
+def test_what_is_kept_is_the_stores(dialogue: Dialogue, written: list[Any]) -> None:
+    dialogue.lines(b"a APPEND saved-messages {3+}\r\nabc {3+}\r\nabc")
+    assert len(written) == 2 and not any(one.discarded for one in written)
+    dialogue.account.storage_limit = 0
+    dialogue.lines(b"b APPEND saved-messages {3+}\r\nabc")
+    assert len(written) == 3 and not written[2].discarded  # `Mailboxes.append` does it
 
 
 def test_without_a_date_it_is_now(dialogue: Dialogue) -> None:
@@ -200,8 +210,10 @@ def test_rfc_6855_a_message_with_utf8(dialogue: Dialogue) -> None:
     message = "Subject: Grüße\n\nHallo\n".encode()
     wire = message.replace(b"\n", b"\r\n")
     dialogue.lines(b"e ENABLE UTF8=ACCEPT")
-    answer = dialogue.lines(b"a APPEND saved-messages UTF8 (~{%d+}\r\n%s)" % (len(wire), wire))
-    assert answer[-1].startswith(b"a OK ") and texts(dialogue) == [message]
+    for text in (wire, message):  # it is text: line ends may be what they like
+        answer = dialogue.lines(b"a APPEND saved-messages UTF8 (~{%d+}\r\n%s)" % (len(text), text))
+        assert answer[-1].startswith(b"a OK ")
+    assert texts(dialogue) == [message, message]
 
 
 def test_what_is_cut_off_is_discarded(dialogue: Dialogue, written: list[Any]) -> None:
@@ -234,11 +246,22 @@ BOUNDARY = b"\r\n--------------030308070208000400050907"
 
 
 @pytest.fixture(params=[1 << 20, 1], ids=["in memory", "large"])
-def drafts(dialogue: Dialogue, request: pytest.FixtureRequest) -> Dialogue:
+def drafts(
+    dialogue: Dialogue, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Dialogue]:
     """UID 1 of Drafts is MULTIPART."""
+    made: list[MemoryLarge] = []
+
+    class Large(MemoryLarge):
+        def __init__(self, text: bytes) -> None:
+            super().__init__(text)
+            made.append(self)
+
+    monkeypatch.setattr(mailboxes, "MemoryLarge", Large)
     dialogue.account.deliver(MULTIPART, "Drafts")
     dialogue.account.large = request.param
-    return dialogue
+    yield dialogue
+    assert all(one.closed for one in made)
 
 
 def catenated(dialogue: Dialogue, *parts: bytes | str) -> bytes:

@@ -195,6 +195,8 @@ def test_rfc_9051_the_separator_and_the_root() -> None:
         S: A202 OK LIST completed
         C: A203 LIST () "" ("")
         S: A203 OK LIST completed
+        C: A204 LIST () "foo/bar" ("" "x")
+        S: A204 OK LIST completed
     """)
 
 
