@@ -165,9 +165,13 @@ def from_bytes(data: bytes) -> Part:
     if next(numbers, 0) != STRUCTURE_VERSION:
         raise ValueError("another version")
     try:
-        return _Reader(numbers, tail).part(0)
+        reader = _Reader(numbers, tail)
+        part = reader.part(0)
     except (StopIteration, RecursionError):
         raise ValueError("damaged") from None
+    if not reader.is_over():
+        raise ValueError("damaged")
+    return part
 
 
 def _put(part: Part, base: int, numbers: list[int], strings: list[bytes]) -> None:
@@ -254,6 +258,9 @@ class _Reader:
             envelope,
             children,
         )
+
+    def is_over(self) -> bool:
+        return self._at == len(self._tail)
 
     def _params(self) -> Params:
         sizes = [(self._next(), self._next()) for _ in range(self._next())]
