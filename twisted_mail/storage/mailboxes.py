@@ -273,7 +273,7 @@ class AccountMailboxes:
             # RFC 9051 section 6.3.6: the messages of the inbox move, and it stays, with what is below it
             target = await self._call(folders.create, to)
             inbox = await self._account.box(name)
-            await self._call(self._account.store.refresh, inbox.folder)
+            await self._account.refresh(inbox)
             rows = await self._call(self._account.store.rows, inbox.folder)
             if rows:
                 await self._filing.move(
@@ -288,9 +288,7 @@ class AccountMailboxes:
 
     async def status(self, name: str) -> Status:
         box = await self._account.box(name)
-        gone = await self._call(self._account.store.refresh, box.folder)
-        if gone:
-            await self._account.forget(self._account.key, box.folder, gone)
+        await self._account.refresh(box)
         found: Status = await self._call(self._account.store.status, box.folder)
         return found
 

@@ -29,7 +29,9 @@ MAX_NAMES = 256
 SOON = 0.02
 """Seconds after which files that changed are looked at: they seldom change alone."""
 MAX_KEPT = 200_000
-"""Messages in snapshots that are kept though nobody has the mailbox open, in one account."""
+"""Messages in snapshots that are kept though nobody has the mailbox open, in one account …"""
+MAX_WATCHED = 20
+"""… and such mailboxes."""
 
 Forget = Callable[[str, str, list[str]], Any]
 """(account, folder, bases): commit that another program took messages away; awaitable."""
@@ -68,21 +70,23 @@ class OpenFolder:
     def use(self) -> None:
         """Somebody has it open."""
         self._users += 1
-        if self._users == 1:
+        if not self._watches:
             self._watch()
 
     def leave(self) -> None:
-        """And has it no more."""
+        """And has it no more. It is watched until `forget`, so that who comes back need not look."""
         self._users -= 1
-        if not self._users:
-            for cancel in self._watches:
-                cancel()
-            self._watches = []
-            if self._soon is not None:
-                self._soon.cancel()
-                self._soon = None
-            # Nobody tells what others do from now on.
-            self._everything = True
+
+    def forget(self) -> None:
+        """Nobody will come back soon."""
+        for cancel in self._watches:
+            cancel()
+        self._watches = []
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        # Nobody tells what others do from now on.
+        self._everything = True
 
     @property
     def used(self) -> bool:
@@ -248,6 +252,8 @@ class OpenAccount:
             self._cancel()
             self._cancel = None
         self._boxes = None
+        for folder in self._folders.values():
+            folder.forget()
         self._folders.clear()
         return True
 
@@ -291,10 +297,11 @@ class OpenAccount:
     async def folder(self, name: str) -> OpenFolder:
         """A mailbox with its snapshot. Raises MailError."""
         box = await self.box(name)
-        found = self._folders.get(box.folder)
+        found = self._folders.pop(box.folder, None)
         if found is None:
             self._bound()
-            found = self._folders[box.folder] = OpenFolder(self, box)
+            found = OpenFolder(self, box)
+        self._folders[box.folder] = found
         found.use()
         try:
             if found.stale:
@@ -305,17 +312,26 @@ class OpenAccount:
         return found
 
     def _bound(self) -> None:
-        """Forget snapshots of mailboxes that nobody has open, when they are too many."""
-        kept = 0
+        """Forget mailboxes that nobody has open, when they are too many; the last opened are kept."""
+        kept = count = 0
         for key, folder in reversed(tuple(self._folders.items())):
             if not folder.used:
-                kept += 1000 + len(folder.snapshot or ())
-                if kept > MAX_KEPT:
+                count += 1
+                kept += len(folder.snapshot or ())
+                if kept > MAX_KEPT or count > MAX_WATCHED:
+                    folder.forget()
                     del self._folders[key]
 
-    def known(self, folder: str) -> OpenFolder | None:
-        """The mailbox with this id, if it was opened."""
-        return self._folders.get(folder)
+    async def refresh(self, box: Box) -> None:
+        """See what others did in a mailbox, open or not. Raises what the store does."""
+        known = self._folders.get(box.folder)
+        if known is not None:
+            if known.stale:
+                await known.look()
+            return
+        gone = await self.world.threads.call(self.store.refresh, box.folder)
+        if gone:
+            await self.forget(self.key, box.folder, gone)
 
     def _published(self, change: FolderChange) -> None:
         """In whatever thread, with the account locked."""
