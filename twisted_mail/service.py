@@ -269,7 +269,7 @@ def _make_realm(config: Config, directory: Directory, store: MailStore) -> IReal
     """Raises RealmError."""
     if config.auth.realm:
         return load_realm(config.auth.realm)
-    return Realm(directory, store.open_inbox, getattr(store, "open_mailboxes", None))
+    return Realm(directory, store.open_inbox, store.open_mailboxes)
 
 
 def _make_intake(

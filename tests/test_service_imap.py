@@ -1,0 +1,146 @@
+"""IMAP in the server: both listeners, what the configuration says of it, quotas as `mailctl` sets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from twisted_mail.accounts.directory import Directory
+from twisted_mail.accounts.passwords import Cost, hash_password
+from twisted_mail.address import Address
+from twisted_mail.config import Config
+from twisted_mail.service import MailService
+from twisted_mail.testing.world import simulated_world
+
+ALICE = Address("alice", "example.org")
+LISTEN = {"smtp": ["tcp:25"], "imap": ["tcp:143"], "imaps": ["tcp:993"]}
+
+
+def settled(world: Any, awaited: Any) -> Any:
+    results: list[Any] = []
+    deferred = awaited if isinstance(awaited, Deferred) else Deferred.fromCoroutine(awaited)
+    deferred.addBoth(results.append)
+    for _ in range(1000):
+        if results:
+            break
+        world.reactor.settle()
+    assert results, "nothing happens any more"
+    if hasattr(results[0], "raiseException"):
+        results[0].raiseException()
+    return results[0]
+
+
+@pytest.fixture
+def world() -> Any:
+    return simulated_world()
+
+
+class Site:
+    def __init__(self, world: Any, path: Path, **sections: Any) -> None:
+        self.world = world
+        self.path = path
+        values = {
+            "hostname": "mail.example.org",
+            "listen": LISTEN,
+            "imap": {"allow_plaintext_loopback": True},
+            **sections,
+        }
+        config = Config.model_validate(values, context={"directory": path})
+        self.service = MailService(config, world, prepare=self.prepare)
+
+    async def prepare(self, directory: Directory) -> None:
+        self.directory = directory
+        directory.add_domain(ALICE.domain)
+        cheap = Cost(memory=8, passes=1, scram_iterations=4096)
+        directory.add_user(ALICE, hash_password("secret", self.world.entropy, cheap))
+
+    def __enter__(self) -> Site:
+        self.service.startService()
+        settled(self.world, self.service.when_serving())
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        settled(self.world, self.service.stopService())
+
+    def client(self) -> Any:
+        client = self.world.reactor.connect(143, address="127.0.0.1")
+        client.read()
+        return client
+
+    def login(self) -> Any:
+        client = self.client()
+        said = self.ask(client, b"a LOGIN alice@example.org secret\r\n")
+        assert b"a OK " in said, said
+        return client
+
+    def ask(self, client: Any, data: bytes) -> bytes:
+        """The answer, which may take a thread or a batch of the journal."""
+        said: bytes = client.ask(data)
+        for _ in range(100):
+            if said:
+                break
+            self.world.reactor.advance(0.01)
+            said = client.read()
+        return said
+
+
+def test_both_listeners_answer(world: Any, tmp_path: Path) -> None:
+    with Site(world, tmp_path) as site:
+        names = [name for name, _ in site.service.listeners]
+        assert names == ["smtp", "imap", "imaps"]
+        greeting = world.reactor.connect(143).read()
+        assert greeting.startswith(b"* OK [CAPABILITY IMAP4rev1 ") and b"LOGINDISABLED" in greeting
+        assert b"] mail.example.org IMAP " in greeting and b" STARTTLS" in greeting
+        tls = world.reactor.connect(993)
+        tls.start_tls((tmp_path / "certs/ca.pem").read_bytes(), "mail.example.org")
+        greeting = tls.read()
+        assert greeting.startswith(b"* OK ") and b"LOGINDISABLED" not in greeting
+
+
+def test_what_the_configuration_says(world: Any, tmp_path: Path) -> None:
+    sections = {
+        "imap": {"allow_plaintext_loopback": True, "separator": ".", "prefix": "INBOX.", "max_sessions": 1},
+        "smtp": {"max_message_bytes": 100_000},
+    }  # fmt: skip
+    with Site(world, tmp_path, **sections) as site:
+        client = site.login()
+        assert b'(("INBOX." ".")) NIL NIL' in site.ask(client, b"b NAMESPACE\r\n")
+        assert b" APPENDLIMIT=100000 " in site.ask(client, b"c CAPABILITY\r\n")
+        said = site.ask(site.client(), b"d LOGIN alice@example.org secret\r\n")
+        assert said.startswith(b"d NO [LIMIT] ")
+
+
+def test_quotas_of_the_site_and_of_a_user(world: Any, tmp_path: Path) -> None:
+    with Site(world, tmp_path, quota={"storage": "1 MiB"}) as site:
+        client = site.login()
+        said = site.ask(client, b"b GETQUOTAROOT INBOX\r\n")
+        assert b'* QUOTAROOT INBOX ""\r\n* QUOTA "" (STORAGE 0 1024)\r\n' in said
+        site.directory.set_quota(ALICE, 2 << 20, 7)
+        assert b"(STORAGE 0 2048 MESSAGE 0 7)" in site.ask(client, b'c GETQUOTA ""\r\n')
+        site.directory.set_quota(ALICE, 10, None)
+        for command in (
+            b"d APPEND INBOX {100000}\r\n",
+            b"d APPEND INBOX {21+}\r\n1234567890123456789\r\n\r\n",
+        ):
+            said = site.ask(client, command)
+            assert said.startswith(b"d NO [OVERQUOTA] "), said
+        sender = world.reactor.connect(25)
+        sender.ask(
+            b"EHLO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n"
+        )
+        assert site.ask(sender, b"Subject: hello\r\n\r\n.\r\n").startswith(b"552 5.2.2 ")
+
+
+def test_what_is_appended_is_there(world: Any, tmp_path: Path) -> None:
+    with Site(world, tmp_path) as site:
+        client = site.login()
+        message = b"Subject: hello\r\n\r\nHello.\r\n"
+        said = site.ask(
+            client, b"b APPEND INBOX (\\Seen) {%d+}\r\n%s\r\n" % (len(message), message)
+        )
+        assert said.startswith(b"b OK [APPENDUID "), said
+        said = site.ask(client, b"c STATUS INBOX (MESSAGES UNSEEN SIZE)\r\n")
+        assert b"(MESSAGES 1 UNSEEN 0 SIZE %d)" % len(message) in said
