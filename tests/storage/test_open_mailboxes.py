@@ -274,3 +274,36 @@ def test_what_others_are_told(mail):
     end()
     mail.append("Sent")
     assert heard[-1] == ""
+
+
+def test_a_mailbox_that_was_removed_is_empty_for_who_has_it_open(mail):
+    mail.append("INBOX")
+    mail.append("Trash")
+    box = mail.open("Trash")
+    heard = []
+    box.listen(lambda: heard.append(len(box.snapshot)))
+    mail.run(mail.one.delete("Trash"))
+    mail.wait()
+    assert heard == [0]
+    # What is meant for it does not happen to the inbox
+    with pytest.raises(MailError) as refused:
+        mail.run(box.store([1], StoreMode.ADD, ["\\Deleted"]))
+    assert refused.value.imap == "NONEXISTENT"
+    mail.run(box.expunge([1]))
+    assert mail.flags(mail.open()) == {1: set()}
+
+
+def test_a_mailbox_that_was_renamed_goes_on(mail):
+    mail.append("Trash")
+    box = mail.open("Trash")
+    mail.run(mail.one.rename("Trash", "Bin"))
+    mail.wait()
+    assert box.name == "Bin"
+    mail.run(box.store([1], StoreMode.ADD, ["\\Seen"]))
+    assert mail.flags(box) == {1: {"\\Seen"}}
+    bin_ = os.path.join(mail.site.maildir("d/a"), ".Bin", "new", "17.x.y")
+    box.listen(lambda: None)
+    with open(bin_, "wb") as file:
+        file.write(b"Subject: new\n\n")
+    mail.wait()
+    assert set(mail.flags(box)) == {1, 2}

@@ -20,7 +20,7 @@ from .errors import mailbox_in_use
 from .filling import Filler, Filling, Source, Wanted
 from .flags import info_of
 from .folder import Folder, FolderChange, read_keywords
-from .folders import Folders
+from .folders import Folders, nonexistent
 from .home import Home, Locked
 from .index import Row, RowTuple
 
@@ -94,7 +94,7 @@ class AccountStore:
         in the journal first, or a replay would bring them back.
         """
         with self.locked() as locked:
-            found = locked.folder(folder)
+            found = _place(locked, folder)
             path, row = found.path, found.row
             before = scan.marks(self._disk, path)
             if before == (row.new_mark, row.cur_mark):
@@ -111,7 +111,7 @@ class AccountStore:
     def examine(self, folder: str, names: Collection[tuple[str, str]]) -> list[str]:
         """As `refresh`, when something happened to these files (``new`` or ``cur``, name): mostly, we did it."""
         with self.locked() as locked:
-            place = locked.folder(folder)
+            place = _place(locked, folder)
             known = all(self._agrees(locked, place, sub, name) for sub, name in names)
         return [] if known else self.refresh(folder)
 
@@ -128,11 +128,11 @@ class AccountStore:
     def rows(self, folder: str = "") -> list[RowTuple]:
         """The messages of a folder, as the index has them."""
         with self.locked() as locked:
-            return locked.index.rows(locked.folder(folder).row.key)
+            return locked.index.rows(_place(locked, folder).row.key)
 
     def _reconcile(self, folder: str) -> list[str]:
         with self.locked() as locked:
-            place = locked.folder(folder)
+            place = _place(locked, folder)
             path = place.path
             found = scan.readable(self._disk, path, maildir.listing(self._disk, path))
             rows = locked.index.whole_rows(place.row.key)
@@ -156,7 +156,7 @@ class AccountStore:
     def snapshot(self, folder: str) -> Snapshot:
         """A folder as its rows are now."""
         with self.locked() as locked:
-            place = locked.folder(folder)
+            place = _place(locked, folder)
             uids, flags, modseqs = array("I"), array("I"), array("Q")
             sizes, dates = array("Q"), array("q")
             cursor = locked.index.numbers(place.row.key)
@@ -182,7 +182,7 @@ class AccountStore:
     def since(self, folder: str, snapshot: Snapshot) -> FolderChange | None:
         """What happened since `snapshot`, whoever did it; None when that cannot be told."""
         with self.locked() as locked:
-            place = locked.folder(folder)
+            place = _place(locked, folder)
             row = place.row
             if place.state.validity != snapshot.validity or row.floor > snapshot.modseq:
                 return None
@@ -206,13 +206,13 @@ class AccountStore:
     def vanished(self, folder: str, since: int) -> list[int] | None:
         """UIDs expunged after the mod-sequence `since`; None when that is not known any more."""
         with self.locked() as locked:
-            row = locked.folder(folder).row
+            row = _place(locked, folder).row
             return None if row.floor > since else locked.index.vanished(row.key, since)
 
     def found(self, folder: str, uids: Sequence[int]) -> tuple[str, list[Row]]:
         """The folder's directory, and the rows of those messages that are known, in the order of their UIDs."""
         with self.locked() as locked:
-            place = locked.folder(folder)
+            place = _place(locked, folder)
             return place.path, chosen(locked, place, uids)
 
     def validity(self, folder: str) -> int:
@@ -223,7 +223,7 @@ class AccountStore:
     def status(self, folder: str) -> Status:
         """Numbers, as the rows have them."""
         with self.locked() as locked:
-            place = locked.folder(folder)
+            place = _place(locked, folder)
             messages, unseen, deleted, octets, condemned = locked.index.totals(place.row.key)
             return Status(
                 messages,
@@ -255,7 +255,7 @@ class AccountStore:
         """Change flags: (mod-sequence, UIDs that had changed since). Raises MailError imap="LIMIT"."""
         failed: list[int] = []
         with self.locked() as locked:
-            place = locked.folder(folder)
+            place = _place(locked, folder)
             # To take a keyword away makes none.
             bits = place.bits(
                 [name for name in names if mode is not StoreMode.REMOVE or place.knows(name)]
@@ -298,7 +298,15 @@ class AccountStore:
     def keywords(self, folder: str) -> tuple[str, ...]:
         """The names of a folder's keywords, by number."""
         with self.locked() as locked:
-            return read_keywords(self._disk, locked.folder(folder).path)
+            return read_keywords(self._disk, _place(locked, folder).path)
+
+
+def _place(locked: Locked, folder: str) -> Folder:
+    """A folder by its id. Raises MailError imap="NONEXISTENT": another one will not do, where UIDs are meant."""
+    found = locked.folder(folder) if not folder else locked.existing(folder)
+    if found is None:
+        raise nonexistent()
+    return found
 
 
 def chosen(locked: Locked, place: Folder, uids: Sequence[int]) -> list[Row]:

@@ -208,6 +208,8 @@ class Selected:
         return found.folder
 
     async def _rows(self, uids: Sequence[int]) -> list[Any]:
+        if not uids:
+            return []
         _, rows = await self._call(self._account.store.found, self.mailbox_id, uids)
         return list(rows)
 

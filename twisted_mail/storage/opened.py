@@ -88,6 +88,20 @@ class OpenFolder:
         # Nobody tells what others do from now on.
         self._everything = True
 
+    def moved(self, box: Box) -> None:
+        """It is called otherwise now, and lies elsewhere."""
+        before, self.box = self.box, box
+        if before.path != box.path and self._watches:
+            self.forget()
+            self._watch()
+
+    def removed(self) -> None:
+        """It is no more: for who has it open, everything in it is gone."""
+        self.forget()
+        if self.snapshot is not None and self.snapshot.uids:
+            gone = self.snapshot.uids
+            self._replace(self.snapshot.after(modseq=self.snapshot.modseq + 1, expunged=set(gone)))
+
     @property
     def used(self) -> bool:
         """Whether anybody has it open."""
@@ -268,9 +282,13 @@ class OpenAccount:
         boxes = {box.name: box for box in await self.world.threads.call(self.store.folders.all)}
         if version == self._version and self.sessions:
             self._boxes = boxes
-            for box in boxes.values():
-                if box.folder in self._folders:
-                    self._folders[box.folder].box = box
+            there = {box.folder: box for box in boxes.values()}
+            for key, folder in tuple(self._folders.items()):
+                if key in there:
+                    folder.moved(there[key])
+                else:
+                    del self._folders[key]
+                    folder.removed()
         return boxes
 
     async def box(self, name: str) -> Box:
@@ -284,6 +302,15 @@ class OpenAccount:
         """There are other mailboxes, or other names of them, than before."""
         self._version += 1
         self._boxes = None
+        if any(folder.used for folder in self._folders.values()):
+            # Who has one open is told that it is gone, without asking.
+            ensureDeferred(self.boxes()).addErrback(
+                lambda failure: _log.error(
+                    "{path} cannot be looked at: {error}",
+                    path=self.store.maildir,
+                    error=str(failure.value),
+                )
+            )
         for changed in tuple(self.watchers.values()):
             changed("")
 
