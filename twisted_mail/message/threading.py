@@ -7,9 +7,12 @@ references, but for sorting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 __all__ = ["Threaded", "ordered_subject", "references"]
+
+MAX_CUTS: Final = 200
+"""Links that are undone since a message says something else of itself than another one said of it."""
 
 
 class Threaded(NamedTuple):
@@ -28,15 +31,16 @@ class Threaded(NamedTuple):
 
 
 class _Node:
-    __slots__ = ("children", "message", "order", "parent", "top")
+    """`top`: a node above it in its tree, itself at the top; known since so many `cuts`."""
 
-    def __init__(self, message: Threaded | None) -> None:
-        self.message = message
+    __slots__ = ("children", "cuts", "message", "parent", "top")
+
+    def __init__(self) -> None:
+        self.message: Threaded | None = None
         self.parent: _Node | None = None
         self.children: list[_Node] = []
-        # Where to look for the top of its tree; made short as it is used
         self.top: _Node = self
-        self.order = -1
+        self.cuts = 0
 
 
 def ordered_subject(messages: Iterable[Threaded]) -> bytes:
@@ -58,7 +62,10 @@ def ordered_subject(messages: Iterable[Threaded]) -> bytes:
 
 def references(messages: Iterable[Threaded]) -> bytes:
     """The threads, each in parentheses, one behind the other; b"" without messages."""
-    roots = _pruned(_linked(list(messages)))
+    forest = _Forest()
+    for message in messages:
+        forest.add(message)
+    roots = _pruned(forest.nodes)
     roots = _by_subject(_sorted_roots(roots))
     _sort_all(roots)
     return b"".join(_written(root) for root in sorted(roots, key=_node_date))
@@ -75,53 +82,70 @@ def _node_date(node: _Node) -> tuple[int, int]:
     return message.sent, message.number
 
 
-def _top(node: _Node) -> _Node:
-    top = node
-    while top.top is not top:
-        top = top.top
-    while node.top is not top:
-        node.top, node = top, node.top
-    return top
+class _Forest:
+    """Steps 1 and 2: who is whose parent; children are not told yet.
 
+    A link is asked for whether it makes a loop by looking for the top of the parent's tree; the ways up are kept
+    short, until a link is cut: then all are looked for anew. So there are MAX_CUTS; further links stay.
+    """
 
-def _link(parent: _Node, child: _Node) -> None:
-    """Unless that makes a loop. The child has no parent."""
-    if _top(parent) is not child:
-        child.parent = parent
-        child.top = parent
+    def __init__(self) -> None:
+        self.nodes: list[_Node] = []
+        self._known: dict[str, _Node] = {}
+        self._cuts = 0
 
-
-def _linked(messages: list[Threaded]) -> list[_Node]:
-    """Steps 1 and 2: all nodes, linked to their parents, not to their children yet."""
-    known: dict[str, _Node] = {}
-    nodes: list[_Node] = []
-    for order, message in enumerate(messages):
-        node = known.get(message.message_id) if message.message_id else None
-        if node is None or node.message is not None:
-            # Without an id, or with one that another message has: its own
-            duplicate = node is not None
-            node = _Node(message)
-            if message.message_id and not duplicate:
-                known[message.message_id] = node
-            nodes.append(node)
+    def add(self, message: Threaded) -> None:
+        id_ = message.message_id
+        node = self._named(id_) if id_ else self._new()
+        if node.message is not None:
+            # RFC 5256 section 3: a second one with this id is given one of its own
+            node = self._new()
         node.message = message
-        node.order = order
+        above: _Node | None = None
         for reference in message.references:
-            if reference not in known:
-                dummy = known[reference] = _Node(None)
-                nodes.append(dummy)
-    own = {id(node.message): node for node in nodes if node.message is not None}
-    # Step 1.B before 1.A: what a message says of its own parent undoes what others say
-    for message in messages:
-        if message.references:
-            _link(known[message.references[-1]], own[id(message)])
-    for order, message in enumerate(messages):
-        for above, below in zip(message.references, message.references[1:], strict=False):
-            child = known[below]
-            # A message behind this one has said, or will say, that it has no parent
-            if child.parent is None and child.order < order:
-                _link(known[above], child)
-    return nodes
+            below = self._named(reference)
+            # Step 1.A: existing links are not changed
+            if above is not None and below.parent is None:
+                self._link(above, below)
+            above = below
+        # Step 1.B: what others said of its parent gives way
+        if node.parent is not None and node.parent is not above:
+            if self._cuts >= MAX_CUTS:
+                return
+            self._cuts += 1
+            node.parent = None
+        if above is not None and node.parent is None:
+            self._link(above, node)
+
+    def _named(self, id_: str) -> _Node:
+        node = self._known.get(id_)
+        if node is None:
+            node = self._known[id_] = self._new()
+        return node
+
+    def _new(self) -> _Node:
+        node = _Node()
+        self.nodes.append(node)
+        return node
+
+    def _link(self, parent: _Node, child: _Node) -> None:
+        if self._top(parent) is not child:
+            child.parent = child.top = parent
+            child.cuts = self._cuts
+
+    def _top(self, node: _Node) -> _Node:
+        passed = []
+        while True:
+            if node.cuts != self._cuts:
+                node.top = node.parent or node
+                node.cuts = self._cuts
+            if node.top is node:
+                break
+            passed.append(node)
+            node = node.top
+        for one in passed:
+            one.top = node
+        return node
 
 
 def _pruned(nodes: list[_Node]) -> list[_Node]:
@@ -196,7 +220,7 @@ def _by_subject(roots: list[_Node]) -> list[_Node]:
         elif root.message is not None and root.message.reply and not other.message.reply:
             other.children.append(root)
         else:
-            dummy = _Node(None)
+            dummy = _Node()
             dummy.children = [other, root]
             table[subject] = dummy
             del out[id(other)]
