@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_mail.storage import record
-from twisted_mail.storage.record import Kind
+from twisted_mail.storage.record import Kind, Place
 
 EPOCH = 0x1122334455667788
 
 entries = st.lists(
     st.tuples(
-        st.sampled_from([Kind.ACCEPT, Kind.REMOVE, Kind.VOID, Kind.ACCOUNT_REMOVED]),
+        st.sampled_from([Kind.ACCEPT, Kind.REMOVE, Kind.VOID, Kind.ACCOUNT_REMOVED, Kind.MOVE]),
         st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3),
         st.lists(st.binary(max_size=200), max_size=3),
     ),
@@ -100,3 +100,50 @@ def test_the_first_record_tells_the_epoch():
     assert (found[0], found[1].meta, found[2]) == (EPOCH, {"boot": "b"}, len(head))
     assert record.first(b"".join(written([(Kind.ACCEPT, {}, [])]))) is None
     assert record.first(head[:-1]) is None
+
+
+places = st.builds(
+    Place,
+    st.just("d/a"),
+    st.just("folder"),
+    st.text(max_size=8),
+    st.lists(st.text(max_size=8), max_size=3).map(tuple),
+    st.none() | st.integers(-(2**40), 2**40),
+)
+pieces = st.lists(st.tuples(places, st.binary(max_size=20), st.booleans()), min_size=1, max_size=4)
+
+
+@given(pieces)
+def test_several_messages_of_one_record_are_told_apart(messages):
+    parts = [
+        (
+            place,
+            {
+                "size": len(content),
+                "wire": 2 * len(content),
+                "ascii": None,
+                "crc": 7,
+                "spill": f"s{number}" if spilled else None,
+            },
+        )
+        for number, (place, content, spilled) in enumerate(messages)
+    ]
+    inline = [content for _, content, spilled in messages if not spilled]
+    buffers = record.encode(
+        Kind.FILE, record.filed(parts), inline, epoch=EPOCH, writer=1, sequence=1
+    )
+    (found,) = record.scan(b"".join(buffers), EPOCH)
+    assert [(piece.meta, to) for piece, to in found.pieces()] == [(of, [to]) for to, of in parts]
+    assert [bytes(piece.content) for piece, _ in found.pieces()] == [
+        b"" if spilled else content for _, content, spilled in messages
+    ]
+    assert found.spills() == [of["spill"] for _, of in parts if of["spill"]]
+
+
+@given(places | st.just(Place("d/a", "", "base")))
+def test_a_place_is_read_back(place):
+    meta = {"places": [place.to_json()], "spill": None}
+    buffers = record.encode(Kind.ACCEPT, meta, [b"x"], epoch=EPOCH, writer=1, sequence=1)
+    (found,) = record.scan(b"".join(buffers), EPOCH)
+    ((piece, to),) = found.pieces()
+    assert (to, bytes(piece.content), found.spills()) == ([place], b"x", [])

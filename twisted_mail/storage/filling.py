@@ -347,6 +347,11 @@ class Filler:
         base = want.filling.base
         before = locked.existing(of)
         row = locked.index.by_base(before.row.key, base) if before is not None else None
+        if row is None:
+            row = measure(self._disk, path, sub, name, FileName.parse(name))
+            if row is not None and want.filling.date is not None:
+                # The file may have lost its own; it gets it back, too.
+                row = row._replace(date=want.filling.date)
         new = self._carry(path, read_keywords(self._disk, path), folder, row, sub, name)
         if before is not None:
             before.expunge([base])

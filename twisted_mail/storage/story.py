@@ -121,7 +121,7 @@ class Story:
         for base in bases:
             wish = wishes.get(base)
             if wish is not None:
-                if not noticed and folder in wish.left:
+                if not noticed and wish.left and folder != wish.folder:
                     continue  # Who removed it did not know that it had been moved: nothing was there to remove.
                 del wishes[base]
             if not noticed:
@@ -133,18 +133,22 @@ class Story:
             gone.setdefault(folder, {})[base] = None
 
     def _moved(self, account: str, folder: str, to: str, bases: Iterable[str], ours: bool) -> None:
+        if folder in self.folders.get(account, ()):
+            return
         to = self._standing(account, to)
         wishes = self.wanted.setdefault(account, {})
-        back = self.gone.get(account, {}).get(to, {})
+        gone = self.gone.get(account, {})
         for base in bases:
             wish = wishes.get(base)
+            if base in gone.get(folder, ()) or (wish is not None and folder in wish.left):
+                continue  # Who moved it did not know that it had gone: nothing was there to move.
             if wish is None:
                 wish = wishes[base] = Wish(to)
             wish.left |= {folder, wish.folder}
             wish.left.discard(to)
             wish.folder = to
             wish.ours = wish.ours or ours
-            back.pop(base, None)
+            gone.get(to, {}).pop(base, None)
 
     def _standing(self, account: str, folder: str) -> str:
         # RFC 3501 section 5.1: mail always has an inbox to go to.
