@@ -101,19 +101,20 @@ class Imap:
             (root / "Maildir/cur" / f"{1_000_000 + number}.x.h:2,").write_bytes(message)
         for path in (root, *root.rglob("*")):
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
-        self._config = root / "dovecot.conf"
-        self._config.write_text(_CONFIG.format(root=root))
-        self._home = root
+        config = root / "dovecot.conf"
+        config.write_text(_CONFIG.format(root=root))
+        self.command = [IMAP, "-c", str(config)]
+        self.environment = {"USER": "x", "HOME": str(root), "PATH": os.environ["PATH"]}
 
     def fetch(self, commands: list[str]) -> dict[int, dict[bytes, Value]]:
         """All answers: number of the message → item → what it is. Dovecot answers in an order of its own."""
         lines = ["s SELECT INBOX", *[f"t{i} {one}" for i, one in enumerate(commands)], "q LOGOUT"]
         running = subprocess.Popen(
-            [IMAP, "-c", str(self._config)],
+            self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"USER": "x", "HOME": str(self._home), "PATH": os.environ["PATH"]},
+            env=self.environment,
         )
         assert running.stdin is not None and running.stdout is not None
         # Its end must not come before LOGOUT is answered: what is not written by then is lost
