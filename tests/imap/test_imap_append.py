@@ -133,6 +133,18 @@ def test_at_most_so_many_at_once(dialogue: Dialogue, monkeypatch: pytest.MonkeyP
     assert answer.startswith(b"b OK ") and texts(dialogue) == [b"a\n"] * 3
 
 
+def test_what_is_in_memory_until_the_end_is_bounded(
+    dialogue: Dialogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "MAX_SMALL", 5000)
+    monkeypatch.setattr(verb, "LARGE", 4000)
+    small, large = (b" {%d+}\r\n%s" % (size, b"x" * size) for size in (3000, 9000))
+    (answer,) = dialogue.lines(b"a APPEND saved-messages" + small * 3)
+    assert answer.startswith(b"a NO [LIMIT] ")
+    (answer,) = dialogue.lines(b"b APPEND saved-messages" + small + large * 5 + small)
+    assert answer.startswith(b"b OK ")
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [

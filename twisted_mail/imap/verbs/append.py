@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 __all__ = ["CAPABILITIES", "MAX_MESSAGES", "STREAMS"]
 
 MAX_MESSAGES: Final = 200
-"""Of one MULTIAPPEND: small ones are in memory until the end."""
+"""Of one MULTIAPPEND …"""
+MAX_SMALL: Final = 8 * 1024 * 1024
+"""… and octets of those that storage may have in memory until the end: …"""
+LARGE: Final = 262_144
+"""… those of fewer octets than this."""
 SMALL: Final = 32_768
 """Octets; for fewer nothing is looked up before they are sent: it would cost more than it saves."""
 _NO_NUL: Final = bytes.maketrans(b"\0", b"\x80")
@@ -59,8 +63,8 @@ class _Append:
         self._name = ""
         self._uid = 0
         self._messages: list[Appending] = []
-        self._size = 0
-        """Octets of all messages before this one."""
+        self._size = self._small = 0
+        """Octets of all messages before this one, and of those that are small."""
         self._writing: Writing | None = None
         self._lines = LineNormalizer()
         self._message = AppendMessage((), None, None, False, False, False, False)
@@ -143,8 +147,8 @@ class _Append:
     async def _begin_message(self, message: AppendMessage) -> None:
         if self._messages and self._uid:
             raise Bad("One message replaces another")  # RFC 8508 section 4.7
-        if len(self._messages) >= MAX_MESSAGES:
-            raise No(f"At most {MAX_MESSAGES} messages in one command", "LIMIT")
+        if len(self._messages) >= MAX_MESSAGES or self._small > MAX_SMALL:
+            raise No("Too many messages in one command", "LIMIT")
         self._message = message
         self._octets = 0
         self._exact = message.binary and not message.utf8
@@ -223,6 +227,8 @@ class _Append:
         writing, self._writing = self._writing, None
         self._messages.append(Appending(writing, self._message.flags, self._message.date))
         self._size += writing.size
+        if writing.size < LARGE:
+            self._small += writing.size
 
     def _check_exact(self) -> None:
         """RFC 3516 section 4.4: a CR or LF that stands alone cannot be kept."""
