@@ -261,6 +261,11 @@ def shapes(part: Part) -> object:
             b"Content-Type: multipart/mixed; boundary=ab\n\n--ab\n\nx\n--ab--\n--a--\n",
             ("multipart/mixed", ("multipart/mixed", "text/plain")),
         ),
+        (
+            b"Content-Type: multipart/mixed; boundary=ab\n\n--ab\n"
+            b"Content-Type: multipart/mixed; boundary=a\n\n--a\n\nx\n--ab\n\ny\n--ab--\n",
+            ("multipart/mixed", ("multipart/mixed", "text/plain"), "text/plain"),
+        ),
         (b"Content-Type: nonsense; charset=x\n\nx\n", "/"),
         (b"Content-Type: text\n\nx\n", "text/"),
         (b"Content-Disposition: inline\n\nx\n", "text/plain"),
@@ -273,6 +278,16 @@ def shapes(part: Part) -> object:
 )
 def test_shapes(content: bytes, shape: object) -> None:
     assert shapes(scan(content)) == shape
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_part_without_a_body(end: bytes) -> None:
+    # RFC 2046 section 5.1.1: MIME-part-headers [CRLF *OCTET]; the delimiter has its own line end
+    lines = [b"Content-Type: multipart/mixed; boundary=a", b"", b"--a", b"X: y", b"", b"--a--", b""]
+    content = end.join(lines)
+    child = scan(content).children[0]
+    assert content[child.start : child.body] == b"X: y" + end
+    assert child.body == child.end
 
 
 def test_without_mime_there_are_no_content_fields() -> None:

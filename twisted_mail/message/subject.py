@@ -35,7 +35,8 @@ def base_subject(text: str) -> tuple[str, bool]:
             # step 3
             found = _leader.match(text, at)
             if found is not None:
-                reply = reply or found[0][-1] == ":"
+                # White space comes behind one of these only
+                reply = True
                 at = found.end()
                 continue
             # step 4
