@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from imap_dialogue import MESSAGE, Dialogue
 
+from twisted_mail.imap import fetch_chosen
 from twisted_mail.mailboxes import StoreMode
 from twisted_mail.status import MailError
 
@@ -410,3 +411,33 @@ def test_slices(count: int) -> None:
     odd = b",".join([b"%d" % n for n in range(1, count + 1, 2)])
     lines = it.lines(b"a3 FETCH %b UID" % odd)
     assert lines[:-1] == [b"* %d FETCH (UID %d)" % (n, n) for n in range(1, count + 1, 2)]
+
+
+def test_slices_of_what_was_changed() -> None:
+    it = dialogue()
+    box = it.account.box("INBOX")
+    for _ in range(3):
+        box.add([(MESSAGE, (), 0)] * 1500, 0)
+    box.store([2, 1400, 4499], StoreMode.ADD, ["\\Seen"])
+    it.ask(b"a0 ENABLE CONDSTORE\r\n")
+    it.ask(b"a0 NOOP\r\n")
+    lines = it.lines(b"a1 UID FETCH 1:* (UID) (CHANGEDSINCE 4)")
+    assert lines[:-1] == [b"* %d FETCH (UID %d MODSEQ (5))" % (n, n) for n in (2, 1400, 4499)]
+    lines = it.lines(b"a2 FETCH 1:* (UID) (CHANGEDSINCE 3)")
+    assert [int(line.split()[1]) for line in lines[:-1]] == [2, 1400, *range(3001, 4501)]
+
+
+def test_others_have_their_turn_where_nothing_was_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_chosen, "LONG", 1)
+    it = dialogue()
+    box = it.account.box("INBOX")
+    box.add([(MESSAGE, (), 0)] * 5000, 0)
+    box.store([5000], StoreMode.ADD, ["\\Seen"])
+    it.ask(b"a0 NOOP\r\n")
+    for item, said in (
+        (b"UID", b"UID 5000"),
+        (b"RFC822.HEADER", b"RFC822.HEADER"),
+        (b"EMAILID", b"EMAILID"),
+    ):
+        lines = it.lines(b"a1 FETCH 1:* (%b) (CHANGEDSINCE 2)" % item)
+        assert sum(said in line for line in lines) == 1, lines

@@ -75,13 +75,19 @@ class Answering:
 
     async def _from_snapshot(self, chunks: Iterable[Chunk]) -> AsyncIterator[bytes]:
         for chunk in chunks:
-            yield self.at_once(chunk)
+            if chunk.numbers:
+                yield self.at_once(chunk)
+            else:
+                await self._breathe()
 
     # From the index
 
     async def _with_columns(self, chunks: Iterable[Chunk]) -> AsyncIterator[bytes]:
         names = self._plan.columns
         for chunk in chunks:
+            if not chunk.numbers:
+                await self._breathe()
+                continue
             uids = taken(self._snapshot.uids, chunk.positions)
             at = found = 0
             async for rows in self._opened.columns(uids, names):
@@ -108,6 +114,8 @@ class Answering:
     async def _with_contents(self, chunks: Iterable[Chunk]) -> AsyncIterator[bytes]:
         uids = array("I")
         for chunk in chunks:
+            if not chunk.numbers:
+                await self._breathe()
             uids.extend(taken(self._snapshot.uids, chunk.positions))
         async for batch in self._opened.contents(uids):
             large = {m.uid: m.content for m in batch if not isinstance(m.content, bytes | None)}

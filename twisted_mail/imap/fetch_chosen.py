@@ -12,6 +12,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..mailboxes import Snapshot
+from .fetch_plan import taken
 
 if TYPE_CHECKING:
     from .sequence import Positions
@@ -23,6 +24,8 @@ CHUNK: Final = 1024
 """Messages that are written at once, at most …"""
 LOOKED_UP: Final = 2000
 """… and that are looked up at once, in the index."""
+LONG: Final = 256
+"""Chunks that are looked through in one go, for what was changed."""
 _SHORT: Final = 64
 """Ranges up to here are put together, as single numbers."""
 
@@ -32,6 +35,9 @@ class Chunk(NamedTuple):
 
     positions: range | Sequence[int]
     numbers: range | Sequence[int]
+
+
+NOTHING: Final = Chunk((), ())
 
 
 class Chosen(NamedTuple):
@@ -85,19 +91,23 @@ def chunks(spans: Iterable[tuple[int, int, int]], size: int = CHUNK) -> Iterator
 
 
 def changed_since(snapshot: Snapshot, some: Iterable[Chunk], modseq: int) -> Iterator[Chunk]:
-    """What of `some` has a mod-sequence above `modseq` (RFC 7162 section 3.1.4.1)."""
+    """What of `some` has a mod-sequence above `modseq` (RFC 7162 section 3.1.4.1). Chunks may be empty: so he who takes
+    them can give others their turn where nothing is found for long."""
     if modseq >= snapshot.modseq:
         return
     modseqs = snapshot.modseqs
+    passed = 0
     for chunk in some:
-        positions = chunk.positions
-        if isinstance(positions, range):
-            marks: Iterable[int] = modseqs[positions.start : positions.stop]
-        else:
-            marks = [modseqs[at] for at in positions]
+        marks = taken(modseqs, chunk.positions)
+        if max(marks) <= modseq:
+            passed += 1
+            if passed % LONG == 0:
+                yield NOTHING
+            continue
         newer = [mark > modseq for mark in marks]
-        found = list(compress(positions, newer))
-        if len(found) == len(positions):
+        if all(newer):
             yield chunk
-        elif found:
-            yield Chunk(found, list(compress(chunk.numbers, newer)))
+        else:
+            yield Chunk(
+                list(compress(chunk.positions, newer)), list(compress(chunk.numbers, newer))
+            )
