@@ -3,6 +3,7 @@
 `MailIntake` gives every message a `_Message`; that one normalises line ends, edits the header and writes a draft, and
 at the end hands it to whoever takes it: our store, which commits mailboxes and queue in one record, or a realm of the
 site's own. Where recipients lead is asked at RCPT and again at the end: what has changed meanwhile is 451 for all.
+A mailbox that is full is refused at RCPT (`storage.quota`).
 
 A message is taken whole or not at all, with one exception. A realm cannot be part of our record: for recipients of
 its own and others elsewhere it is asked first, then the queue commits. When that fails the client hears 451, sends
@@ -109,6 +110,8 @@ class MailIntake:
             way = self._mailboxes.way(recipient, trusted)
         else:
             way = await self._realm[1].way(recipient, trusted)
+        if way.mailboxes and not _always_taken(recipient):
+            await self._store.check_quota(way.mailboxes, envelope.size or 0)
         if way.remote:
             spread = envelope.spread + len(way.remote)
             if spread > MAX_SPREAD and envelope.recipients:
@@ -178,7 +181,13 @@ class MailIntake:
             raise
         if self._realm is None:
             keys = [key for way in ways for key in way.mailboxes]
-            await self._to_store(message, draft, keys, queue)
+            unlimited = [
+                key
+                for way, recipient in zip(ways, message.envelope.recipients, strict=True)
+                if _always_taken(recipient.address)
+                for key in way.mailboxes
+            ]
+            await self._to_store(message, draft, keys, queue, unlimited)
         elif addresses := tuple(way.realm for way in ways if way.realm is not None):
             await self._to_realm(self._realm[0], message, addresses, queue)
         else:
@@ -207,6 +216,7 @@ class MailIntake:
         draft: Draft,
         keys: Sequence[str],
         queue: QueuedMessage | None,
+        unlimited: Sequence[str] = (),
     ) -> None:
         envelope = message.envelope
         await self._store.accept(
@@ -219,6 +229,7 @@ class MailIntake:
                 "to": [str(recipient.address) for recipient in envelope.recipients],
             },
             queue=queue,
+            unlimited=unlimited,
         )
 
     async def _to_realm(
@@ -276,6 +287,11 @@ class MailIntake:
             return disk.pread(fd, draft.size, 0)
         finally:
             disk.close(fd)
+
+
+def _always_taken(recipient: Address) -> bool:
+    """RFC 5321 section 4.5.1: whoever is responsible hears of it, however full the mailbox is."""
+    return recipient.local.lower() == "postmaster"
 
 
 def _changed(error: object) -> MailError:

@@ -94,7 +94,7 @@ class Intake(Protocol):
     async def route(self, client: Client, envelope: Envelope, recipient: Address) -> None:
         """At RCPT: returns when `recipient` can be taken; it is added to the envelope then.
 
-        MailError 550 5.1.1, 550 5.7.1, 451 4.3.0, 452 4.2.2 …
+        MailError 550 5.1.1, 550 5.7.1, 451 4.3.0, 452 4.2.2 (full), 552 5.2.2 (larger than the mailbox may be) …
         """
 
     def begin(self, client: Client, envelope: Envelope) -> Incoming:

@@ -128,6 +128,8 @@ class Notices:
             envelope={"id": message_id, "from": "", "to": [str(address)]},
             queue=queue,
             changes=changes,
+            # A notice that a full mailbox refuses would be tried for days, and then be lost.
+            unlimited=way.mailboxes,
         )
 
 

@@ -26,7 +26,7 @@ from .errors import no_space, refusal
 from .filling import Filling
 from .journal import Entry, Steps
 from .maildir import read_file
-from .quota import Quota, Usage
+from .quota import Asked, Quota, Usage
 from .record import Kind, Record
 from .settling import Owed, Settler, accepted, removing
 from .spool import Item, Spool
@@ -100,6 +100,7 @@ class Places(Steps):
         accounts: Accounts,
         spool: Spool,
         *,
+        usage: Usage,
         boot: str,
         entropy: Callable[[int], bytes],
         starting: Callable[[bool], None],
@@ -110,6 +111,7 @@ class Places(Steps):
         self._data = data
         self._accounts = accounts
         self._spool = spool
+        self._usage = usage
         self._boot = boot
         self._entropy = entropy
         self._starting = starting
@@ -129,7 +131,7 @@ class Places(Steps):
         free = space.f_bavail * space.f_frsize - MARGIN_BYTES
         inodes = space.f_favail - MARGIN_INODES if space.f_files else None
         prepared: dict[tuple[str, str], Exception | None] = {}
-        usage = Usage(lambda account: self._accounts.get(account).usage())
+        asked = Asked(self._usage)
         self._check_queue([entry for entry in entries if entry.queue is not None or entry.changes])
         for entry in entries:
             if entry.error is not None:
@@ -146,7 +148,7 @@ class Places(Steps):
             for place in entry.places:
                 entry.error = entry.error or self._checked(prepared, place.account, place.folder)
             if entry.error is None and entry.quota is not None:
-                entry.error = _asked(usage, entry.quota)
+                entry.error = _refused(asked, entry.quota)
             if entry.error is not None:
                 continue
             # A spilled message is on the disk already.
@@ -485,9 +487,9 @@ class Places(Steps):
             self._write_parked(owed)
 
 
-def _asked(usage: Usage, quota: Quota) -> Exception | None:
+def _refused(asked: Asked, quota: Quota) -> Exception | None:
     try:
-        return usage.take(quota)
+        return asked.take(quota)
     except Exception as error:
         _log.error("what an account holds cannot be told: {error}", error=str(error))
         return refusal(error)

@@ -38,7 +38,7 @@ from .mailbox import Inbox, listed
 from .outgoing import Outgoing
 from .places import MARGIN_BYTES, Accounts, Places
 from .queued import Change, QueuedMessage
-from .quota import Limits, Quota, refused
+from .quota import Limits, Quota, Usage, refused
 from .record import Kind, Place
 from .searched import Searched
 from .sessions import Sessions
@@ -87,11 +87,13 @@ class MailStore:
         self._accounts = Accounts(self._make_account)
         self._journal_path = os.path.join(self._data, "journal")
         self._spool = Spool(self._disk, self._data)
+        self._usage = Usage(lambda key: self._accounts.get(key).usage(), world.now)
         self._places = Places(
             self._disk,
             self._data,
             self._accounts,
             self._spool,
+            usage=self._usage,
             boot=boot,
             entropy=world.entropy,
             starting=self._count_start,
@@ -413,12 +415,9 @@ class MailStore:
     async def usage(self, key: str) -> tuple[int, int]:
         """Octets as stored, and messages, that an account holds. Raises MailError."""
         try:
-            return await self._world.threads.call(self._used, key)
+            return await self._world.threads.call(self._usage.count, key)
         except Exception as error:
             raise refusal(error) from error
-
-    def _used(self, key: str) -> tuple[int, int]:
-        return self._accounts.get(key).usage()
 
     async def check_quota(self, keys: Collection[str], size: int) -> None:
         """Raise MailError 452 4.2.2, or 552 5.2.2, when none of these accounts has room for `size` octets more.
@@ -432,9 +431,12 @@ class MailStore:
         if not limited or len(limited) < len(keys):
             return
         error: MailError | None = None
+        # A message of no declared size has at least some.
+        size = max(size, 1)
         for key, limits in limited.items():
-            # A message of no declared size has at least some.
-            error = refused(limits, await self.usage(key), max(size, 1), 1)
+            if self._usage.has_room(key, limits, size, 1):
+                return
+            error = refused(limits, await self.usage(key), size, 1)
             if error is None:
                 return
         if error is not None:
