@@ -18,7 +18,8 @@ NOW = 1_800_000_000.0
 class Here:
     """An account in a directory of the test's."""
 
-    def __init__(self, home, generation=1):
+    def __init__(self, home, generation=1, furnished=True):
+        self.furnished = furnished
         self.home = str(home)
         self.count = 0
         os.makedirs(self.home, exist_ok=True)
@@ -35,7 +36,8 @@ class Here:
             now=lambda: NOW,
             entropy=lambda size: os.urandom(size - 1) + bytes([next(entropy) % 256]),
         )
-        self.store.prepare()
+        if self.furnished:
+            self.store.folders.furnish()
         self.store.publish_to(self.changes.append)
 
     def add(self, folder="", flags=None, text=b"Subject: x\n\nhi\n"):
@@ -85,6 +87,15 @@ def test_a_folder_that_was_deleted_stays_away(here, tmp_path):
     here.store.folders.remove(here.id("Junk"), str(tmp_path / "removed" / "x"))
     here.open()
     assert "Junk" not in names(here)
+
+
+def test_mail_that_arrives_makes_no_folders(tmp_path):
+    here = Here(tmp_path / "b", furnished=False)
+    here.add()
+    assert names(here) == ["INBOX"]
+    here.store.folders.furnish()
+    assert len(names(here)) == 6
+    here.store.release()
 
 
 def test_folders_are_made_and_renamed_with_those_below(here):

@@ -22,6 +22,14 @@ from .names import INBOX, directory_of, name_of
 
 __all__ = ["Box", "Folders"]
 
+SPECIAL_USE = {
+    "Drafts": "\\Drafts",
+    "Sent": "\\Sent",
+    "Trash": "\\Trash",
+    "Junk": "\\Junk",
+    "Archive": "\\Archive",
+}
+"""The folders of a new account, and what they are for (RFC 6154 section 2)."""
 SUBSCRIPTIONS = "subscriptions"
 METADATA = "twisted-mail.metadata"
 MAX_SUBSCRIPTIONS = 1024 * 1024
@@ -43,6 +51,19 @@ class Folders:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._disk = home.disk
+
+    def furnish(self) -> None:
+        """Make the folders of a new account, once: one that has folders already keeps to those, and what its user
+        deletes stays away. Mail that arrives does not wait for this: it is done at the first login."""
+        with self._home.locked():
+            path, state = self._home.find("") or (None, None)
+            if path is None or state is None or state.furnished:
+                return
+            if len(self._home.look()) == 1 and not state.taken_over:
+                for name, use in SPECIAL_USE.items():
+                    self._home.made(self._path(name), (use,))
+            state = maildir.read_state(self._disk, path) or state
+            self._home.keep(path, replace(state, furnished=True))
 
     def all(self) -> list[Box]:
         """The inbox first, then by name."""

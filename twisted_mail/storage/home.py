@@ -28,17 +28,9 @@ from .folder import Folder, FolderChange
 from .index import Index, is_damage, set_aside
 from .maildir import MAX_UID, FolderState
 
-__all__ = ["SPECIAL_USE", "Home", "Locked"]
+__all__ = ["Home", "Locked"]
 
 _log = Logger()
-SPECIAL_USE = {
-    "Drafts": "\\Drafts",
-    "Sent": "\\Sent",
-    "Trash": "\\Trash",
-    "Junk": "\\Junk",
-    "Archive": "\\Archive",
-}
-"""The folders of a new account, and what they are for (RFC 6154 section 2)."""
 MAX_UIDLIST = 256 * 1024 * 1024
 
 
@@ -139,11 +131,7 @@ class Home:
                 raise mailbox_broken(f"{self.maildir}: not there")
             make_directories(self.disk, self.path)
             with self._flocked():
-                there = maildir.is_maildir(self.disk, self.maildir)
                 state = self.made(self.maildir)
-                if not there:
-                    for name, use in SPECIAL_USE.items():
-                        self.made(os.path.join(self.maildir, f".{name}"), (use,))
             if not self.disk.writable(os.path.join(self.maildir, "new")):
                 raise mailbox_broken(f"{self.maildir}: not writable")
             self.inbox = state.folder
@@ -264,6 +252,11 @@ class Home:
         state = maildir.make_folder(self.disk, path, fresh)
         self._states[state.folder] = (path, state)
         return state
+
+    def keep(self, path: str, state: FolderState) -> None:
+        """Write a folder's state down."""
+        maildir.write_state(self.disk, path, state)
+        self._states[state.folder] = (path, state)
 
     def uidlist(self, path: str) -> UidList | None:
         """What Dovecot wrote down of a folder."""

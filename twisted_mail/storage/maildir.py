@@ -94,6 +94,7 @@ class FolderState:
     `folder` is its id (MAILBOXID) for ever. Every UID ever given is below `uid_ceiling`, every mod-sequence below
     `modseq_ceiling`. `special_use`: such as ``\\Sent`` (RFC 6154). `name`: the mailbox's, where the directory's cannot
     tell it. `taken_over`: UIDs below it were given by Dovecot, which has its own way to make a UIDL of them.
+    `furnished`, of the inbox: the folders of a new account were made, or there were others.
     """
 
     folder: str
@@ -103,6 +104,7 @@ class FolderState:
     special_use: tuple[str, ...] = ()
     name: str = ""
     taken_over: int = 0
+    furnished: bool = False
 
     def raised(self, *, uid: int = 0, modseq: int = 0) -> FolderState:
         """With room for the UID, the mod-sequence, and `RESERVE` more."""
@@ -154,6 +156,7 @@ def read_state(disk: Disk, path: str) -> FolderState | None:
             tuple(map(str, values.get("special_use", ()))),
             str(values.get("name", "")),
             int(values.get("taken_over", 0)),
+            bool(values.get("furnished", False)),
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -174,6 +177,8 @@ def write_state(disk: Disk, path: str, state: FolderState) -> None:
         values["name"] = state.name
     if state.taken_over:
         values["taken_over"] = state.taken_over
+    if state.furnished:
+        values["furnished"] = True
     write_small(disk, os.path.join(path, STATE_FILE), json.dumps(values).encode() + b"\n")
 
 

@@ -57,7 +57,7 @@ class Sessions:
             self._ended(account)
 
         try:
-            await called(self._world, account.store.prepare)
+            await called(self._world, account.store.folders.furnish)
         except BaseException:
             ended()
             raise
