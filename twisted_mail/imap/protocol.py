@@ -6,7 +6,7 @@ All that is the same for every protocol is in `connection.factory` and `connecti
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from ..accounts.authenticate import Authenticator
 from ..connection.factory import MailFactory
@@ -20,6 +20,9 @@ from .session import ImapSession
 from .settings import ImapSettings
 
 __all__ = ["ImapFactory", "ImapSettings"]
+
+MAX_LITERALS: Final = 262_144
+"""Octets of a command's literals that are allowed at least: values of METADATA come in them."""
 
 
 class ImapFactory(MailFactory):
@@ -68,4 +71,5 @@ class ImapFactory(MailFactory):
             tls_available=self._tls_available,
             tls=self._implicit_tls,
         )
-        return Engine(), session
+        most = self._settings.max_command_bytes
+        return Engine(max_line=most, max_literals=max(most, MAX_LITERALS)), session

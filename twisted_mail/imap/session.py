@@ -284,7 +284,11 @@ class ImapSession:
                 return await sasl_response(self, tag, exchange, event.line)
             return await self._appending(event)
         except Exception as error:
-            return self._failed(tag, error)
+            answer = self._failed(tag, error)
+            if event is POKED and self._parting is not None:
+                # Nobody asks for them when nobody asked
+                return Answer(self._parting, Then.CLOSE)
+            return answer
         finally:
             self._busy -= 1
             if self._lost and not self._busy:

@@ -16,7 +16,7 @@ class ImapSettings:
     prefix: str = ""
     allow_plaintext_loopback: bool = False
     max_command_bytes: int = 65_536
-    """Of one command, literals included, but for the messages of APPEND."""
+    """Of the lines of one command; of its literals together `protocol.MAX_LITERALS`, or this when it is more."""
     max_message_bytes: int = 52_428_800
     """APPENDLIMIT (RFC 7889)."""
     max_mailboxes: int = 5000

@@ -118,7 +118,7 @@ class MemoryBox:
 
     def remove(self, uids: Collection[int]) -> None:
         """Expunge those of `uids` that are there."""
-        gone = [uid for uid in sorted(uids) if uid in self.texts]
+        gone = [uid for uid in sorted(set(uids)) if uid in self.texts]
         if not gone:
             return
         modseq = self.snapshot.modseq + 1

@@ -30,6 +30,9 @@ async def starttls(session: ImapSession, command: Command) -> Answer:
         raise Bad("TLS is on already")
     if not session.tls_available:
         raise No("TLS is not available")
+    if session.compressed:
+        # RFC 4978 section 3; UNAUTHENTICATE leaves it on
+        raise No("TLS comes before compression")
     return Answer(ok(command.tag, "Begin TLS"), Then.START_TLS)
 
 
@@ -123,7 +126,7 @@ CAPABILITIES: Final = (
         "STARTTLS",
         "9051 section 6.2.1",
         State.NOT_AUTHENTICATED,
-        lambda session: session.tls_available and not session.tls,
+        lambda session: session.tls_available and not session.tls and not session.compressed,
     ),
     # RFC 9051 section 6.2.3
     Capability(
