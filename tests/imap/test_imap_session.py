@@ -383,6 +383,18 @@ def test_a_mailbox_that_was_made_anew_ends_the_session() -> None:
     assert dialogue.client.closed is not None
 
 
+def test_so_it_does_in_idle() -> None:
+    dialogue = Dialogue()
+    dialogue.account.deliver(MESSAGE)
+    dialogue.login("INBOX")
+    dialogue.ask(b"a IDLE\r\n")
+    box = dialogue.account.box("INBOX")
+    box.publish(type(box)("INBOX", 7).snapshot)
+    assert dialogue.client.read() == b"* BYE [UNAVAILABLE] The mailbox was made anew\r\n"
+    assert dialogue.client.closed is not None
+    assert dialogue.account.opened == 0
+
+
 def test_pipelined_commands_are_answered_in_their_order() -> None:
     dialogue = Dialogue()
     said = dialogue.ask(

@@ -33,7 +33,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..accounts.authenticate import Authenticator, Exchange, Login
-from ..connection.interfaces import POKED, Answer
+from ..connection.interfaces import POKED, Answer, Then
 from ..interfaces import IMailboxAccount
 from ..mailboxes import Mailboxes, OpenMailbox
 from ..status import MailError
