@@ -303,12 +303,22 @@ def test_a_port_that_our_own_server_has(site):
         assert ports_found(site) == [("ok", "in use: localhost answers")]
 
 
-def test_a_port_with_tls_that_our_own_server_has(site):
+@pytest.mark.parametrize(
+    ("listener", "greeting"),
+    [
+        ("pop3s", b"+OK localhost POP3 server ready\r\n"),
+        (
+            "imaps",
+            b"* OK [CAPABILITY IMAP4rev1 %s] localhost IMAP server ready\r\n" % (b"X" * 1000),
+        ),
+    ],
+)
+def test_a_port_with_tls_that_our_own_server_has(site, listener, greeting):
     made = make_development_certificates(site / "certs", "localhost", now=NOW)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(made.certificate, made.key)
-    with greeter(b"+OK localhost POP3 server ready\r\n", tls) as port:
-        configure(site, f"tcp:{port}", listener="pop3s")
+    with greeter(greeting, tls) as port:
+        configure(site, f"tcp:{port}", listener=listener)
         assert ports_found(site) == [("ok", "in use: localhost answers")]
 
 
