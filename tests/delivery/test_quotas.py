@@ -167,7 +167,7 @@ def test_imap_puts_in_no_more_than_there_is_room_for(site):
     assert refusal(site, site.store.copy(key, "", [first], "")) == (452, "4.2.2", "OVERQUOTA")
     # What changes its place, or takes another's, needs no more room.
     folders = site.store._accounts.get(key).folders
-    site.run(site.store.move(key, "", [first], folders.find("Trash").folder))
+    site.run(site.store.move(key, "", [first], folders.create("Old")))
     draft = site.store.draft()
     draft.write(b"c")
     site.run(site.store.replace(key, "", bases(site)[0], "", Appending(draft)))

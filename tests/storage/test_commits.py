@@ -170,6 +170,7 @@ def test_what_was_moved_on_by_another_program_stays_there(site):
     append(site, "d/a", "Sent", message(text(1)))
     move(site, "d/a", "Sent", bases(site, "d/a", "Sent"), "Trash")
     (one,) = picked(site, "d/a", "Trash")
+    folder(site, "d/a", "Junk")
     os.rename(one.path, one.path.replace(".Trash", ".Junk"))
     for boot in ("boot-1", "boot-2"):
         site = again(site, boot)
