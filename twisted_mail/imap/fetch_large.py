@@ -110,9 +110,8 @@ async def octets(
         block = block.replace(b"\n", b"\r\n")
         if after >= content.size and not block.endswith(b"\n"):
             block += b"\r\n"
-        if wire <= last:
-            # The next partial mostly begins where this one ends: in this block, or behind it
-            mark.set(uid, start, stored, wire)
+        # The next partial mostly begins where this one ends: in this block, or behind it
+        mark.set(uid, start, stored, wire)
         low, high = max(first - wire, 0), last - wire
         wire += len(block)
         stored = after
