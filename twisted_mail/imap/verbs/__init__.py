@@ -31,9 +31,12 @@ from . import (
     move,
     notify,
     quota,
+    search,
     select,
+    sort,
     status,
     store,
+    thread,
 )
 from .registry import StreamVerb, Verb
 
@@ -51,6 +54,9 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     expunge,
     copy,
     move,
+    search,
+    sort,
+    thread,
     compress,
     listing,
     folders,

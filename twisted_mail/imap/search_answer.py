@@ -1,0 +1,121 @@
+"""What SEARCH and SORT answer: SEARCH, SORT and ESEARCH responses (RFC 9051 section 7.3.4, RFC 4731, 5267, 7162)."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import count
+from typing import Final, NamedTuple
+
+from .encode import quoted
+from .search import Search
+from .sequence import compact
+from .view import View
+
+__all__ = ["Result", "esearch", "plain", "result", "to_save"]
+
+PIECE: Final = 5000
+"""Numbers that are written at once: under 64 KiB."""
+
+
+class Result(NamedTuple):
+    """`numbers`: as the client is told them, in the order of the answer; `uids`, `modseqs`: parallel to it.
+
+    `sorted_`: they are not in ascending order.
+    """
+
+    numbers: Sequence[int]
+    uids: Sequence[int]
+    modseqs: Sequence[int]
+    sorted_: bool = False
+
+
+def result(view: View, search: Search, selected: int, uid: bool) -> Result:
+    """What a search has selected, in ascending order."""
+    snapshot = search.snapshot
+    uids = array("I", search.chosen(selected))
+    modseqs = array("Q", search.chosen(selected, snapshot.modseqs))
+    if uid:
+        return Result(uids, uids, modseqs)
+    if view.uids is snapshot.uids:
+        return Result(array("I", search.chosen(selected, count(1))), uids, modseqs)
+    # Messages that are gone have numbers, too, until the client has heard of it
+    return Result(array("I", [bisect_left(view.uids, one) + 1 for one in uids]), uids, modseqs)
+
+
+def plain(name: bytes, found: Result, mod_sequence: bool) -> Iterator[bytes]:
+    """A SEARCH or SORT response, in pieces."""
+    yield b"* " + name
+    numbers = found.numbers
+    for start in range(0, len(numbers), PIECE):
+        yield (" " + " ".join(map(str, numbers[start : start + PIECE]))).encode()
+    # RFC 7162 section 3.1.5: not when nothing was found
+    if mod_sequence and numbers:
+        yield b" (MODSEQ %d)" % max(found.modseqs)
+    yield b"\r\n"
+
+
+def esearch(
+    tag: bytes, uid: bool, returns: Collection[str], found: Result, mod_sequence: bool
+) -> Iterator[bytes]:
+    """An ESEARCH response, in pieces; nothing when nothing but SAVE was asked for."""
+    if not any(one != "SAVE" for one in returns):
+        # RFC 5182 section 2.1
+        return
+    yield b"* ESEARCH (TAG %b)" % quoted(tag)
+    if uid:
+        yield b" UID"
+    numbers = found.numbers
+    if numbers:
+        # RFC 5267 section 3.3: the first and the last in the order asked for
+        if "MIN" in returns:
+            yield b" MIN %d" % numbers[0]
+        if "MAX" in returns:
+            yield b" MAX %d" % numbers[-1]
+    if "COUNT" in returns:
+        yield b" COUNT %d" % len(numbers)
+    # RFC 4731 section 3.1: neither MIN nor MAX nor ALL when nothing was found
+    if "ALL" in returns and numbers:
+        yield from _all(numbers, found.sorted_)
+    if mod_sequence and numbers:
+        yield b" MODSEQ %d" % max(_modseqs(returns, found))
+    yield b"\r\n"
+
+
+def _all(numbers: Sequence[int], is_sorted: bool) -> Iterator[bytes]:
+    separator = b" ALL "
+    for start in range(0, len(numbers), PIECE):
+        some = numbers[start : start + PIECE]
+        if is_sorted:
+            # RFC 5267 section 3.3: the order counts
+            yield separator + ",".join(map(str, some)).encode()
+        else:
+            yield separator + compact(some)
+        separator = b","
+
+
+def _modseqs(returns: Collection[str], found: Result) -> Iterable[int]:
+    """RFC 4731 section 3.2: of the messages that the answer names, or counts."""
+    if "ALL" in returns or "COUNT" in returns:
+        return found.modseqs
+    named = []
+    if "MIN" in returns:
+        named.append(found.modseqs[0])
+    if "MAX" in returns:
+        named.append(found.modseqs[-1])
+    return named or found.modseqs
+
+
+def to_save(returns: Collection[str], found: Result) -> Sequence[int]:
+    """RFC 5182 section 2.1: which UIDs become ``$``, ascending."""
+    if "ALL" in returns or "COUNT" in returns or not found.uids:
+        saved = found.uids
+    else:
+        ends = []
+        if "MIN" in returns:
+            ends.append(found.uids[0])
+        if "MAX" in returns:
+            ends.append(found.uids[-1])
+        saved = ends or found.uids
+    return sorted(set(saved)) if found.sorted_ or len(saved) < 3 else saved
