@@ -22,7 +22,9 @@ from filing_site import (
     uids,
 )
 from store_site import Site
+from twisted.internet.defer import CancelledError, ensureDeferred
 
+from twisted_mail.mailboxes import Appending
 from twisted_mail.status import MailError
 from twisted_mail.storage import commits
 
@@ -226,8 +228,6 @@ def test_a_folder_that_is_not_there_takes_nothing_and_nothing_is_left_of_it(site
 
 
 async def append_to(site, where, content):
-    from twisted_mail.mailboxes import Appending
-
     draft = site.store.draft()
     waiting = draft.write(content)
     if waiting is not None:
@@ -249,3 +249,64 @@ def test_an_index_that_is_lost_brings_everything_back_as_it_was(site):
     site = Site(site.data, seed=3).start()
     assert held(site, "d/a") == expected
     assert uids(site, "d/a", "Trash") == numbers
+
+
+def together(site, *coroutines):
+    """Run them so that their records are in one batch, in this order; what came of each."""
+    outcomes = [[] for _ in coroutines]
+    batches = []
+    real = site.store._journal._run
+    site.store._journal._run = lambda batch: batches.append(len(batch)) or real(batch)
+    site.store._journal._crowd = len(coroutines)
+    for coroutine, outcome in zip(coroutines, outcomes, strict=True):
+        ensureDeferred(coroutine).addBoth(outcome.append)
+    site.turn()
+    assert batches == [len(coroutines)]
+    return [outcome for (outcome,) in outcomes]
+
+
+def test_a_batch_is_done_in_the_order_of_its_records(site):
+    """As a replay does it: what was put into a folder before its end goes with it, what comes later to the inbox."""
+    work, sent = folder(site, "d/a", "Work"), folder(site, "d/a", "Sent")
+    append(site, "d/a", "Sent", message(text(1)), message(text(2)))
+    first, second = bases(site, "d/a", "Sent")
+    together(
+        site,
+        append_to(site, work, text(3)),
+        site.store.move("d/a", sent, [first], work),
+        site.store.remove_folder("d/a", work),
+        append_to(site, work, text(4)),
+        site.store.move("d/a", sent, [second], work),
+    )
+    expected = [("INBOX", text(2)), ("INBOX", text(4))]
+    assert [(one.folder, one.content) for one in held(site, "d/a")] == expected
+    for boot in ("boot-1", "boot-2"):
+        site = again(site, boot)
+        assert [(one.folder, one.content) for one in held(site, "d/a")] == expected
+
+
+def test_who_does_not_know_of_a_move_removes_nothing(site):
+    append(site, "d/a", "Sent", message(text(1)))
+    sent, trash = folder(site, "d/a", "Sent"), folder(site, "d/a", "Trash")
+    (base,) = bases(site, "d/a", "Sent")
+    together(
+        site,
+        site.store.move("d/a", sent, [base], trash),
+        site.store.expunge("d/a", sent, [base]),
+        site.store.move("d/a", sent, [base], ""),
+    )
+    for boot in ("boot-1", "boot-1", "boot-2"):
+        assert [one.folder for one in held(site, "d/a")] == ["Trash"]
+        site = again(site, boot)
+
+
+def test_who_is_cancelled_stops_nothing_half_way(site):
+    append(site, "d/a", "Sent", message(text(1, 2_000_000)), message(text(2)))
+    sent, trash = folder(site, "d/a", "Sent"), folder(site, "d/a", "Trash")
+    waiting = ensureDeferred(site.store.copy("d/a", sent, bases(site, "d/a", "Sent"), trash))
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    waiting.cancel()
+    site.turn()
+    assert len(held(site, "d/a")) == 2
+    checkpoint(site)
+    assert spilled(site) == []
