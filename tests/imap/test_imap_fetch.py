@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from imap_dialogue import MESSAGE, Dialogue
 
 from twisted_mail.imap import fetch_chosen
-from twisted_mail.mailboxes import StoreMode
+from twisted_mail.imap.dates import date_time
+from twisted_mail.imap.fetch_plan import Batch, FlagTexts, plan
+from twisted_mail.mailboxes import Snapshot, StoreMode
 from twisted_mail.status import MailError
 
 MULTIPART = (
@@ -46,6 +52,22 @@ def test_what_is_in_the_snapshot() -> None:
         S: * 3 FETCH (UID 3 MODSEQ (4))
         S: a3 OK ...
     """)
+
+
+@given(st.lists(st.integers(-(10**10), 10**11), min_size=1, max_size=5))
+def test_internal_dates(dates: list[int]) -> None:
+    now = Snapshot(
+        validity=1,
+        uidnext=9,
+        modseq=1,
+        uids=array("I", range(1, len(dates) + 1)),
+        dates=array("q", dates),
+    )
+    batch = Batch(now, range(len(dates)), range(1, len(dates) + 1), FlagTexts(now), {}, ())
+    lines = plan(["INTERNALDATE"]).write(batch).splitlines()
+    assert lines == [
+        b"* %d FETCH (INTERNALDATE %b)" % (n, date_time(date)) for n, date in enumerate(dates, 1)
+    ]
 
 
 def test_numbers_that_are_not_there() -> None:

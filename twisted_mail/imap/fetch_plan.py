@@ -57,6 +57,7 @@ class Batch(NamedTuple):
     modseqs: Sequence[int] | None = None
 
 
+MAX_DAYS: Final = 20_000
 SECTION: Final = b"%b"
 """Alone, for an item whose value has its name in it."""
 
@@ -150,8 +151,27 @@ def _modseqs(batch: Batch) -> Iterable[object]:
     return taken(batch.snapshot.modseqs, batch.positions) if marks is None else marks
 
 
+class _Days(dict[int, bytes]):
+    """Days since 1970 → how an INTERNALDATE of that day begins."""
+
+    def __missing__(self, day: int) -> bytes:
+        if len(self) > MAX_DAYS:
+            self.clear()
+        text = self[day] = date_time(day * 86400)[:12]
+        return text
+
+
+_days = _Days()
+_minutes = [b" %02d:%02d:" % divmod(minute, 60) for minute in range(1440)]
+_seconds = [b'%02d +0000"' % second for second in range(60)]
+
+
 def _dates(batch: Batch) -> Iterable[object]:
-    return map(date_time, taken(batch.snapshot.dates, batch.positions))
+    # As `date_time`, in a quarter of its time: clients ask it of all messages at once
+    return [
+        _days[date // 86400] + _minutes[date % 86400 // 60] + _seconds[date % 60]
+        for date in taken(batch.snapshot.dates, batch.positions)
+    ]
 
 
 def _looked_up(column: str) -> _Column:
