@@ -52,7 +52,6 @@ class Tree:
                     if parent.children:
                         break  # so have all above it
                     parent.children = True
-        # RFC 9051 section 5.1: there always is one
         self._order = sorted(self._nodes, key=self._key)
 
     def _node(self, name: str) -> _Node:
