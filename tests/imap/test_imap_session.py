@@ -270,6 +270,7 @@ def test_unauthenticate_is_as_before_login() -> None:
     assert dialogue.authenticator.logouts == 1
     dialogue.login("INBOX")
     assert not dialogue.server_session.qresync
+    assert dialogue.ask(b"c ENABLE QRESYNC\r\n").startswith(b"* ENABLED QRESYNC\r\n")
 
 
 def test_compress() -> None:
@@ -311,8 +312,25 @@ def test_all_is_given_back_when_the_connection_is_lost() -> None:
     assert dialogue.authenticator.logouts == 1
 
 
-def test_a_login_that_is_under_way_is_given_back_too() -> None:
+def test_what_must_not_stop_half_way_is_ended_before_the_mailbox_is_closed() -> None:
     dialogue = Dialogue()
+    dialogue.login("INBOX")
+    expunging: Deferred[None] = Deferred()
+    opened = dialogue.server_session.opened
+
+    async def expunge(uids: Any = None) -> None:
+        await expunging
+
+    opened.expunge = expunge
+    dialogue.ask(b"a CLOSE\r\n")
+    dialogue.client.abort()
+    assert (dialogue.account.sessions, dialogue.account.opened) == (1, 1)
+    expunging.callback(None)
+    assert (dialogue.account.sessions, dialogue.account.opened) == (0, 0)
+
+
+def test_a_login_that_is_under_way_is_given_back_too() -> None:
+    dialogue = Dialogue(max_sessions=1)
     opening: Deferred[Any] = Deferred()
     real = dialogue.account.open_mailboxes
 

@@ -169,6 +169,57 @@ def test_what_came_and_went_is_never_told() -> None:
     assert view.uids is box.snapshot.uids
 
 
+def test_what_the_log_tells_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change costs what has changed, not what the mailbox holds."""
+
+    def compared(*snapshots: Any) -> Any:
+        raise AssertionError("compared everything")
+
+    monkeypatch.setattr("twisted_mail.imap.view._compared", compared)
+    box = mailbox(9)
+    view = view_of(box)
+    (uid,) = box.add([(b"x\n", (), 0)], 0)
+    box.store([1, uid], StoreMode.ADD, ["\\Seen"])
+    box.remove([2, uid])
+    box.add([(b"x\n", (), 0)], 0)
+    assert b"".join(view.advance(BASE, True) or ()) == (
+        b"* 2 EXPUNGE\r\n* 9 EXISTS\r\n* 1 FETCH (FLAGS (\\Seen))\r\n"
+    )
+
+
+def test_flags_of_new_messages_are_for_the_client_to_ask() -> None:
+    box = mailbox(0)
+    view = view_of(box)
+    (uid,) = box.add([(b"x\n", (), 0)], 0)
+    box.store([uid], StoreMode.ADD, ["\\Seen"])
+    assert b"".join(view.advance(BASE, True) or ()) == b"* 1 EXISTS\r\n"
+
+
+def test_what_was_changed_back_is_told_for_its_mod_sequence_only() -> None:
+    box = mailbox(1)
+    plain, condstore = view_of(box), view_of(box)
+    box.store([1], StoreMode.ADD, ["\\Seen"])
+    box.store([1], StoreMode.REMOVE, ["\\Seen"])
+    assert b"".join(plain.advance(BASE, True) or ()) == b""
+    assert b"".join(condstore.advance(CONDSTORE, True) or ()) == (
+        b"* 1 FETCH (UID 1 MODSEQ (4))\r\n"
+    )
+
+
+def test_silence_is_for_one_command() -> None:
+    box = mailbox(1)
+    view = view_of(box)
+    box.store([1], StoreMode.ADD, ["\\Seen"])
+    view.quiet = Quiet(frozenset((1,)), StoreMode.ADD, SEEN)
+    assert b"".join(view.advance(BASE, True) or ()) == b""
+    box.store([1], StoreMode.REMOVE, ["\\Seen"])
+    assert b"".join(view.advance(BASE, True) or ()) == b"* 1 FETCH (FLAGS ())\r\n"
+    view.quiet = Quiet(frozenset((1,)), StoreMode.ADD, SEEN)
+    assert view.advance(BASE, True) is None
+    box.store([1], StoreMode.ADD, ["\\Seen"])
+    assert b"".join(view.advance(BASE, True) or ()) == b"* 1 FETCH (FLAGS (\\Seen))\r\n"
+
+
 def test_many_are_told_from_the_end_and_in_pieces() -> None:
     box = mailbox(5000)
     view = view_of(box)

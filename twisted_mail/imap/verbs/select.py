@@ -131,7 +131,7 @@ def _each(numbers: SequenceSet) -> Iterator[int]:
 async def close(session: ImapSession, command: Command) -> Answer:
     view = session.view
     if not view.read_only:
-        # RFC 9051 section 6.4.1: silently; and only what this client knows to be \\Deleted is not asked
+        # RFC 9051 section 6.4.1: all that has \\Deleted, and nothing is said of it
         await to_the_end(view.opened.expunge())
     modseq = view.opened.snapshot.modseq
     await session.unselect()
@@ -155,4 +155,5 @@ CAPABILITIES: Final = (
     Capability("UNSELECT", "3691", LOGGED_IN),
     Capability("CONDSTORE", "7162", LOGGED_IN),
     Capability("QRESYNC", "7162", LOGGED_IN),
+    Capability("OBJECTID", "8474", LOGGED_IN),
 )
