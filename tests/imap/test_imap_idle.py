@@ -174,6 +174,25 @@ def test_notify_of_other_mailboxes() -> None:
     assert b"MESSAGES 0 UIDNEXT 2" in dialogue.client.read()
 
 
+def test_the_selected_mailbox_has_its_own_ways() -> None:
+    dialogue = filled(1)
+    dialogue.ask(b"a NOTIFY SET (PERSONAL (MessageNew MessageExpunge))\r\n")
+    dialogue.account.deliver(MESSAGE)
+    assert dialogue.client.read() == b""
+    assert len(dialogue.account.box("INBOX").listeners) == 1
+    assert dialogue.ask(b"b NOOP\r\n") == b"* 2 EXISTS\r\nb OK NOOP completed\r\n"
+
+
+def test_what_has_not_changed_is_not_told() -> None:
+    dialogue = Dialogue()
+    dialogue.account.make("A")
+    dialogue.login()
+    dialogue.ask(b"a NOTIFY SET STATUS (PERSONAL (MessageNew MessageExpunge FlagChange))\r\n")
+    dialogue.account.tell("A")
+    dialogue.account.tell("")
+    assert dialogue.client.read() == b""
+
+
 def test_notify_of_flags_elsewhere() -> None:
     dialogue = Dialogue()
     dialogue.account.deliver(MESSAGE)
