@@ -244,20 +244,22 @@ class Search:
 
     async def _by_column(self, key: Day | ObjectId, among: int) -> int:
         uids = array("I", self.chosen(among))
+        column = "save_date"
+        unit = _DAY
         if isinstance(key, ObjectId):
             column = key.of.lower()
-            holds: Callable[[Any], bool] = key.value.__eq__
-        else:
-            day = key.day.toordinal() - _EPOCH
-            column = "sent_day" if key.of == "sent" else "save_date"
-            unit = 1 if key.of == "sent" else _DAY
+        elif key.of == "sent":
+            column, unit = "sent_day", 1
+        day = 0 if isinstance(key, ObjectId) else key.day.toordinal() - _EPOCH
 
-            def holds(value: Any) -> bool:
-                if value is None:
-                    return False
-                if key.is_ == "on":
-                    return bool(value // unit == day)
-                return bool((value // unit >= day) == (key.is_ == "since"))
+        def holds(value: Any) -> bool:
+            if value is None:
+                return False
+            if isinstance(key, ObjectId):
+                return bool(value == key.value)
+            if key.is_ == "on":
+                return bool(value // unit == day)
+            return bool((value // unit >= day) == (key.is_ == "since"))
 
         found: list[int] = []
         async for rows in self._opened.columns(uids, (column,)):
