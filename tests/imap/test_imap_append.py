@@ -341,13 +341,19 @@ def test_rfc_4469_a_bad_url(drafts: Dialogue, written: list[Any], url: str) -> N
     [
         ("", MULTIPART), ("/;SECTION=TEXT", MULTIPART[MULTIPART.index(b"preamble") :]),
         ("/;SECTION=HEADER.FIELDS%20(subject)", b"Subject: two parts\n\n"),
-        ("/;SECTION=2/;PARTIAL=2.4", b"sDBB"), ("/;PARTIAL=0.7", b"Subject"),
+        ("/;SECTION=1/;PARTIAL=1000.4", b""), ("/;SECTION=2/;PARTIAL=2.4", b"sDBB"), ("/;PARTIAL=0.7", b"Subject"),
     ],
 )  # fmt: skip
 def test_sections(drafts: Dialogue, section: str, kept: bytes) -> None:
     said = catenated(drafts, b"> ", f"/Drafts/;UID=1{section}", b"<\r\n")
     assert b"A003 OK " in said
     assert texts(drafts) == [b"> " + kept + b"<\n"]
+
+
+def test_a_section_that_is_there_and_empty(drafts: Dialogue) -> None:
+    drafts.account.deliver(b"no header\n", "Drafts")
+    assert b"A003 OK " in catenated(drafts, b"x\r\n", "/Drafts/;UID=2/;SECTION=TEXT")
+    assert texts(drafts) == [b"x\n"]
 
 
 def test_of_the_selected_mailbox(drafts: Dialogue) -> None:

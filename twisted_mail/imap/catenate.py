@@ -57,34 +57,34 @@ async def blocks(session: ImapSession, url: bytes) -> AsyncGenerator[bytes, None
         try:
             opened = await session.mailboxes.open(name, read_only=True)
         except MailError as error:
+            if error.imap != "NONEXISTENT":
+                raise
             raise bad_url(url) from error
     try:
         snapshot = opened.snapshot
         if wanted.validity not in (None, snapshot.validity) or snapshot.index(wanted.uid) < 0:
             raise bad_url(url)
         async with aclosing(_section(opened, wanted.uid, wanted.section)) as section:
-            found = False
             async for block in section:
-                found = True
                 yield block
-        if not found and not _may_be_empty(wanted.section):
-            raise bad_url(url)
+    except _Missing:
+        raise bad_url(url) from None
     finally:
         if own:
             await opened.close()
 
 
-def _may_be_empty(section: BodySection) -> bool:
-    return section.partial is not None
+class _Missing(Exception):
+    """The message, or that section of it, is not there."""
 
 
 async def _section(opened: OpenMailbox, uid: int, item: BodySection) -> AsyncGenerator[bytes, None]:
-    """Nothing for a section that is not there."""
+    """Raises _Missing."""
     async for messages in opened.contents((uid,)):
         for message in messages:
             content = message.content
             if content is None:
-                return
+                raise _Missing
             if isinstance(content, bytes):
                 data = _small(content, item)
                 for at in range(0, len(data), BLOCK):
@@ -102,7 +102,7 @@ def _small(content: bytes, item: BodySection) -> bytes:
     if item.part or item.fields:
         found = stored_range(scan(content), item.part, "HEADER" if item.fields else item.text)
         if found is None:
-            return b""
+            raise _Missing
         start, end, _ = found
     elif item.text:
         body = body_start(content)
@@ -136,7 +136,7 @@ async def _large(
         else stored_range(root, item.part, "HEADER" if item.fields else item.text)
     )
     if where is None:
-        return
+        raise _Missing
     start, end, size = where
     if item.fields:
         if end - start <= _MAX_HEADER:
