@@ -463,3 +463,43 @@ def test_others_have_their_turn_where_nothing_was_changed(monkeypatch: pytest.Mo
     ):
         lines = it.lines(b"a1 FETCH 1:* (%b) (CHANGEDSINCE 2)" % item)
         assert sum(said in line for line in lines) == 1, lines
+
+
+def test_the_sample_session() -> None:
+    """RFC 9051 section 8, whose header is not as long as it says there."""
+    header = (
+        b"Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\n"
+        b"From: Terry Gray <gray@cac.washington.edu>\n"
+        b"Subject: IMAP4rev2 WG mtg summary and minutes\n"
+        b"To: imap@cac.washington.edu\n"
+        b"cc: minutes@CNRI.Reston.VA.US, John Klensin <KLENSIN@MIT.EDU>\n"
+        b"Message-Id: <B27397-0100000@cac.washington.ed>\n"
+        b"MIME-Version: 1.0\n"
+        b"Content-Type: TEXT/PLAIN; CHARSET=UTF-8\n\n"
+    )
+    it = Dialogue()
+    for _ in range(11):
+        it.account.deliver(MESSAGE)
+    it.account.deliver(header + b"x" * 2936 + b"\n" * 46, flags=["\\Seen"], date=837_596_665)
+    it.login("INBOX")
+    it.run(r"""
+        C: a003 FETCH 12 FULL
+        S: * 12 FETCH (FLAGS (\Seen) INTERNALDATE "17-Jul-1996 09:44:25 +0000" RFC822.SIZE {size} ENVELOPE ("Wed, 17 Jul 1996 02:23:25 -0700 (PDT)" "IMAP4rev2 WG mtg summary and minutes" (("Terry Gray" NIL "gray" "cac.washington.edu")) (("Terry Gray" NIL "gray" "cac.washington.edu")) (("Terry Gray" NIL "gray" "cac.washington.edu")) ((NIL NIL "imap" "cac.washington.edu")) ((NIL NIL "minutes" "CNRI.Reston.VA.US")("John Klensin" NIL "KLENSIN" "MIT.EDU")) NIL NIL "<B27397-0100000@cac.washington.ed>") BODY ("TEXT" "PLAIN" ("CHARSET" "UTF-8") NIL NIL "7bit" 3028 46))
+        S: a003 OK FETCH completed
+        C: a004 FETCH 12 BODY[HEADER]
+        S: * 12 FETCH (BODY[HEADER] {338}
+        Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)
+        From: Terry Gray <gray@cac.washington.edu>
+        Subject: IMAP4rev2 WG mtg summary and minutes
+        To: imap@cac.washington.edu
+        cc: minutes@CNRI.Reston.VA.US, John Klensin <KLENSIN@MIT.EDU>
+        Message-Id: <B27397-0100000@cac.washington.ed>
+        MIME-Version: 1.0
+        Content-Type: TEXT/PLAIN; CHARSET=UTF-8
+
+        )
+        S: a004 OK FETCH completed
+        C: a005 STORE 12 +FLAGS (\Deleted)
+        S: * 12 FETCH (FLAGS (\Seen \Deleted))
+        S: a005 OK STORE completed
+    """)  # noqa: E501
