@@ -310,3 +310,21 @@ def test_who_is_cancelled_stops_nothing_half_way(site):
     assert len(held(site, "d/a")) == 2
     checkpoint(site)
     assert spilled(site) == []
+
+
+@pytest.mark.parametrize("size", [5000, 400_000])
+def test_a_copy_that_is_not_the_file_of_the_record_is_made_anew_after_a_power_cut(
+    site, monkeypatch, size
+):
+    """Data that was put back from a backup, say: other inodes, and perhaps damaged."""
+    monkeypatch.setattr(commits, "INLINE", 100)
+    append(site, "d/a", "Sent", message(text(1, size), [], DATE), message(text(2, size), [], DATE))
+    copy(site, "d/a", "Sent", bases(site, "d/a", "Sent"), "Trash")
+    expected = held(site, "d/a")
+    for name in ("Sent", "Trash"):
+        for one in picked(site, "d/a", name):
+            os.unlink(one.path)
+            with open(one.path, "wb") as file:
+                file.write(b"\0" * (size if one.uid == 1 else 7))
+    site = again(site, "boot-2")
+    assert held(site, "d/a") == expected

@@ -217,14 +217,12 @@ class Places(Steps):
         if queued:
             self._fill_queue(queued)
         for entry in entries:
+            account = entry.meta.get("account")
             if entry.kind in _FILLING:
                 for number, place in enumerate(entry.places):
                     arriving.setdefault(place.account, []).append((entry, number))
-                removes = entry.meta.get("removes")
-                if not removes:
+                if "removes" not in entry.meta:
                     continue
-            account = entry.meta.get("account")
-            if entry.kind in _FILLING:
                 account = entry.places[0].account
             if account in arriving:
                 self._fill_account(account, arriving.pop(account), failed)
