@@ -69,9 +69,9 @@ class Sessions:
         if account.end():
             del self._open[account.key]
             self._let_go(account.key)
-            # In a thread: others may be using them.
-            for close in (account.search.close, account.digests.close):
-                self._world.threads.call(close).addErrback(_told)
+            account.search.close()
+            # In a thread: another may be using it.
+            self._world.threads.call(account.digests.close).addErrback(_told)
 
 
 def _told(failure: Failure) -> None:

@@ -35,12 +35,12 @@ from .errors import no_space, refusal
 from .index import RowTuple
 from .journal import Entry, Journal
 from .mailbox import Inbox, listed
+from .matching import Searches
 from .outgoing import Outgoing
 from .places import MARGIN_BYTES, Accounts, Places
 from .queued import Change, QueuedMessage
 from .quota import Limits, Quota, Usage, refused
 from .record import Kind, Place
-from .searched import Searched
 from .sessions import Sessions
 from .source import InlineSource, SpilledSource
 from .spool import Spool
@@ -121,7 +121,7 @@ class MailStore:
             self,
             hold=self._accounts.hold,
             let_go=self._accounts.let_go,
-            search=lambda store: Searched(world, store),
+            search=Searches(world),
             limits=limits or (lambda _: (None, None)),
             forget=self._noticed,
         )
