@@ -223,6 +223,17 @@ def test_message_sequence_match_data_saves_what_is_known() -> None:
     ]
 
 
+def test_match_data_count_up_to_the_first_that_is_elsewhere() -> None:
+    dialogue = with_history()
+    dialogue.account.box("INBOX").forget_vanished()
+    said = qresync(dialogue, "3857529045 2 1:20 (1:5 1,2,3,4,5)")
+    assert said == ["* VANISHED (EARLIER) 4:5", *FETCHED]
+    dialogue = with_history()
+    dialogue.account.box("INBOX").forget_vanished()
+    # What it says of numbers that are not there counts for nothing
+    assert qresync(dialogue, "3857529045 2 1:20 (99 99)") == ["* VANISHED (EARLIER) 4:5", *FETCHED]
+
+
 def test_no_vanished_for_a_message_that_has_a_number() -> None:
     """Expunged between the snapshot and the look at what has vanished: EXPUNGE tells, later."""
     dialogue = with_history()

@@ -138,6 +138,30 @@ def test_authenticate_with_and_without_initial_response() -> None:
     """)
 
 
+def test_a_mechanism_of_several_steps() -> None:
+    dialogue = Dialogue()
+    authenticator = dialogue.authenticator
+    heard: list[bytes | None] = []
+
+    async def step(response: bytes | None) -> Any:
+        heard.append(response)
+        if len(heard) < 3:
+            return b"r%d" % len(heard)
+        return await authenticator.login("alice", "secret", "")
+
+    authenticator.mechanisms = lambda: ("SCRAM-SHA-256",)
+    authenticator.exchange = lambda mechanism, ip: SimpleNamespace(step=step)
+    dialogue.run("""
+        C: a AUTHENTICATE scram-sha-256 bixh
+        S: + cjE=
+        C: Yz1i
+        S: + cjI=
+        C:
+        S: a OK [CAPABILITY ...] AUTHENTICATE completed
+    """)
+    assert heard == [b"n,a", b"c=b", b""]
+
+
 def test_authentication_that_fails_or_is_cancelled() -> None:
     dialogue = Dialogue(max_login_failures=5)
     wrong = b64encode(b"\0alice\0wrong").decode()
@@ -268,6 +292,10 @@ def test_unauthenticate_is_as_before_login() -> None:
     """)
     assert (dialogue.account.sessions, dialogue.account.opened) == (0, 0)
     assert dialogue.authenticator.logouts == 1
+    # The engine has the bounds of before login, too (RFC 7888 section 5)
+    assert dialogue.ask(b"x LOGIN {5000+}\r\n%s x\r\n" % (b"a" * 5000)).startswith(
+        b"x BAD [TOOBIG]"
+    )
     dialogue.login("INBOX")
     assert not dialogue.server_session.qresync
     assert dialogue.ask(b"c ENABLE QRESYNC\r\n").startswith(b"* ENABLED QRESYNC\r\n")
@@ -290,6 +318,33 @@ def test_compress() -> None:
 
     assert ask(b"c COMPRESS DEFLATE") == b"c NO [COMPRESSIONACTIVE] It is compressed already\r\n"
     assert b"COMPRESS" not in ask(b"d CAPABILITY").replace(b"d OK", b"")
+
+
+def test_no_starttls_below_compression() -> None:
+    dialogue = Dialogue(tls=Tls())
+    dialogue.login()
+    dialogue.ask(b"a COMPRESS DEFLATE\r\n")
+    pack, unpack = zlib.compressobj(wbits=-15), zlib.decompressobj(wbits=-15)
+    lines = b"b UNAUTHENTICATE\r\nc STARTTLS\r\nd CAPABILITY\r\n"
+    packed = pack.compress(lines) + pack.flush(zlib.Z_SYNC_FLUSH)
+    said = unpack.decompress(dialogue.ask(packed))
+    assert b"c NO TLS comes before compression\r\n" in said
+    assert b"STARTTLS" not in said.replace(b"c NO", b"")
+
+
+def test_names_are_utf8_once_it_is_enabled() -> None:
+    dialogue = Dialogue()
+    dialogue.login()
+    dialogue.run("""
+        C: a CREATE "R&D"
+        S: a BAD ...
+        C: b ENABLE UTF8=ACCEPT
+        S: * ENABLED UTF8=ACCEPT
+        S: b OK ENABLE completed
+        C: c CREATE "R&D"
+        S: c OK ...
+    """)
+    assert "R&D" in dialogue.account.boxes
 
 
 def test_seats_are_bounded_and_given_back() -> None:

@@ -34,7 +34,8 @@ MAX_PENDING: Final = 1000
 """Mailboxes that have changed and were not told of yet, and those whose numbers are kept."""
 
 _MESSAGE_EVENTS: Final = frozenset(("MessageNew", "MessageExpunge", "FlagChange"))
-_SUPPORTED: Final = (*sorted(_MESSAGE_EVENTS), "MailboxName", "SubscriptionChange")
+_NAME_EVENTS: Final = frozenset(("MailboxName", "SubscriptionChange"))
+_SUPPORTED: Final = (*sorted(_MESSAGE_EVENTS), *sorted(_NAME_EVENTS))
 
 
 class _Counts(NamedTuple):
@@ -122,7 +123,8 @@ class Notifier:
         if self._groups:
             mailboxes = self._session.mailboxes
             self._end = mailboxes.watch(None, self._heard)
-            self._note(await mailboxes.list())
+            if self._follows_names:
+                self._note(await mailboxes.list())
 
     def selects(self) -> None:
         """Another mailbox is selected, or none: what is in it is not new."""
@@ -136,6 +138,8 @@ class Notifier:
 
     def _heard(self, name: str) -> None:
         if name == "":
+            if not self._follows_names:
+                return
             self._names_changed = True
         elif self._wanted(name) & _MESSAGE_EVENTS:
             if name not in self._changed and len(self._changed) >= MAX_PENDING:
@@ -185,9 +189,9 @@ class Notifier:
 
     async def first(self) -> AsyncIterator[bytes]:
         """STATUS of all that is watched for messages (RFC 5465 section 3.1)."""
-        for name in list(self._listed):
-            if self._wanted(name) & _MESSAGE_EVENTS:
-                line = await self._status(name, _MESSAGE_EVENTS)
+        for one in await self._session.mailboxes.list():
+            if one.selectable and self._wanted(one.name) & _MESSAGE_EVENTS:
+                line = await self._status(one.name, _MESSAGE_EVENTS)
                 if line:
                     yield line
 
@@ -240,6 +244,14 @@ class Notifier:
         if session.condstore:
             items += b" HIGHESTMODSEQ %d" % now.modseq
         return b"* STATUS %s (%s)\r\n" % (self._shown(name), items)
+
+    @property
+    def _follows_names(self) -> bool:
+        """Whether it matters which mailboxes and subscriptions there are; thousands of names are much to keep."""
+        return any(
+            group.filter == "SUBSCRIBED" or not _NAME_EVENTS.isdisjoint(group.events)
+            for group in self._groups
+        )
 
     def _note(self, infos: Sequence[MailboxInfo]) -> None:
         self._listed = {
