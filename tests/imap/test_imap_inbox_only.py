@@ -15,14 +15,25 @@ from twisted_mail.message.wire import wire_size
 from twisted_mail.status import MailError
 
 
+class Content(BytesContent):
+    open = 0
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__(text)
+        Content.open += 1
+
+    def close(self) -> None:
+        Content.open -= 1
+
+
 class Inbox:
     def __init__(self, texts: list[bytes]) -> None:
         self.texts = texts
         self.messages = [MessageInfo(f"u{n}", wire_size(text)) for n, text in enumerate(texts)]
         self.closed = 0
 
-    async def fetch(self, index: int) -> BytesContent:
-        return BytesContent(self.texts[index])
+    async def fetch(self, index: int) -> Content:
+        return Content(self.texts[index])
 
     async def close(self) -> None:
         self.closed += 1
@@ -77,6 +88,7 @@ def test_it_is_read() -> None:
         S: f OK LOGOUT completed
     """)
     assert account.inbox.closed == 2
+    assert Content.open == 0
 
 
 def test_nothing_is_changed() -> None:

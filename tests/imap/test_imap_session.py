@@ -337,7 +337,7 @@ def test_names_are_utf8_once_it_is_enabled() -> None:
     dialogue.login()
     dialogue.run("""
         C: a CREATE "R&D"
-        S: a BAD ...
+        S: a NO [CANNOT] ...
         C: b ENABLE UTF8=ACCEPT
         S: * ENABLED UTF8=ACCEPT
         S: b OK ENABLE completed
