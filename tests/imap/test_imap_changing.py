@@ -229,16 +229,13 @@ def test_copy() -> None:
     assert meeting.names(meeting.flags[0]) == ("\\Answered", "$Label")
 
 
-@pytest.mark.parametrize("verb", ["COPY", "MOVE"])
-def test_of_what_is_gone_nothing_is_copied(verb: str) -> None:
+@pytest.mark.parametrize(("verb", "told"), [("COPY", ""), ("MOVE", "S: * 2 EXPUNGE\n")])
+def test_of_what_is_gone_nothing_is_copied(verb: str, told: str) -> None:
     """RFC 9051 section 6.4.7: all or none."""
     it = dialogue(3)
     it.account.make("Other")
     inbox(it).remove([2])
-    it.run(f"""
-        C: a1 {verb} 1:3 Other
-        S: a1 NO [EXPUNGEISSUED] ...
-    """)
+    it.run(f"C: a1 {verb} 1:3 Other\n{told}S: a1 NO [EXPUNGEISSUED] ...")
     assert not len(it.account.box("Other").snapshot)
 
 

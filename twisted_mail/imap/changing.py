@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from .session import ImapSession
     from .view import View
 
-__all__ = ["copy_uid", "destination", "last_words", "taken", "there", "up_to_date", "writable"]
+__all__ = [
+    "copy_uid",
+    "destination",
+    "gone",
+    "last_words",
+    "taken",
+    "there",
+    "up_to_date",
+    "writable",
+]
 
 MANY: Final = 1000
 
@@ -40,18 +49,22 @@ def there(view: View, uids: Sequence[int]) -> Sequence[int]:
     return list(filter(frozenset(now.uids).__contains__, uids))
 
 
-def taken(session: ImapSession, sequence: SequenceSet, uid: bool) -> Sequence[int]:
-    """UIDs of the messages that a COPY or MOVE is about: all of them, or none at all.
+def taken(session: ImapSession, sequence: SequenceSet, uid: bool) -> Sequence[int] | None:
+    """UIDs of the messages that a COPY or MOVE is about; None when one of them is gone: it is all or nothing (RFC 2180
+    section 4.4.1). UIDs that are not there are passed over (RFC 9051 section 6.4.9).
 
-    Raises Bad for a number that no message has, No when one of the messages is gone (RFC 2180 section 4.4.1); UIDs that
-    are not there are passed over (RFC 9051 section 6.4.9).
+    Raises Bad for a number that no message has.
     """
     view = session.view
     chosen = view.chosen(view.positions(sequence, uid))
     uids = there(view, chosen)
-    if len(uids) < len(chosen) and not uid:
-        raise No("Some of the messages are gone", "EXPUNGEISSUED")
-    return uids
+    return None if len(uids) < len(chosen) and not uid else uids
+
+
+def gone(session: ImapSession, command: Command, *, expunges: bool) -> Answer:
+    """NO, with what is pending: so the client hears which ones are gone, where it may."""
+    outcome = Outcome("Some of the messages are gone", "EXPUNGEISSUED", "NO")
+    return last_words(session, command, b"", outcome, expunges=expunges)
 
 
 def destination(session: ImapSession, mailbox: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ...connection.drive import to_the_end
-from ..changing import copy_uid, destination, last_words, taken
+from ..changing import copy_uid, destination, gone, last_words, taken
 from ..outcome import Outcome
 from ..state import State
 from .registry import Verb, by_uid
@@ -22,6 +22,8 @@ __all__ = ["VERBS"]
 async def copy(session: ImapSession, command: Command) -> Answer:
     args: Copy = command.args  # type: ignore[assignment]
     uids = taken(session, args.sequence, args.uid)
+    if uids is None:
+        return gone(session, command, expunges=args.uid)
     outcome = Outcome()
     if uids:
         name = destination(session, args.mailbox)

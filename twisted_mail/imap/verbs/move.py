@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...connection.drive import to_the_end
 from ..capability import Capability
-from ..changing import copy_uid, destination, last_words, taken, up_to_date, writable
+from ..changing import copy_uid, destination, gone, last_words, taken, up_to_date, writable
 from ..encode import ok
 from ..outcome import Outcome
 from ..state import State
@@ -25,6 +25,8 @@ async def move(session: ImapSession, command: Command) -> Answer:
     args: Move = command.args  # type: ignore[assignment]
     uids = taken(session, args.sequence, args.uid)
     writable(session.view)
+    if uids is None:
+        return gone(session, command, expunges=True)
     outcome = Outcome()
     said = b""
     if uids:
