@@ -25,20 +25,19 @@ APPEND and REPLACE are streams: `verbs.registry.Stream` takes their events one b
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ..accounts.authenticate import Authenticator, Exchange, Login
+from ..accounts.authenticate import Authenticator, Exchange
 from ..connection.interfaces import POKED, Answer, Then
-from ..interfaces import IMailboxAccount
-from ..mailboxes import Mailboxes, OpenMailbox
 from ..status import MailError
 from ..world import World
 from . import verbs
+from .answers import gathered, one_after_the_other
 from .capability import announced
 from .encode import bad, bye, continuation, no, ok, status_line
 from .events import (
@@ -51,23 +50,20 @@ from .events import (
     LiteralWanted,
     SaslResponse,
 )
-from .notifier import Notifier
 from .outcome import Outcome
-from .refusal import Bad, No, Refused, Unfinished
+from .refusal import Bad, Refused, Unfinished
 from .seats import Seats
 from .settings import ImapSettings
+from .standing import Standing
 from .state import State
 from .verbs.login import sasl_response
 from .verbs.registry import Stream, never
-from .view import RenumberedError, Style, View
+from .view import RenumberedError
 
 __all__ = ["ImapSession"]
 
-SMALL: Final = 32 * 1024
-"""Octets of pending responses that are put into one block with the rest."""
 
-
-class ImapSession:
+class ImapSession(Standing):
     """One client (see `connection.interfaces.PokableSession` and `TimedSession`).
 
     `connection` is the log's name for it; `loopback`: it comes from this machine; `tls_available`: STARTTLS can be
@@ -79,37 +75,14 @@ class ImapSession:
 
     __slots__ = (
         "_busy",
-        "_clear_allowed",
         "_errors",
         "_expunges",
-        "_login",
-        "_login_failures",
         "_lost",
         "_parting",
         "_stream",
         "_stream_tag",
-        "authenticator",
-        "client_ip",
-        "compressed",
-        "connection",
-        "enabled",
         "exchange",
-        "idle_seconds",
-        "idling",
-        "mailboxes_",
-        "notify",
-        "poke",
-        "seats",
-        "settings",
-        "style",
-        "tls",
-        "tls_available",
-        "utf8",
-        "view_",
-        "world",
     )
-
-    poke: Callable[[], None]
 
     def __init__(
         self,
@@ -117,85 +90,19 @@ class ImapSession:
         settings: ImapSettings,
         authenticator: Authenticator,
         seats: Seats,
-        *,
-        client_ip: str,
-        connection: str,
-        loopback: bool = False,
-        tls_available: bool = False,
-        tls: bool = False,
+        **client: Any,
     ) -> None:
-        self.world = world
-        self.settings = settings
-        self.authenticator = authenticator
-        self.seats = seats
-        self.client_ip = client_ip
-        self.connection = connection
-        self._clear_allowed = loopback and settings.allow_plaintext_loopback
-        self.tls_available: bool = tls_available
-        self.tls: bool = tls
-        self.compressed: bool = False
-        self.idle_seconds: float | None = settings.login_seconds
+        super().__init__(world, settings, authenticator, seats, **client)
         self._errors = 0
-        self._login_failures = 0
         self._busy = 0
         self._lost = False
         self._parting: bytes | None = None
-        self._login: Login | None = None
         self._stream: Stream | None = None
         self._stream_tag = b""
         self._expunges = False
         self.exchange: tuple[bytes, Exchange] | None = None
-        self.idling: bytes | None = None
-        self.notify: Notifier | None = None
-        self.mailboxes_: Mailboxes | None = None
-        self.view_: View | None = None
-        self.enabled: frozenset[str] = frozenset()
-        self.style = Style()
-        self.utf8 = False
 
-    # What commands use
-
-    @property
-    def state(self) -> State:
-        if self.mailboxes_ is None:
-            return State.NOT_AUTHENTICATED
-        return State.AUTHENTICATED if self.view_ is None else State.SELECTED
-
-    @property
-    def mailboxes(self) -> Mailboxes:
-        assert self.mailboxes_ is not None, "the table of verbs lets nobody in without a login"
-        return self.mailboxes_
-
-    @property
-    def view(self) -> View:
-        assert self.view_ is not None, "the table of verbs asks for a selected mailbox"
-        return self.view_
-
-    @property
-    def opened(self) -> OpenMailbox:
-        return self.view.opened
-
-    @property
-    def condstore(self) -> bool:
-        return self.style.condstore
-
-    @property
-    def qresync(self) -> bool:
-        return self.style.qresync
-
-    @property
-    def rev2(self) -> bool:
-        return "IMAP4REV2" in self.enabled
-
-    @property
-    def private(self) -> bool:
-        """Whether a password may be said now."""
-        return self.tls or self._clear_allowed
-
-    @property
-    def account(self) -> str:
-        """The account's name; "" before login."""
-        return "" if self._login is None else self._login.account.name
+    # What commands use, besides what is in `standing`
 
     def capabilities(self) -> str:
         """Those of this moment, separated by spaces."""
@@ -209,14 +116,14 @@ class ImapSession:
         pending = self._pending(self._expunges)
         if pending is None:
             return Answer(data + tagged)
-        return _gathered(chain((data,), pending, (tagged,)))
+        return gathered(chain((data,), pending, (tagged,)))
 
     def lines(
         self, command: Any, pieces: Iterator[bytes], text: str = "", code: str | bytes = ""
     ) -> Answer:
         """As `ok`, for pieces that take no waiting but may be many."""
         tagged = ok(command.tag, text or f"{command.name} completed", code)
-        return _gathered(chain(pieces, self._pending(self._expunges) or (), (tagged,)))
+        return gathered(chain(pieces, self._pending(self._expunges) or (), (tagged,)))
 
     def refuse(self, command: Any, error: Exception, data: bytes) -> Answer:
         """`data`, and then as if `error` had been raised."""
@@ -233,25 +140,6 @@ class ImapSession:
     def catch_up(self, expunges: bool = False) -> Iterator[bytes]:
         """What is pending, to be said now; the client is up to date then, except for EXPUNGE."""
         return self._pending(expunges and self._expunges) or iter(())
-
-    def enable_condstore(self) -> bytes:
-        """After any CONDSTORE enabling command: what is to be said (RFC 7162 section 3.1.2.1), perhaps b""."""
-        if self.style.condstore:
-            return b""
-        self.enable(("CONDSTORE",))
-        if self.view_ is None:
-            return b""
-        return ok(b"*", "Highest", b"HIGHESTMODSEQ %d" % self.view_.snapshot.modseq)
-
-    def note_client(self, fields: dict[str, str]) -> None:
-        """Log what the client says it is (RFC 2971)."""
-        self._log.info(
-            "client: {id}",
-            connection=self.connection,
-            client=self.client_ip,
-            account=self.account,
-            id=fields,
-        )
 
     # What the driver calls
 
@@ -381,7 +269,7 @@ class ImapSession:
         self._end_stream()
         self.exchange = None
         if self.idling is not None:
-            self._end_idle()
+            self.end_idle()
         if event.status == "BAD":
             self._errors += 1
         return Answer(status_line(event.tag, event.status, event.text, event.code))
@@ -399,126 +287,16 @@ class ImapSession:
             said.append(iter(await notify.news()))
             new = notify.new_messages()
         if new is None:
-            return _gathered(chain.from_iterable(said))
-        return Answer(body=_one_after_the_other(chain.from_iterable(said), new))
+            return gathered(chain.from_iterable(said))
+        return Answer(body=one_after_the_other(chain.from_iterable(said), new))
 
     async def _idle_over(self, tag: bytes) -> Answer:
-        self._end_idle()
+        self.end_idle()
         self._expunges = True
         pending = self._pending(True) or ()
         if self.notify is not None and self.notify.behind:
             self.poke()
-        return _gathered(chain(pending, (ok(tag, "IDLE completed"),)))
-
-    def begin_idle(self, tag: bytes) -> None:
-        """From now on changes are told as they happen."""
-        self.idling = tag
-        self.attend()
-
-    def _end_idle(self) -> None:
-        self.idling = None
-        self.attend()
-
-    def notify_by(self, notifier: Notifier | None) -> None:
-        """From now on (RFC 5465)."""
-        before, self.notify = self.notify, notifier
-        if before is not None:
-            before.end()
-        self.attend()
-
-    def attend(self) -> None:
-        """Hear of changes in the selected mailbox as they happen, if the client wants to."""
-        if self.view_ is not None:
-            wanted = self.idling is not None or (
-                self.notify is not None and self.notify.selected is not None
-            )
-            self.view_.opened.listen(self.poke if wanted else None)
-
-    # What commands share
-
-    async def enter(self, login: Login) -> None:
-        """The login was right: open the account's mailboxes. Raises MailError, No."""
-        account = login.account
-        taken = False
-        try:
-            taken = self.seats.take(account.name)
-            if not taken:
-                # RFC 5530 section 3
-                raise No("Too many sessions of this account", "LIMIT")
-            if IMailboxAccount.providedBy(account):
-                self.mailboxes_ = await account.open_mailboxes()
-            else:
-                from .inbox_only import InboxOnly
-
-                self.mailboxes_ = InboxOnly(account, self.world.now)
-        except BaseException:
-            if taken:
-                self.seats.give_back(account.name)
-            self._log_out(login)
-            raise
-        self._login = login
-        self._login_failures = 0
-        self.idle_seconds = self.settings.idle_seconds
-        self._log.info(
-            "{account} logged in",
-            connection=self.connection,
-            account=account.name,
-            client=self.client_ip,
-            tls=self.tls,
-        )
-
-    def enable(self, names: Iterable[str]) -> None:
-        """Extensions by their names in upper case, as ENABLE has them."""
-        self.enabled |= frozenset(names)
-        enabled = self.enabled
-        self.utf8 = not enabled.isdisjoint(("UTF8=ACCEPT", "IMAP4REV2"))
-        qresync = "QRESYNC" in enabled
-        condstore = qresync or "CONDSTORE" in enabled
-        # RFC 9051 section 7.5.2, RFC 7162 section 3.2.4
-        self.style = Style(condstore, qresync, condstore or "IMAP4REV2" in enabled)
-
-    def forget(self) -> None:
-        """As before login (RFC 8437 section 2)."""
-        self.enabled = frozenset()
-        self.style = Style()
-        self.utf8 = False
-        self.idle_seconds = self.settings.login_seconds
-
-    async def unselect(self) -> None:
-        """No mailbox is selected any more."""
-        view, self.view_ = self.view_, None
-        if view is not None:
-            view.opened.listen(None)
-            try:
-                await view.opened.close()
-            except Exception:
-                self._log.failure("mailbox not closed", connection=self.connection)
-
-    async def leave(self) -> None:
-        """Give up mailbox and login, if any. Never raises."""
-        self.idling = None
-        self.notify_by(None)
-        mailboxes, self.mailboxes_ = self.mailboxes_, None
-        login, self._login = self._login, None
-        await self.unselect()
-        if mailboxes is None or login is None:
-            return
-        self._log.info(
-            "{account} logged out", connection=self.connection, account=login.account.name
-        )
-        self.seats.give_back(login.account.name)
-        try:
-            await mailboxes.close()
-        except Exception:
-            self._log.failure("mailboxes not closed", connection=self.connection)
-        finally:
-            self._log_out(login)
-
-    def _log_out(self, login: Login) -> None:
-        try:
-            login.logout()
-        except Exception:
-            self._log.failure("logout failed", connection=self.connection)
+        return gathered(chain(pending, (ok(tag, "IDLE completed"),)))
 
     def _let_go(self) -> None:
         """The connection is gone, and nothing is under way."""
@@ -591,34 +369,3 @@ class ImapSession:
                 "refused", connection=self.connection, client=self.client_ip, error=str(error)
             )
         return no(tag, error.text, error.imap)
-
-
-def _gathered(pieces: Iterator[bytes]) -> Answer:
-    """In one block when it is small."""
-    head: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        head.append(piece)
-        size += len(piece)
-        if size > SMALL:
-            return Answer(b"".join(head), body=_one_by_one(pieces))
-    return Answer(b"".join(head))
-
-
-async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-
-
-async def _one_after_the_other(
-    first: Iterator[bytes], then: AsyncIterator[bytes]
-) -> AsyncIterator[bytes]:
-    try:
-        for piece in first:
-            yield piece
-        async for piece in then:
-            yield piece
-    finally:
-        close = getattr(then, "aclose", None)
-        if close is not None:
-            await close()
