@@ -266,7 +266,10 @@ def test_subscriptions(here):
     here.store.folders.subscribe("Été/x", True)
     here.store.folders.subscribe("Nowhere", True)
     here.store.folders.subscribe("Nowhere", False)
-    assert here.store.folders.subscriptions() == ["Été/x"]
+    here.store.folders.subscribe("Junk", False)
+    assert here.store.folders.subscriptions() == [
+        *("INBOX", "Drafts", "Sent", "Trash", "Archive", "Été/x")
+    ]
 
 
 def test_annotations(here):

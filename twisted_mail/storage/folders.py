@@ -62,6 +62,9 @@ class Folders:
             if len(self._home.look()) == 1 and not state.taken_over:
                 for name, use in SPECIAL_USE.items():
                     self._home.made(self._path(name), (use,))
+                if not self._disk.exists(os.path.join(path, SUBSCRIPTIONS)):
+                    # Some clients show what is subscribed to, and nothing else.
+                    self._subscribed([INBOX, *SPECIAL_USE])
             state = maildir.read_state(self._disk, path) or state
             self._home.keep(path, replace(state, furnished=True))
 
@@ -169,10 +172,13 @@ class Folders:
             if (name in known) == wanted:
                 return
             known = [*known, name] if wanted else [one for one in known if one != name]
-            data = format_subscriptions(known)
-            if len(data) > MAX_SUBSCRIPTIONS:
-                raise MailError(550, "5.2.0", "Too many subscriptions", imap="LIMIT")
-            maildir.write_small(self._disk, os.path.join(self._home.maildir, SUBSCRIPTIONS), data)
+            self._subscribed(known)
+
+    def _subscribed(self, names: list[str]) -> None:
+        data = format_subscriptions(names)
+        if len(data) > MAX_SUBSCRIPTIONS:
+            raise MailError(550, "5.2.0", "Too many subscriptions", imap="LIMIT")
+        maildir.write_small(self._disk, os.path.join(self._home.maildir, SUBSCRIPTIONS), data)
 
     # -- annotations (RFC 5464)
 
