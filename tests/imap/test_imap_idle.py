@@ -274,6 +274,22 @@ def test_what_cannot_be_watched(groups: bytes, answer: bytes) -> None:
     assert dialogue.account.watchers == []
 
 
+def test_a_notify_whose_client_goes_away_watches_nothing() -> None:
+    dialogue = Dialogue()
+    dialogue.login()
+    listing: Deferred[Any] = Deferred()
+
+    async def slowly() -> Any:
+        return await listing
+
+    dialogue.server_session.mailboxes.list = slowly
+    dialogue.ask(b"a NOTIFY SET (PERSONAL (MailboxName))\r\n")
+    assert len(dialogue.account.watchers) == 1
+    dialogue.client.abort()
+    assert dialogue.account.watchers == []
+    assert dialogue.account.sessions == 0
+
+
 def test_too_much_to_tell_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twisted_mail.imap.notifier.MAX_PENDING", 3)
     dialogue = Dialogue()

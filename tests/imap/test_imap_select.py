@@ -9,6 +9,7 @@ from imap_dialogue import MESSAGE, Dialogue
 from twisted_mail.imap.sequence import SequenceSet
 from twisted_mail.imap.vanished import absent
 from twisted_mail.mailboxes import StoreMode
+from twisted_mail.status import MailError
 from twisted_mail.testing.mailboxes import MemoryAccount
 
 
@@ -255,6 +256,24 @@ def test_no_vanished_for_a_message_that_has_a_number() -> None:
         S: * VANISHED 7
         S: n OK NOOP completed
     """)
+
+
+def test_a_qresync_that_fails_leaves_nothing_selected() -> None:
+    dialogue = with_history()
+    dialogue.login()
+    dialogue.ask(b"e ENABLE QRESYNC\r\n")
+
+    def broken(since: int) -> object:
+        raise MailError(451, "4.3.0", "The index is busy")
+
+    dialogue.account.box("INBOX").vanished = broken
+    dialogue.run("""
+        C: s SELECT INBOX (QRESYNC (3857529045 2))
+        S: s NO [UNAVAILABLE] The index is busy
+        C: c CLOSE
+        S: c BAD Select a mailbox first
+    """)
+    assert dialogue.account.opened == 0
 
 
 uids = st.lists(st.integers(1, 60), unique=True).map(sorted)

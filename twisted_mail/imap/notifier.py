@@ -123,8 +123,12 @@ class Notifier:
         if self._groups:
             mailboxes = self._session.mailboxes
             self._end = mailboxes.watch(None, self._heard)
-            if self._follows_names:
-                self._note(await mailboxes.list())
+            try:
+                if self._follows_names:
+                    self._note(await mailboxes.list())
+            except BaseException:
+                self.end()
+                raise
 
     def selects(self) -> None:
         """Another mailbox is selected, or none: what is in it is not new."""

@@ -55,7 +55,12 @@ async def select(session: ImapSession, command: Command) -> Answer:
         session.enable_condstore()
     pieces: Iterator[bytes] = iter((closed + _described(session, view, args.mailbox),))
     if args.qresync is not None:
-        pieces = chain(pieces, await _changes(session, view, args.qresync))
+        try:
+            pieces = chain(pieces, await _changes(session, view, args.qresync))
+        except Exception as error:
+            # RFC 9051 section 6.3.2: a SELECT that fails leaves nothing selected
+            await session.unselect()
+            return session.refuse(command, error, closed)
     return session.lines(
         command,
         pieces,
