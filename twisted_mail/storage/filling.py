@@ -110,7 +110,6 @@ class Filler:
         """
         failed: list[tuple[Filling, Exception]] = []
         linked = 0
-        self._home.prepare()
         try:
             with self._home.locked() as locked:
                 for filling in fillings:
