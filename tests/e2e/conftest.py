@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mailsite import ALICE, BOB, Site, program
+from mailsite import ALICE, BOB, LISTENERS, Site, program
 from outside import Outside, Sites
 
 
@@ -101,17 +101,18 @@ def missing(what: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """``@pytest.mark.needs("curl")``: what the test runs has to be on this machine. Asked before fixtures are made."""
+    """``@pytest.mark.needs("curl")``: what the test runs has to be on this machine (``python:`` and ``node:`` go
+    before names of packages). Asked before fixtures are made."""
     for marker in item.iter_markers("needs"):
         for name in marker.args:
             if program(name) is None:
-                missing(f"the program {name} is not installed")
+                missing(f"{name} is not installed")
 
 
 @pytest.fixture
 def default_ports() -> dict[str, int]:
     """The ports of the start without configuration, which have to be free."""
-    ports = {"smtp": 2525, "submission": 2587, "submissions": 2465, "pop3": 2110, "pop3s": 2995}
+    ports = dict(zip(LISTENERS, (2525, 2587, 2465, 2110, 2995, 2143, 2993), strict=True))
     for name, port in ports.items():
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

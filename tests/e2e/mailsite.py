@@ -6,6 +6,7 @@ SIGKILL. What is waited for has a deadline, and a server that died meanwhile is 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import poplib
 import shutil
@@ -25,7 +26,7 @@ from pathlib import Path
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 TWISTD = SCRIPTS / "twistd"
 MAILCTL = SCRIPTS / "mailctl"
-LISTENERS = ("smtp", "submission", "submissions", "pop3", "pop3s")
+LISTENERS = ("smtp", "submission", "submissions", "pop3", "pop3s", "imap", "imaps")
 DEADLINE = 30.0  # seconds: for whatever is waited for
 PASSWORD = "correct horse battery staple"
 ALICE = "alice@example.org"
@@ -308,8 +309,20 @@ def body_of(session: poplib.POP3, number: int) -> bytes:
     return b"\n".join(lines[lines.index(b"") + 1 :]) + b"\n"
 
 
+# where CI, or whoever wants to, has run `npm ci`
+NODE = Path(__file__).parent / "node"
+
+
 def program(name: str) -> str | None:
-    return shutil.which(name)
+    """Where it is: a program, ``python:`` and a module, or ``node:`` and a package of `NODE`."""
+    kind, _, rest = name.rpartition(":")
+    if kind == "python":
+        found = importlib.util.find_spec(rest)
+        return found.origin if found else None
+    if kind == "node":
+        package = NODE / "node_modules" / rest
+        return str(package) if package.is_dir() and shutil.which("node") else None
+    return shutil.which(rest)
 
 
 def shared_material() -> Path:
