@@ -158,9 +158,11 @@ class Client:
             if entry.uid == uid:
                 del self.entries[at]
                 return
-        # New ones of which it does not know the UIDs yet are the last
-        assert self.entries and self.entries[-1].uid is None, f"VANISHED {uid}: there is none"
-        del self.entries[-1]
+        # One of which it does not know the UID yet stands where that UID would
+        below = [n for n, one in enumerate(self.entries) if one.uid is not None and one.uid < uid]
+        at = below[-1] + 1 if below else 0
+        assert at < len(self.entries) and self.entries[at].uid is None, f"VANISHED {uid}?"
+        del self.entries[at]
 
     def _learn(self, number: int, items: bytes) -> None:
         assert 0 < number <= len(self.entries), f"FETCH of {number} of {len(self.entries)}"
