@@ -1,6 +1,6 @@
 """Measure this server beside others, in turn, in one run.
 
-    python bench/run.py smtp|pop3|relay|drain|backlog|all [--quick]
+    python bench/run.py smtp|pop3|imap|relay|drain|backlog|all [--quick]
 
 Each round starts every peer once, on loopback and in a fresh directory, measures its cases, and
 stops it; rounds are repeated (A B C, A B C, …), so that a change of the machine's mood meets all of
@@ -27,6 +27,7 @@ from statistics import median
 
 import backlog
 import drain
+import imap
 import pop3
 import relay
 from harness import PASSWORD, Peer
@@ -70,10 +71,30 @@ class Plan:
     queue: int
     destinations: int
     backlog: int
+    imap: imap.Sizes
+    cases: str = ""
 
 
-QUICK = Plan(2, 1.5, mailbox=2000, sessions=5, queue=10_000, destinations=100, backlog=100_000)
-FULL = Plan(5, 4.0, mailbox=10_000, sessions=11, queue=100_000, destinations=1000, backlog=10**6)
+QUICK = Plan(
+    2,
+    1.5,
+    mailbox=2000,
+    sessions=5,
+    queue=10_000,
+    destinations=100,
+    backlog=100_000,
+    imap=imap.Sizes(huge=20_000, mail=2000, appended=300, times=5, idle=100),
+)
+FULL = Plan(
+    5,
+    4.0,
+    mailbox=10_000,
+    sessions=11,
+    queue=100_000,
+    destinations=1000,
+    backlog=10**6,
+    imap=imap.Sizes(),
+)
 
 
 _Suite = Callable[[Plan, Sequence[str], Path, list[Row]], bool]
@@ -85,7 +106,7 @@ def main(arguments: list[str]) -> int:
     output).
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("smtp", "pop3", "relay", "drain", "backlog", "all"))
+    parser.add_argument("what", choices=(*_SUITES, "all"))
     parser.add_argument("--quick", action="store_true", help="a look, in about two minutes a suite")
     parser.add_argument("--rounds", type=int, help="in place of 5 (quick: 2)")
     parser.add_argument("--seconds", type=float, help="of one load, in place of 4 (quick: 1.5)")
@@ -93,7 +114,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--queue", type=int, help="drain: messages, in place of 100000 (10000)")
     parser.add_argument("--destinations", type=int, help="drain: domains, in place of 1000 (100)")
     parser.add_argument("--backlog", type=int, help="recipients, in place of 1000000 (100000)")
-    peers = (*_ORDER, *relay.PEERS)
+    peers = (*_ORDER, *imap.PEERS, *relay.PEERS)
+    parser.add_argument(
+        "--cases", default="", help="imap: some of them, comma-separated, see imap.py"
+    )
     parser.add_argument("--peers", help=f"comma-separated, of {','.join(peers)}")
     parser.add_argument("--directory", type=Path, help="where the data goes; default: see README")
     parser.add_argument("--json", type=Path, help="write each single measurement there")
@@ -107,6 +131,8 @@ def main(arguments: list[str]) -> int:
         options.queue or base.queue,
         options.destinations or base.destinations,
         options.backlog or base.backlog,
+        base.imap,
+        options.cases,
     )
     names = options.peers.split(",") if options.peers else list(peers)
     if unknown := [name for name in names if name not in peers]:
@@ -290,6 +316,11 @@ def _relay(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -
     return relay.rounds(plan.rounds, plan.seconds, names, directory, rows)
 
 
+def _imap(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    names = [name for name in names if name in imap.PEERS]
+    return imap.rounds(plan.rounds, plan.imap, names, directory, rows, plan.cases)
+
+
 def _drain(plan: Plan, _names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
     return drain.rounds(plan.rounds, plan.queue, plan.destinations, directory, rows)
 
@@ -301,6 +332,7 @@ def _backlog(plan: Plan, _names: Sequence[str], directory: Path, rows: list[Row]
 _SUITES: dict[str, tuple[_Suite, Callable[[Sequence[Row]], str]]] = {
     "smtp": (_smtp, receiving),
     "pop3": (_pop3, reading),
+    "imap": (_imap, reading),
     "relay": (_relay, relaying),
     "drain": (_drain, draining),
     "backlog": (_backlog, standing),

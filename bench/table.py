@@ -8,7 +8,9 @@ from statistics import median
 
 __all__ = ["Noise", "Row", "draining", "reading", "receiving", "relaying", "standing"]
 
-_YARDSTICKS = ("postfix-dovecot", "postfix-relay", "without")
+_YARDSTICKS = ("postfix-dovecot", "dovecot-imap", "postfix-relay", "without")
+_LESS_IS_BETTER = ("ms", "s", "KiB", "MB")
+_UNITS = (*_LESS_IS_BETTER, "MB/s", "1/s")
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,14 @@ def receiving(rows: Sequence[Row]) -> str:
 
 
 def reading(rows: Sequence[Row]) -> str:
-    """The POP3 table."""
+    """The table of POP3 and of IMAP."""
     head = ["case", "peer", "median", "(least–most)", "ratio", "CPU ms", "MB", *_NOISE]
     lines = [head]
     for group in _groups(rows):
         first = group[0]
-        unit = next(unit for unit in ("ms", "MB/s", "1/s") if unit in first.values)
+        unit = next(unit for unit in _UNITS if unit in first.values)
         values = _values(group, unit)
-        digits = 1 if unit == "ms" else 0
+        digits = 1 if unit in _LESS_IS_BETTER else 0
         lines.append(
             [
                 first.case,
@@ -190,11 +192,13 @@ def _ratio(rows: Sequence[Row], group: Sequence[Row], key: str) -> str:
     """How many times as fast as the yardstick: the median over the rounds that have both."""
     case = group[0].case
     theirs = {r.turn: r.values[key] for r in rows if r.case == case and r.peer in _YARDSTICKS}
-    ratios = [row.values[key] / theirs[row.turn] for row in group if row.turn in theirs]
+    ratios = [row.values[key] / theirs[row.turn] for row in group if theirs.get(row.turn)]
     if not ratios:
         return "–"
     ratio = median(ratios)
-    return f"{1 / ratio if key == 'ms' else ratio:.2f}"
+    if not ratio:
+        return "–"
+    return f"{1 / ratio if key in _LESS_IS_BETTER else ratio:.2f}"
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:

@@ -1,0 +1,54 @@
+"""This checkout's server, read by IMAP: `twistd -n mailserver`."""
+
+from __future__ import annotations
+
+import shutil
+import smtplib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import DOMAIN, PASSWORD, fill, free_port
+from imap_peer import ImapPeer
+
+_HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(_HERE.parent))
+
+from checkout import mailctl, mailserver  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
+
+
+class Server(ImapPeer):
+    name = "ours-imap"
+    durable = "the journal record of an APPEND (one sync a group)"
+
+    def __init__(self, users: Sequence[str]) -> None:
+        super().__init__(users)
+        self._base = Path()
+
+    def prepare(self, directory: Path) -> None:
+        config = directory / "mail.toml"
+        mailserver(config)
+        self._base = directory
+        self._configure(directory)
+        mailctl(config, "domain", "add", DOMAIN)
+        for user in self.users:
+            name = f"{user}@{DOMAIN}"
+            mailctl(config, "user", "add", name, "--password-stdin", typed=PASSWORD + "\n")
+
+    def maildir(self, directory: Path, user: str) -> Path:
+        if not (directory / "data").exists():
+            shutil.copytree(self._base, directory, dirs_exist_ok=True)
+        return directory / "data/mail" / DOMAIN / user / "Maildir"
+
+    def start(self, directory: Path) -> None:
+        self.maildir(directory, "")
+        self._configure(directory)
+        self._run(mailserver(directory / "mail.toml"), directory / "twistd.log", self.imap)
+
+    def deliverer(self) -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", self.smtp, timeout=30)
+
+    def _configure(self, directory: Path) -> None:
+        self.smtp, self.imap, self.imaps = free_port(), free_port(), free_port()
+        ports = {"smtp": self.smtp, "imap": self.imap, "imaps": self.imaps}
+        fill(_HERE / "mail.toml", directory / "mail.toml", domain=DOMAIN, **ports)
