@@ -33,11 +33,13 @@ __all__ = ["Found", "FullText", "Learned"]
 
 _log = Logger()
 VERSION: Final = zlib.crc32(f"1 {SEARCHABLE_VERSION}".encode()) >> 1
-PACKED: Final = 4096
+PAGE: Final = 16_384
+"""Octets of a page of the file: of small ones, texts would fill half."""
+PACKED = 8192
 """Octets from which on a text is compressed; small ones are faster to look into as they are."""
 MAX_TRIGRAMS: Final = 24
 """Of a needle that are asked for."""
-FEW: Final = 300
+FEW = 300
 """Messages whose texts are looked at without asking for trigrams."""
 FORGOTTEN: Final = 50
 """Documents that are removed in one go: some 30 ms."""
@@ -276,6 +278,7 @@ class FullText:
             self._disk.close(self._disk.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(self._path, timeout=20, isolation_level=None, check_same_thread=False)
         try:
+            db.execute(f"PRAGMA page_size={PAGE}")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA cache_size=-2048")
