@@ -49,6 +49,8 @@ class AccountStore:
         self.filler = Filler(self._home)
         self.folders = Folders(self._home)
         self.home = home
+        self.files = self._home
+        """Its lock and directories, for who works on the account as a whole."""
         self.maildir = self._home.maildir
         self.prepare = self._home.prepare
         self.release = self._home.release

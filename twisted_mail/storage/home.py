@@ -273,6 +273,9 @@ class Home:
     def opened(self, index: Index, path: str, state: FolderState) -> Folder:
         """A folder with its row."""
         row = index.folder(state.folder)
+        if row is not None and row.validity != state.validity:
+            # Another process has taken the folder over from Dovecot, with the numbers it had there.
+            state = maildir.read_state(self.disk, path) or state
         if row is None or row.validity != state.validity or row.generation != self._generation:
             # A new or lost index, or one that an unclean stop may have taken back: what is on the disk decides,
             # and the numbers go on above all that were ever given.

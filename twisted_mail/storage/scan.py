@@ -19,7 +19,7 @@ from .folder import Folder
 from .index import Row, RowTuple
 from .maildir import FileName, base_of
 
-__all__ = ["Change", "adopt", "agrees", "ascii_size", "marks", "measure", "readable"]
+__all__ = ["Change", "adopt", "agrees", "ascii_size", "marks", "measure", "plain_name", "readable"]
 
 _log = Logger()
 BLOCK = 256 * 1024
@@ -65,7 +65,7 @@ def readable(
     """`found` with names that can be written down: a file whose name is not UTF-8 gets another, or is left out."""
     good: dict[str, tuple[str, str]] = {}
     for base, (sub, name) in found.items():
-        plain = name if name.isascii() else "".join(map(_plain, name))
+        plain = plain_name(name)
         if plain != name:
             directory = os.path.join(folder, sub)
             try:
@@ -185,6 +185,11 @@ def _named(disk: Disk, folder: str, row: Row, validity: int) -> Row:
         _log.debug("{name} keeps its name: {error}", name=row.name, error=str(error))
         return row
     return row._replace(name=name)
+
+
+def plain_name(name: str) -> str:
+    """A file's name that can be written down: octets that are not UTF-8 as ASCII."""
+    return name if name.isascii() else "".join(map(_plain, name))
 
 
 def _plain(character: str) -> str:

@@ -286,6 +286,10 @@ class MailStore:
             entropy=self._world.entropy,
         )
 
+    def account(self, key: str) -> AccountStore:
+        """One account's files, for who works on it as a whole. Its methods block. Raises ValueError."""
+        return self._accounts.get(key)
+
     # -- mail in
 
     def draft(self, keep: int = SPILL_OVER) -> Draft:
