@@ -113,6 +113,33 @@ def test_folders_are_made_and_renamed_with_those_below(here):
     assert refused.value.imap == "NONEXISTENT"
 
 
+def test_no_two_folders_have_the_same_uidvalidity(here, tmp_path):
+    given = {here.store.validity(box.folder) for box in here.store.folders.all()}
+    assert len(given) == 6
+    for n in range(3):
+        made = here.store.folders.create("Again")
+        assert here.store.validity(made) not in given
+        given.add(here.store.validity(made))
+        here.store.folders.remove(made, str(tmp_path / "removed" / str(n)))
+        here.open()
+
+
+def test_a_file_that_another_program_moves_takes_no_uid_that_was_given(here):
+    trash = here.id("Trash")
+    for n in range(3):
+        here.add(trash, ())
+    here.store.remove(trash, ["1800000000.2.test"])
+    here.add()
+    uid = here.add()
+    name = next(name for name in here.files() if name.endswith(f".{uid}"))
+    os.rename(
+        os.path.join(here.store.maildir, "new", name),
+        os.path.join(here.store.maildir, ".Trash", "cur", f"{name}:2,"),
+    )
+    here.store.refresh(trash)
+    assert set(here.flags(trash)) == {1, 3, 4}
+
+
 def test_long_names(here):
     name = "/".join(["日本語" * 30] * 3)
     made = here.store.folders.create(name)

@@ -168,8 +168,8 @@ class Folder:
             self._expunged += gone
             self._index.remember(self.row.key, self.touch(), gone)
 
-    def settle(self) -> FolderChange | None:
-        """Write what was gathered into the index. None when nothing has changed."""
+    def settle(self, *, tell: bool) -> FolderChange | None:
+        """Write what was gathered into the index. With `tell`, what has changed, if anything."""
         key = self.row.key
         if self._added:
             self._index.insert(key, self._added)
@@ -177,7 +177,7 @@ class Folder:
             self._index.flagged(key, self.modseq, self._changed)
         if (self.uidnext, self.modseq) != (self.row.uidnext, self.row.modseq):
             self._index.set_numbers(key, self.uidnext, self.modseq)
-        if not (self._added or self._changed or self._expunged or self._new_keywords):
+        if not tell or not (self._added or self._changed or self._expunged or self._new_keywords):
             return None
         return FolderChange(
             self.state.folder,

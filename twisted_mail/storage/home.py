@@ -17,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from twisted.logger import Logger
 
@@ -71,10 +72,11 @@ class Locked:
         self._folders = {name: one for name, one in self._folders.items() if one is not gone}
         self.index.drop_folder(folder)
 
-    def settle(self) -> list[FolderChange]:
+    def settle(self, *, tell: bool) -> list[FolderChange]:
+        """Write what was gathered into the index; with `tell`, what it was."""
         changes: list[FolderChange] = []
         for folder in dict.fromkeys(self._folders.values()):
-            change = folder.settle()
+            change = folder.settle(tell=tell)
             if change is not None:
                 changes.append(change)
         return changes
@@ -167,7 +169,7 @@ class Home:
                 index.begin()
                 locked = Locked(self, index)
                 yield locked
-                changes = locked.settle()
+                changes = locked.settle(tell=self.published is not None)
                 index.commit()
             except sqlite3.Error as error:
                 index.close()
@@ -237,7 +239,7 @@ class Home:
             known = self.uidlist(path)
             folder = self._entropy(8).hex()
             if known is None:
-                validity = max(1, int(self.now())) & MAX_UID
+                validity = self._validity(path)
                 # Nothing is reserved yet: the first UID taken raises the ceiling.
                 return FolderState(folder, validity, 1, special_use=special_use, name=name)
             return FolderState(
@@ -252,6 +254,21 @@ class Home:
         state = maildir.make_folder(self.disk, path, fresh)
         self._states[state.folder] = (path, state)
         return state
+
+    def _validity(self, path: str) -> int:
+        """A UIDVALIDITY that no folder of the account ever had: the name of a file that another program moves from
+        one to another must not be believed there."""
+        validity = max(1, int(self.now())) & MAX_UID
+        if path == self.maildir:
+            return validity
+        inbox = maildir.read_state(self.disk, self.maildir)
+        given = [state.validity for _, state in self._states.values()]
+        if inbox is not None:
+            given += [inbox.validity, inbox.validities]
+        validity = max([validity, *(one + 1 for one in given)])
+        if inbox is not None:
+            self.keep(self.maildir, replace(inbox, validities=validity))
+        return validity
 
     def keep(self, path: str, state: FolderState) -> None:
         """Write a folder's state down."""

@@ -94,7 +94,8 @@ class FolderState:
     `folder` is its id (MAILBOXID) for ever. Every UID ever given is below `uid_ceiling`, every mod-sequence below
     `modseq_ceiling`. `special_use`: such as ``\\Sent`` (RFC 6154). `name`: the mailbox's, where the directory's cannot
     tell it. `taken_over`: UIDs below it were given by Dovecot, which has its own way to make a UIDL of them.
-    `furnished`, of the inbox: the folders of a new account were made, or there were others.
+    `furnished`, of the inbox: the folders of a new account were made, or there were others. `validities`, of the inbox:
+    no folder of the account was given a UIDVALIDITY above it.
     """
 
     folder: str
@@ -105,6 +106,7 @@ class FolderState:
     name: str = ""
     taken_over: int = 0
     furnished: bool = False
+    validities: int = 0
 
     def raised(self, *, uid: int = 0, modseq: int = 0) -> FolderState:
         """With room for the UID, the mod-sequence, and `RESERVE` more."""
@@ -157,6 +159,7 @@ def read_state(disk: Disk, path: str) -> FolderState | None:
             str(values.get("name", "")),
             int(values.get("taken_over", 0)),
             bool(values.get("furnished", False)),
+            int(values.get("validities", 0)),
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -179,6 +182,8 @@ def write_state(disk: Disk, path: str, state: FolderState) -> None:
         values["taken_over"] = state.taken_over
     if state.furnished:
         values["furnished"] = True
+    if state.validities:
+        values["validities"] = state.validities
     write_small(disk, os.path.join(path, STATE_FILE), json.dumps(values).encode() + b"\n")
 
 
