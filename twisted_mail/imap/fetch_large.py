@@ -15,7 +15,7 @@ from ..message.part import Part, find
 
 __all__ = ["BLOCK", "Changed", "Mark", "bytes_of", "octets", "stored_range"]
 
-BLOCK: Final = 32_768
+BLOCK: Final = 98_304
 """Octets read at once; twice as many on the wire at most."""
 SKIPPED: Final = 262_144
 """Octets read at once that are only counted."""
