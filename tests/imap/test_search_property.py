@@ -156,7 +156,7 @@ def test_any_tree(
     # "*" is the last that the client knows of, even when it is gone
     if not (told and told[-1] not in box.snapshot.uids):
         assert list(search.chosen(selected)) == expected
-    found = result(view, search, selected, False)
+    found = run(result(view, search, selected, False, True))
     assert [told[number - 1] for number in found.numbers] == list(found.uids)
 
 

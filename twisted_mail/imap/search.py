@@ -123,6 +123,17 @@ class Search:
         of: Iterable[Any] = self.snapshot.uids if values is None else values
         return compress(of, selected.to_bytes(self._size, "little"))
 
+    async def taken(self, selected: int, values: array[int] | range) -> array[int]:
+        """As `chosen`, with turns for others."""
+        mask = selected.to_bytes(self._size, "little")
+        made = array("Q" if isinstance(values, array) and values.typecode == "Q" else "I")
+        for start in range(0, self._size, SLICE):
+            some = compress(values[start : start + SLICE], mask[start : start + SLICE])
+            made += array(made.typecode, list(some))
+            if self._size > SLICE:
+                await self._breathe()
+        return made
+
     # Before it begins
 
     def _prepare(self, key: SearchKey, view: View, charset: str) -> int:

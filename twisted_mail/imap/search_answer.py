@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import count
 from typing import Final, NamedTuple
 
 from .encode import quoted
@@ -20,7 +19,8 @@ PIECE: Final = 5000
 
 
 class Result(NamedTuple):
-    """`numbers`: as the client is told them, in the order of the answer; `uids`, `modseqs`: parallel to it.
+    """`numbers`: as the client is told them, in the order of the answer; `uids` and `modseqs`: parallel to it, or empty
+    when nobody asks for them.
 
     `sorted_`: they are not in ascending order.
     """
@@ -31,34 +31,38 @@ class Result(NamedTuple):
     sorted_: bool = False
 
 
-def result(view: View, search: Search, selected: int, uid: bool) -> Result:
-    """What a search has selected, in ascending order."""
+async def result(
+    view: View, search: Search, selected: int, uid: bool, mod_sequence: bool, uids_too: bool = True
+) -> Result:
+    """What a search has selected, in ascending order. `mod_sequence`, `uids_too`: whether those are asked for."""
     snapshot = search.snapshot
-    uids = array("I", search.chosen(selected))
-    modseqs = array("Q", search.chosen(selected, snapshot.modseqs))
-    if uid:
-        return Result(uids, uids, modseqs)
-    if view.uids is snapshot.uids:
-        return Result(array("I", search.chosen(selected, count(1))), uids, modseqs)
-    # Messages that are gone have numbers, too, until the client has heard of it
-    return Result(array("I", [bisect_left(view.uids, one) + 1 for one in uids]), uids, modseqs)
+    told, there = view.uids, snapshot.uids
+    uids = array("I")
+    if uid or uids_too or told is not there:
+        uids = await search.taken(selected, there)
+    numbers = uids
+    if not uid and told is there:
+        numbers = await search.taken(selected, range(1, len(there) + 1))
+    elif not uid:
+        # Messages that are gone have numbers, too, until the client has heard of it
+        numbers = array("I", [bisect_left(told, one) + 1 for one in uids])
+    modseqs = await search.taken(selected, snapshot.modseqs) if mod_sequence else array("Q")
+    return Result(numbers, uids, modseqs)
 
 
-def plain(name: bytes, found: Result, mod_sequence: bool) -> Iterator[bytes]:
+def plain(name: bytes, found: Result) -> Iterator[bytes]:
     """A SEARCH or SORT response, in pieces."""
     yield b"* " + name
     numbers = found.numbers
     for start in range(0, len(numbers), PIECE):
         yield (" " + " ".join(map(str, numbers[start : start + PIECE]))).encode()
     # RFC 7162 section 3.1.5: not when nothing was found
-    if mod_sequence and numbers:
+    if found.modseqs:
         yield b" (MODSEQ %d)" % max(found.modseqs)
     yield b"\r\n"
 
 
-def esearch(
-    tag: bytes, uid: bool, returns: Collection[str], found: Result, mod_sequence: bool
-) -> Iterator[bytes]:
+def esearch(tag: bytes, uid: bool, returns: Collection[str], found: Result) -> Iterator[bytes]:
     """An ESEARCH response, in pieces; nothing when nothing but SAVE was asked for."""
     if not any(one != "SAVE" for one in returns):
         # RFC 5182 section 2.1
@@ -78,7 +82,7 @@ def esearch(
     # RFC 4731 section 3.1: neither MIN nor MAX nor ALL when nothing was found
     if "ALL" in returns and numbers:
         yield from _all(numbers, found.sorted_)
-    if mod_sequence and numbers:
+    if found.modseqs:
         yield b" MODSEQ %d" % max(_modseqs(returns, found))
     yield b"\r\n"
 

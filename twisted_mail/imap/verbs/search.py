@@ -35,13 +35,13 @@ async def search(session: ImapSession, command: Command) -> Answer:
     saves = returns is not None and "SAVE" in returns
 
     async def finish(search: Search, selected: int) -> tuple[Iterable[bytes], str]:
-        found = result(view, search, selected, args.uid)
+        found = await result(view, search, selected, args.uid, mod_sequence, saves)
         if returns is None:
-            return plain(b"SEARCH", found, mod_sequence), ""
+            return plain(b"SEARCH", found), ""
         if saves:
             view.saved = to_save(returns, found)
         text = f"{command.name} completed, result saved" if saves else ""
-        return esearch(command.tag, args.uid, returns, found, mod_sequence), text
+        return esearch(command.tag, args.uid, returns, found), text
 
     return await run(session, command, finish, saves=saves)
 

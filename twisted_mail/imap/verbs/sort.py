@@ -43,19 +43,19 @@ async def sort(session: ImapSession, command: Command) -> Answer:
     saves = returns is not None and "SAVE" in returns
 
     async def finish(search: Search, selected: int) -> tuple[Iterable[bytes], str]:
-        found = result(view, search, selected, args.uid)
+        found = await result(view, search, selected, args.uid, mod_sequence)
         order = await _order(session, search, selected, found, args, breathe)
         found = Result(
             [found.numbers[at] for at in order],
             [found.uids[at] for at in order],
-            [found.modseqs[at] for at in order],
+            [found.modseqs[at] for at in order] if mod_sequence else (),
             True,
         )
         if returns is None:
-            return plain(b"SORT", found, mod_sequence), ""
+            return plain(b"SORT", found), ""
         if saves:
             view.saved = to_save(returns, found)
-        return esearch(command.tag, args.uid, returns, found, mod_sequence), ""
+        return esearch(command.tag, args.uid, returns, found), ""
 
     return await run(session, command, finish, saves=saves)
 

@@ -39,7 +39,7 @@ async def thread(session: ImapSession, command: Command) -> Answer:
     breathe = breath(session)
 
     async def finish(search: Search, selected: int) -> tuple[Iterable[bytes], str]:
-        found = result(view, search, selected, args.uid)
+        found = await result(view, search, selected, args.uid, False)
         dates = search.chosen(selected, search.snapshot.dates)
         known = dict(zip(found.uids, zip(found.numbers, dates, strict=True), strict=True))
         messages: list[Threaded] = []
