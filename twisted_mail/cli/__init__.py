@@ -1,4 +1,4 @@
-"""``mailctl``: domains, users and aliases of a site, its queue, its health, and its development certificate.
+"""``mailctl``: domains, users and aliases of a site, its mail and queue, its health, and its development certificate.
 
 Works on the files, beside a server that runs or without one; what it changes counts there at once.
 Exit codes: 0 done, 1 the site said no (one line on standard error), 2 wrong usage.
@@ -17,11 +17,13 @@ from .site import SiteFiles
 
 __all__ = ["mailctl", "main"]
 
-_COMMANDS: Final = ("alias", "certs", "check", "domain", "queue", "user")
+_COMMANDS: Final = ("alias", "certs", "check", "domain", "export", "import", "queue", "user")
+_ELSEWHERE: Final = {"export": ("exporting", "export"), "import": ("importing", "import_")}
+"""Module and name of commands that cannot, or shall not, be called as a module is."""
 
 
 class _Commands(click.Group):
-    """The commands, each in a module of its own name."""
+    """The commands, each in a module of its own."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -29,7 +31,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
+        module, name = _ELSEWHERE.get(cmd_name, (cmd_name, cmd_name))
+        command: click.Command = getattr(import_module(f".{module}", __name__), name)
         return command
 
 

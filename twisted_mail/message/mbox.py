@@ -16,7 +16,18 @@ from typing import Final, NamedTuple
 
 from .headers import fields, header_end, without
 
-__all__ = ["Entry", "Mbox", "NotMboxError", "Quoting", "envelope_line", "flag_fields", "quoted"]
+__all__ = [
+    "Entry",
+    "Mbox",
+    "NotMboxError",
+    "Quoter",
+    "Quoting",
+    "envelope_line",
+    "flag_fields",
+    "quoted",
+    "split_header",
+    "without_flags",
+]
 
 BLOCK: Final = 256 * 1024
 TAIL: Final = 8192
@@ -292,3 +303,52 @@ def flag_fields(flags: Iterable[str]) -> bytes:
 def quoted(lines: bytes) -> bytes:
     """Whole lines, quoted as mboxrd has them."""
     return _TO_QUOTE.sub(rb">\1", lines) if b"From " in lines else lines
+
+
+class Quoter:
+    """`quoted` for a text in blocks, cut anywhere."""
+
+    __slots__ = ("_held", "_in_line")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._in_line = False
+
+    def feed(self, block: bytes) -> bytes:
+        block = self._held + block
+        cut = block.rfind(b"\n") + 1
+        if not cut and len(block) < BLOCK:
+            self._held = block
+            return b""
+        # A line without an end in sight: what begins it is all that counts.
+        cut = cut or len(block)
+        self._held = block[cut:]
+        out = self._quoted(block[:cut])
+        self._in_line = not out.endswith(b"\n")
+        return out
+
+    def finish(self) -> bytes:
+        held, self._held = self._held, b""
+        return self._quoted(held)
+
+    def _quoted(self, text: bytes) -> bytes:
+        if not self._in_line:
+            return quoted(text)
+        head, end, rest = text.partition(b"\n")
+        return head + end + quoted(rest)
+
+
+def split_header(content: bytes) -> tuple[bytes, bytes]:
+    """The lines before the empty one, and the rest; content with LF line ends, or its first `MAX_HEADER` octets.
+
+    A header that is longer is none: nothing is put into it, or taken out.
+    """
+    end = header_end(content)
+    if end < 0:
+        return (content, b"") if len(content) <= MAX_HEADER else (b"", content)
+    return (content[:end], content[end:]) if end <= MAX_HEADER else (b"", content)
+
+
+def without_flags(header: bytes) -> bytes:
+    """A header without what programs put into a message in an mbox: what a reader of one will make of it."""
+    return without(header, _OURS)
