@@ -225,19 +225,14 @@ class AccountStore:
     def status(self, folder: str) -> Status:
         """Numbers, as the rows have them."""
         with self.locked() as locked:
+            return _status(locked, _place(locked, folder))
+
+    def settled_status(self, folder: str) -> Status | None:
+        """The same in one look, when the rows are known to agree with the Maildir; None: `refresh` comes first."""
+        with self.locked() as locked:
             place = _place(locked, folder)
-            messages, unseen, deleted, octets, condemned = locked.index.totals(place.row.key)
-            return Status(
-                messages,
-                unseen,
-                deleted,
-                octets,
-                place.uidnext,
-                place.state.validity,
-                place.modseq,
-                place.state.folder,
-                condemned,
-            )
+            known = (place.row.new_mark, place.row.cur_mark)
+            return _status(locked, place) if scan.marks(self._disk, place.path) == known else None
 
     def usage(self) -> tuple[int, int]:
         """Octets as stored, and number of all messages of the account."""
@@ -309,6 +304,21 @@ def _place(locked: Locked, folder: str) -> Folder:
     if found is None:
         raise nonexistent()
     return found
+
+
+def _status(locked: Locked, place: Folder) -> Status:
+    messages, unseen, deleted, octets, condemned = locked.index.totals(place.row.key)
+    return Status(
+        messages,
+        unseen,
+        deleted,
+        octets,
+        place.uidnext,
+        place.state.validity,
+        place.modseq,
+        place.state.folder,
+        condemned,
+    )
 
 
 def chosen(locked: Locked, place: Folder, uids: Sequence[int]) -> list[Row]:

@@ -289,9 +289,16 @@ class AccountMailboxes:
         self._account.listed()
 
     async def status(self, name: str) -> Status:
-        box = await self._account.box(name)
-        await self._account.refresh(box)
-        found: Status = await self._call(self._account.store.status, box.folder)
+        account = self._account
+        box = await account.box(name)
+        found: Status | None = None
+        if not account.knows(box):
+            # Many mailboxes are asked for at once, and mostly one look says it all.
+            found = await self._call(account.store.settled_status, box.folder)
+        if found is None:
+            await account.refresh(box)
+            found = await self._call(account.store.status, box.folder)
+            assert found is not None
         return found
 
     async def open(self, name: str, *, read_only: bool = False) -> OpenMailbox:

@@ -349,6 +349,10 @@ class OpenAccount:
                     folder.forget()
                     del self._folders[key]
 
+    def knows(self, box: Box) -> bool:
+        """Whether the mailbox is watched, so that `refresh` mostly has nothing to do."""
+        return box.folder in self._folders
+
     async def refresh(self, box: Box) -> None:
         """See what others did in a mailbox, open or not. Raises what the store does."""
         known = self._folders.get(box.folder)
