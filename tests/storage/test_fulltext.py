@@ -207,6 +207,8 @@ def test_complete_it_is_sure(tmp_path: Path) -> None:
     assert search(index, "number 0042", uids) == Found([42], [])
     assert search(index, "SUBJECT: s42", uids) == Found([42, *range(420, 430)], [])
     assert search(index, "subject: s42", uids, body_only=True) == Found([], [])
+    assert search(index, "number 0042", uids, body_only=True) == Found([42], [])
+    assert search(index, "number 0042", [41, 42], body_only=True) == Found([42], [])
     assert search(index, "42", uids[100:], body_only=True).hits == [
         uid for uid in uids[100:] if "42" in str(uid)
     ]

@@ -152,6 +152,15 @@ def test_what_is_gone_matches_nothing_and_is_forgotten(box: Mail) -> None:
     assert box.text("café", [1, 2, 3, 4, 9]) == [4]
 
 
+def test_folders_that_are_gone_are_forgotten(box: Mail) -> None:
+    box.matching.index.learn("gone", 1, [module.Learned(1, "k", None)])
+    assert box.matching.index.too_many("gone", 1, -1000)
+    box.text("x")
+    box.learned()
+    count = box.matching.index._db.execute("SELECT count(*) FROM folder").fetchone()  # type: ignore[union-attr]
+    assert count == (1,)
+
+
 def test_without_a_disk_to_write_on_it_reads(box: Mail) -> None:
     path = Path(box.account.home) / "fulltext.sqlite3"
     path.mkdir()

@@ -166,12 +166,14 @@ class Matching:
         return sum(1 for uid in uids[:LEARNED] if uid < last)
 
     def tidy(self, folder: str) -> bool:
-        """Forget some of what is kept of messages that are gone. True: there is more."""
-        validity = self._store.validity(folder)
-        if not self.index.too_many(folder, validity, self._store.status(folder).messages):
-            return False
-        there = {row[0] for row in self._store.rows(folder)}
-        return self.index.tidy(folder, validity, there)
+        """Forget some of what is kept of messages, and of folders, that are gone. True: there is more."""
+        store = self._store
+        validity = store.validity(folder)
+        if self.index.too_many(folder, validity, store.status(folder).messages):
+            return self.index.tidy(folder, validity, {row[0] for row in store.rows(folder)})
+        return self.index.keep_only(
+            {(box.folder, store.validity(box.folder)) for box in store.folders.all()}
+        )
 
 
 def _key(row: Row) -> str:
