@@ -1,6 +1,6 @@
 """Measure this server beside others, in turn, in one run.
 
-    python bench/run.py smtp|pop3|imap|relay|drain|backlog|all [--quick]
+    python bench/run.py smtp|pop3|imap|growth|relay|drain|backlog|all [--quick]
 
 Each round starts every peer once, on loopback and in a fresh directory, measures its cases, and
 stops it; rounds are repeated (A B C, A B C, …), so that a change of the machine's mood meets all of
@@ -28,6 +28,7 @@ from statistics import median
 import backlog
 import drain
 import imap
+import imap_growth
 import pop3
 import relay
 from harness import PASSWORD, Peer
@@ -72,7 +73,9 @@ class Plan:
     destinations: int
     backlog: int
     imap: imap.Sizes
+    largest: int
     cases: str = ""
+    plot: Path | None = None
 
 
 QUICK = Plan(
@@ -84,6 +87,7 @@ QUICK = Plan(
     destinations=100,
     backlog=100_000,
     imap=imap.Sizes(huge=20_000, mail=2000, appended=300, times=5, idle=100),
+    largest=100_000,
 )
 FULL = Plan(
     5,
@@ -94,6 +98,7 @@ FULL = Plan(
     destinations=1000,
     backlog=10**6,
     imap=imap.Sizes(),
+    largest=10**6,
 )
 
 
@@ -115,6 +120,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--destinations", type=int, help="drain: domains, in place of 1000 (100)")
     parser.add_argument("--backlog", type=int, help="recipients, in place of 1000000 (100000)")
     peers = (*_ORDER, *imap.PEERS, *relay.PEERS)
+    parser.add_argument("--largest", type=int, help="growth: in place of 1000000 (100000)")
+    parser.add_argument("--plot", type=Path, help="growth: write an SVG there")
     parser.add_argument(
         "--cases", default="", help="imap: some of them, comma-separated, see imap.py"
     )
@@ -132,7 +139,9 @@ def main(arguments: list[str]) -> int:
         options.destinations or base.destinations,
         options.backlog or base.backlog,
         base.imap,
+        options.largest or base.largest,
         options.cases,
+        options.plot,
     )
     names = options.peers.split(",") if options.peers else list(peers)
     if unknown := [name for name in names if name not in peers]:
@@ -321,6 +330,14 @@ def _imap(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
     return imap.rounds(plan.rounds, plan.imap, names, directory, rows, plan.cases)
 
 
+def _growth(plan: Plan, names: Sequence[str], _directory: Path, rows: list[Row]) -> bool:
+    names = [name for name in names if name in imap.PEERS]
+    failed = imap_growth.rounds(plan.largest, names, rows)
+    if plan.plot is not None:
+        plan.plot.write_text(imap_growth.plot(rows))
+    return failed
+
+
 def _drain(plan: Plan, _names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
     return drain.rounds(plan.rounds, plan.queue, plan.destinations, directory, rows)
 
@@ -333,6 +350,7 @@ _SUITES: dict[str, tuple[_Suite, Callable[[Sequence[Row]], str]]] = {
     "smtp": (_smtp, receiving),
     "pop3": (_pop3, reading),
     "imap": (_imap, reading),
+    "growth": (_growth, reading),
     "relay": (_relay, relaying),
     "drain": (_drain, draining),
     "backlog": (_backlog, standing),
