@@ -250,6 +250,13 @@ class Importer:
             await self._import(done)
             self._progress.end()
             missing = await self._verify()
+        except (MailError, ValueError):
+            if self._batches:
+                self._log.close()
+            else:
+                # Nothing was imported, and certainly nothing is under way.
+                self._log.finished()
+            raise
         except BaseException:
             self._log.close()
             raise
@@ -343,7 +350,7 @@ class Importer:
             await self._mailboxes.append(mailbox, messages)
         except MailError as error:
             raise MailError(
-                error.code, error.enhanced, f"{mailbox}: {error.text}", error, imap=error.imap
+                error.code, error.enhanced, f"{mailbox}: {error.text}", error.cause, imap=error.imap
             ) from error
         self._batches.append(batch)
         self._messages += len(messages)

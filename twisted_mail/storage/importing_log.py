@@ -113,9 +113,10 @@ class ImportLog:
 
     def finished(self) -> None:
         """It is not needed any more."""
-        self._disk.unlink(self.path)
-        self._disk.sync_directory(self._home)
-        self.close()
+        if self._fd >= 0:
+            self._disk.unlink(self.path)
+            self._disk.sync_directory(self._home)
+            self.close()
 
 
 def _line(value: dict[str, Any]) -> bytes:
