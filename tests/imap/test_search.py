@@ -310,6 +310,8 @@ def test_messages_that_are_gone_keep_their_numbers(dialogue: Dialogue) -> None:
         """
     )
     assert found(dialogue, "2:3") == [3]
+    assert found(dialogue, "3") == [3]
+    assert found(dialogue, "UID 4:5") == [4, 5]
     assert found(dialogue, "NOT 2") == [1, 3, 4, 5]
     assert found(dialogue, "SUBJECT five") == [5]
     dialogue.run(
@@ -378,3 +380,4 @@ def test_many(dialogue: Dialogue) -> None:
     said = dialogue.ask(b"a UID SEARCH RETURN (ALL COUNT) SEEN\r\n")
     assert said.startswith(b'* ESEARCH (TAG "a") UID COUNT 10001 ALL 1,6,8,')
     assert said.count(b"\r\n") == 2
+    assert said.count(b" ALL ") == 1
