@@ -163,6 +163,7 @@ class Meter:
             except OSError:
                 return
             far = socket.create_connection(("127.0.0.1", self._to), timeout=DEADLINE)
+            far.settimeout(None)  # a client that writes files is silent for long
             for one, other, counted in ((near, far, False), (far, near, True)):
                 self._threads.append(
                     threading.Thread(target=self._carry, args=(one, other, counted))
@@ -201,6 +202,8 @@ def metered(port: int) -> Iterator[Meter]:
 
 
 _RC = """
+FSync no
+
 IMAPAccount server
 Host 127.0.0.1
 Port {port}

@@ -327,12 +327,13 @@ class TakeOver:
                     report.taken += 1
                     report.octets += row.size
                     report.new += not item.uid
-                self._progress.step(1, 0)
             report.kept = len(there) - report.taken - (report.there if self.resumed else 0)
             for sub in ("new", "cur"):
                 self._disk.sync_directory(os.path.join(path, sub))
         # What was here before gets new UIDs, above Dovecot's.
         self._account.refresh(id_)
+        # Not within the transaction, which should not end halfway.
+        self._progress.step(len(found), 0)
         return report
 
     def _free_uses(self, names: Collection[str]) -> None:
