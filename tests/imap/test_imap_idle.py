@@ -123,7 +123,7 @@ def test_notify_selected_with_fetch() -> None:
     box.remove([1])
     assert dialogue.client.read() == b"* 1 EXPUNGE\r\n"
     box.store([2], StoreMode.ADD, ["\\Seen"])
-    assert dialogue.client.read() == b"* 1 FETCH (FLAGS (\\Seen))\r\n"
+    assert dialogue.client.read() == b"* 1 FETCH (UID 2 FLAGS (\\Seen))\r\n"
 
 
 def test_new_messages_that_a_command_told_of_are_fetched_as_well() -> None:
@@ -226,13 +226,13 @@ def test_notify_of_names_and_subscriptions() -> None:
     other.login()
     dialogue.ask(b"a NOTIFY SET (PERSONAL (MailboxName SubscriptionChange))\r\n")
     for command, heard in (
-        (b"CREATE Misc", b'* LIST () "/" Misc\r\n'),
-        (b"RENAME Misc Mine", b'* LIST () "/" Mine ("OLDNAME" (Misc))\r\n'),
-        (b"SUBSCRIBE Mine", b'* LIST (\\Subscribed) "/" Mine\r\n'),
-        (b"UNSUBSCRIBE Mine", b'* LIST () "/" Mine\r\n'),
+        (b"CREATE Misc", b'* LIST (\\HasNoChildren) "/" Misc\r\n'),
+        (b"RENAME Misc Mine", b'* LIST (\\HasNoChildren) "/" Mine ("OLDNAME" (Misc))\r\n'),
+        (b"SUBSCRIBE Mine", b'* LIST (\\Subscribed \\HasNoChildren) "/" Mine\r\n'),
+        (b"UNSUBSCRIBE Mine", b'* LIST (\\HasNoChildren) "/" Mine\r\n'),
         (b"DELETE Mine", b'* LIST (\\NonExistent) "/" Mine\r\n'),
-        (b"SUBSCRIBE Nowhere", b'* LIST (\\Subscribed) "/" Nowhere\r\n'),
-        (b"UNSUBSCRIBE Nowhere", b'* LIST () "/" Nowhere\r\n'),
+        (b"SUBSCRIBE Nowhere", b'* LIST (\\NonExistent \\Subscribed) "/" Nowhere\r\n'),
+        (b"UNSUBSCRIBE Nowhere", b'* LIST (\\NonExistent) "/" Nowhere\r\n'),
     ):
         assert b"x OK" in other.ask(b"x " + command + b"\r\n")
         assert dialogue.client.read() == heard
@@ -262,9 +262,10 @@ def test_subscribed_mailboxes_follow_the_subscriptions() -> None:
         (b"(PERSONAL (MessageNew (UID) MessageExpunge))", b"a BAD "),
         (
             b"(PERSONAL (AnnotationChange))",
-            b"a NO [BADEVENT (FlagChange MessageExpunge MessageNew MailboxName SubscriptionChange)]",
+            b"a NO [BADEVENT (FlagChange MessageExpunge MessageNew MailboxName SubscriptionChange "
+            b"MailboxMetadataChange ServerMetadataChange)]",
         ),
-        (b" ".join([b"(INBOXES NONE)"] * 51), b"a NO [LIMIT]"),
+        (b" ".join([b"(INBOXES NONE)"] * 51), b"a NO [NOTIFICATIONOVERFLOW]"),
     ],
 )
 def test_what_cannot_be_watched(groups: bytes, answer: bytes) -> None:

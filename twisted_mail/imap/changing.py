@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "copy_uid",
     "destination",
+    "filed_by",
     "gone",
     "last_words",
     "taken",
@@ -70,6 +71,12 @@ def gone(session: ImapSession, command: Command, *, expunges: bool) -> Answer:
 def destination(session: ImapSession, mailbox: str) -> str:
     """The mailbox as storage names it. Raises No for what can be no name."""
     return naming(session.settings).existing(mailbox)
+
+
+def filed_by(session: ImapSession, name: str, filed: Filed) -> None:
+    """The session itself put these messages into `name`."""
+    if session.notify is not None:
+        session.notify.own_messages(name, filed.uids)
 
 
 def last_words(

@@ -101,6 +101,9 @@ class InboxOnly:
     ) -> Callable[[], None]:
         return lambda: None
 
+    def watch_metadata(self, changed: Callable[[str, Collection[str]], None]) -> Callable[[], None]:
+        return lambda: None
+
     async def close(self) -> None:
         pass
 

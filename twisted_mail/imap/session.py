@@ -217,14 +217,19 @@ class ImapSession(Standing):
             raise Bad("Unknown command")
         self._admit(verb.states)
         self._expunges = verb.expunges(command)
-        if self.view_ is not None and verb.expunges is not never:
-            looking = self.view_.opened.refresh()
-            if looking is not None:
-                await looking
+        if verb.expunges is not never:
+            await self._look()
         answer = await verb.run(self, command)
         if self.notify is not None and self.notify.behind:
             self.poke()
         return answer
+
+    async def _look(self) -> None:
+        """For what others did in the selected mailbox."""
+        if self.view_ is not None:
+            looking = self.view_.opened.refresh()
+            if looking is not None:
+                await looking
 
     def _admit(self, states: State) -> None:
         if self.state in states:
@@ -246,6 +251,8 @@ class ImapSession(Standing):
                 self._expunges = True
                 self._stream = known.make(self, event)
             assert self._stream is not None, "the engine begins with AppendBegin"
+            if isinstance(event, AppendEnd):
+                await self._look()
             answer = await self._stream.take(event)
         except Exception as error:
             self._end_stream()
@@ -279,11 +286,13 @@ class ImapSession(Standing):
         notify = self.notify
         said: list[Iterator[bytes]] = []
         new: AsyncIterator[bytes] | None = None
-        if self.idling is not None:
-            said.append(self._pending(True) or iter(()))
-        elif notify is not None and notify.selected is not None:
-            said.append(self._pending(not notify.delayed) or iter(()))
-        if notify is not None:
+        if notify is None:
+            if self.idling is not None:
+                said.append(self._pending(True) or iter(()))
+        else:
+            if notify.selected is not None:
+                expunges = self.idling is not None or not notify.delayed
+                said.append(self._pending(expunges, notify.flags) or iter(()))
             said.append(iter(await notify.news()))
             new = notify.new_messages()
         if new is None:
@@ -304,9 +313,9 @@ class ImapSession(Standing):
         self._end_stream()
         Deferred.fromCoroutine(self.leave())
 
-    def _pending(self, expunges: bool) -> Iterator[bytes] | None:
+    def _pending(self, expunges: bool, flags: bool = True) -> Iterator[bytes] | None:
         view = self.view_
-        return None if view is None else view.advance(self.style, expunges)
+        return None if view is None else view.advance(self.style, expunges, flags=flags)
 
     async def _streamed(
         self, command: Any, pieces: AsyncIterator[bytes], outcome: Outcome
@@ -325,6 +334,8 @@ class ImapSession(Standing):
             except Exception as error:
                 tagged = self._failed(command.tag, error).data
             yield tagged
+            if self.notify is not None and self.notify.behind:
+                self.poke()
         finally:
             close = getattr(pieces, "aclose", None)
             if close is not None:

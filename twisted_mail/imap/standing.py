@@ -167,13 +167,15 @@ class Standing:
         before, self.notify = self.notify, notifier
         if before is not None:
             before.end()
+        self._restyle()
         self.attend()
 
     def attend(self) -> None:
         """Hear of changes in the selected mailbox as they happen, if the client wants to."""
         if self.view_ is not None:
-            wanted = self.idling is not None or (
-                self.notify is not None and self.notify.selected is not None
+            # RFC 5465 section 4: in IDLE the same as NOTIFY says
+            wanted = (
+                self.idling is not None if self.notify is None else self.notify.selected is not None
             )
             self.view_.opened.listen(self.poke if wanted else None)
 
@@ -215,15 +217,20 @@ class Standing:
         self.enabled |= frozenset(names)
         enabled = self.enabled
         self.utf8 = not enabled.isdisjoint(("UTF8=ACCEPT", "IMAP4REV2"))
+        self._restyle()
+
+    def _restyle(self) -> None:
+        enabled = self.enabled
         qresync = "QRESYNC" in enabled
         condstore = qresync or "CONDSTORE" in enabled
-        # RFC 9051 section 7.5.2, RFC 7162 section 3.2.4
-        self.style = Style(condstore, qresync, condstore or "IMAP4REV2" in enabled)
+        # RFC 9051 section 7.5.2, RFC 7162 section 3.2.4, RFC 5465 section 5.1
+        uid = condstore or "IMAP4REV2" in enabled or (self.notify is not None and self.notify.flags)
+        self.style = Style(condstore, qresync, uid)
 
     def forget(self) -> None:
         """As before login (RFC 8437 section 2)."""
         self.enabled = frozenset()
-        self.style = Style()
+        self._restyle()
         self.utf8 = False
         self.idle_seconds = self.settings.login_seconds
 

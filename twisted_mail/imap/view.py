@@ -135,10 +135,11 @@ class View:
     # Telling
 
     def advance(
-        self, style: Style, expunges: bool, snapshot: Snapshot | None = None
+        self, style: Style, expunges: bool, snapshot: Snapshot | None = None, flags: bool = True
     ) -> Iterator[bytes] | None:
         """Bring the client up to `snapshot` (the mailbox as it is now): pieces of untagged responses, to be sent
-        before anything else is numbered; None when there is nothing to say. With `expunges`, ghosts are laid to rest.
+        before anything else is numbered; None when there is nothing to say. With `expunges`, ghosts are laid to rest;
+        without `flags`, of changed flags nothing is said, now or later.
 
         The view has moved on when this returns, the texts are made as they are taken. Raises RenumberedError.
         """
@@ -169,7 +170,7 @@ class View:
         # RFC 9051 section 7.3.1
         if new_from != len(new.uids):
             told.append(iter((b"* %d EXISTS\r\n" % len(uids),)))
-        if changed:
+        if changed and flags:
             told.append(_flags(uids, old, new, changed, style, quiet))
         return chain.from_iterable(told) if told else None
 

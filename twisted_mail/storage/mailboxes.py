@@ -344,6 +344,9 @@ class AccountMailboxes:
     async def set_metadata(self, name: str, entries: dict[str, bytes | None]) -> None:
         folder = (await self._account.box(name)).folder if name else None
         await self._call(self._account.store.folders.set_metadata, folder, entries, MAX_ENTRIES)
+        for who, changed in tuple(self._account.annotating.values()):
+            if who is not self:
+                changed(name, tuple(entries))
 
     def watch(
         self, names: Collection[str] | None, changed: Callable[[str], None]
@@ -359,6 +362,16 @@ class AccountMailboxes:
             self._account.watchers.pop(me, None)
 
         self._account.watchers[me] = happened
+        self._watching.append(end)
+        return end
+
+    def watch_metadata(self, changed: Callable[[str, Collection[str]], None]) -> Callable[[], None]:
+        me = object()
+
+        def end() -> None:
+            self._account.annotating.pop(me, None)
+
+        self._account.annotating[me] = (self, changed)
         self._watching.append(end)
         return end
 

@@ -8,7 +8,7 @@ folder's mod-sequence: when one is missing in between, another process was there
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -248,6 +248,7 @@ class OpenAccount:
         self._version = 0
         self._cancel: Callable[[], None] | None = None
         self.watchers: dict[object, Callable[[str], None]] = {}
+        self.annotating: dict[object, tuple[object, Callable[[str, Collection[str]], None]]] = {}
 
     def begin(self) -> None:
         """One more session."""

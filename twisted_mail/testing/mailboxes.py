@@ -95,6 +95,7 @@ class MemoryAccount:
         self.max_boxes = 1000
         self.large = 1024 * 1024
         self.watchers: list[tuple[frozenset[str] | None, Callable[[str], None]]] = []
+        self.annotating: list[tuple[object, Callable[[str, Collection[str]], None]]] = []
         self.sessions = 0
         """How many have opened the mailboxes and not closed them."""
         self.opened = 0
@@ -430,6 +431,19 @@ class MemoryMailboxes:
         if len(kept) > MAX_METADATA:
             raise MailError(552, "5.3.4", "Too many entries", imap="METADATA TOOMANY")
         self.account.entries[name] = kept
+        for who, changed in tuple(self.account.annotating):
+            if who is not self:
+                changed(name, tuple(entries))
+
+    def watch_metadata(self, changed: Callable[[str, Collection[str]], None]) -> Callable[[], None]:
+        watching = (self, changed)
+        self.account.annotating.append(watching)
+
+        def end() -> None:
+            if watching in self.account.annotating:
+                self.account.annotating.remove(watching)
+
+        return end
 
     def watch(
         self, names: Collection[str] | None, changed: Callable[[str], None]

@@ -20,6 +20,7 @@ from ...message.lines import LineNormalizer
 from ...status import MailError
 from ..capability import Capability
 from ..catenate import blocks
+from ..changing import filed_by
 from ..encode import compact, continuation, ok
 from ..events import (
     ACCEPT,
@@ -133,10 +134,12 @@ class _Append:
         self._messages = []  # they are the store's now
         if not self._uid:
             filed = await to_the_end(session.mailboxes.append(self._name, messages))
+            filed_by(session, self._name, filed)
             return session.ok(self._begin, code=_appended(filed))
         filed = await to_the_end(
             session.mailboxes.replace(session.opened, self._uid, self._name, messages[0])
         )
+        filed_by(session, self._name, filed)
         # RFC 8508 section 4.3: before the EXPUNGE
         code = _appended(filed)
         said = ok(b"*", "Replacement message ready", code) if code else b""

@@ -36,6 +36,7 @@ async def create(session: ImapSession, command: Command) -> Answer:
         # RFC 5530 section 3
         raise No(f"An account has at most {session.settings.max_mailboxes} mailboxes", "LIMIT")
     mailbox_id = await to_the_end(session.mailboxes.create(name, args.special_use))
+    _ours(session, name)
     # RFC 8474 section 4.2
     return session.ok(command, code=f"MAILBOXID ({mailbox_id})")
 
@@ -46,6 +47,7 @@ async def delete(session: ImapSession, command: Command) -> Answer:
     if name == "INBOX":
         raise No("INBOX cannot be deleted", "CANNOT")
     await to_the_end(session.mailboxes.delete(name))
+    _ours(session, name)
     return session.ok(command)
 
 
@@ -59,6 +61,7 @@ async def rename(session: ImapSession, command: Command) -> Answer:
     if to.startswith(f"{name}/") and name != "INBOX":
         raise No("A mailbox cannot be put below itself", "CANNOT")
     await to_the_end(session.mailboxes.rename(name, to))
+    _ours(session, to, f"{to}/")
     return session.ok(command)
 
 
@@ -72,6 +75,7 @@ async def subscribe(session: ImapSession, command: Command) -> Answer:
     ):
         raise No("Too many subscriptions", "LIMIT")
     await to_the_end(session.mailboxes.subscribe(name, True))
+    _ours(session, name)
     return session.ok(command)
 
 
@@ -79,7 +83,14 @@ async def unsubscribe(session: ImapSession, command: Command) -> Answer:
     args: Unsubscribe = command.args  # type: ignore[assignment]
     name = naming(session.settings).existing(args.mailbox)
     await to_the_end(session.mailboxes.subscribe(name, False))
+    _ours(session, name)
     return session.ok(command)
+
+
+def _ours(session: ImapSession, *names: str) -> None:
+    if session.notify is not None:
+        for name in names:
+            session.notify.own_name(name)
 
 
 VERBS: Final = (

@@ -1,19 +1,33 @@
-"""MOVE and UID MOVE (RFC 9051 section 6.4.8 and 6.4.9, RFC 6851): COPYUID untagged, then EXPUNGE or VANISHED."""
+"""MOVE and UID MOVE (RFC 9051 section 6.4.8 and 6.4.9, RFC 6851): COPYUID untagged, then EXPUNGE or VANISHED.
+
+Of many messages it takes long: INPROGRESS says that it goes on (RFC 9585).
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from ...connection.drive import to_the_end
 from ..capability import Capability
-from ..changing import copy_uid, destination, gone, last_words, taken, up_to_date, writable
+from ..changing import (
+    copy_uid,
+    destination,
+    filed_by,
+    gone,
+    last_words,
+    taken,
+    up_to_date,
+    writable,
+)
 from ..encode import ok
 from ..outcome import Outcome
+from ..progress import Task, during
 from ..state import State
 from .registry import Verb
 
 if TYPE_CHECKING:
     from ...connection.interfaces import Answer
+    from ...mailboxes import Filed
     from ..commands import Move
     from ..events import Command
     from ..session import ImapSession
@@ -28,18 +42,29 @@ async def move(session: ImapSession, command: Command) -> Answer:
     if uids is None:
         return gone(session, command, expunges=True)
     outcome = Outcome()
-    said = b""
-    if uids:
-        name = destination(session, args.mailbox)
-        code = copy_uid(await to_the_end(session.opened.move(uids, name)))
-        if code:
-            # RFC 6851 section 4.3: before the EXPUNGE responses, so not with the tag
-            said = ok(b"*", "Moved", code)
-    else:
+    if not uids:
         outcome.text = "No messages were there to be moved"
-    answer = last_words(session, command, said, outcome, expunges=True)
+        answer = last_words(session, command, b"", outcome, expunges=True)
+        up_to_date(session, outcome)
+        return answer
+    name = destination(session, args.mailbox)
+    return session.stream(command, _moved(session, command.tag, uids, name, outcome), outcome)
+
+
+async def _moved(
+    session: ImapSession, tag: bytes, uids: Sequence[int], name: str, outcome: Outcome
+) -> AsyncIterator[bytes]:
+    task: Task[Filed] = Task()
+    async for piece in during(session, tag, session.opened.move(uids, name), task, whole=True):
+        yield piece
+    filed_by(session, name, task.result)
+    code = copy_uid(task.result)
+    if code:
+        # RFC 6851 section 4.3: before the EXPUNGE responses, so not with the tag
+        yield ok(b"*", "Moved", code)
+    for piece in session.catch_up(expunges=True):
+        yield piece
     up_to_date(session, outcome)
-    return answer
 
 
 VERBS: Final = (Verb("MOVE", State.SELECTED, move),)
