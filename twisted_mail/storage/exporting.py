@@ -171,6 +171,8 @@ async def _export_one(
         if disk.exists(path):
             raise ValueError(f"{path} is there already")
         end, written = 0, {}
+        # From here on the file is ours to go on with.
+        log.add(name, snapshot.validity, 0, ())
     make_directories(disk, os.path.dirname(path))
     fd = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
