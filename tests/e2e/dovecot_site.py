@@ -130,6 +130,10 @@ class DovecotImap:
     def doveadm(self, *words: str) -> str:
         return run(["doveadm", "-c", self.config, *words]).stdout
 
+    def save(self, user: str, mailbox: str, message: bytes) -> None:
+        command = ["doveadm", "-c", str(self.config), "save", "-u", user, "-m", mailbox]
+        subprocess.run(command, input=message, check=True, timeout=DEADLINE)
+
     def doveconf(self) -> str:
         return run(["doveconf", "-n", "-c", self.config]).stdout
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from dovecot_site import SECRET, Client, DovecotImap, pop3_names
+from dovecot_site import SECRET, Client, DovecotImap, copy_tree, pop3_names
 from imapsite import ok
 from mailsite import ALICE, PASSWORD
 from peers import open_directory
@@ -204,3 +204,127 @@ def test_there_and_back(root, dovecot, make_site):
     assert {key.rpartition(" ")[0]: value for key, value in flagged(*back).items()} == before
     assert subscribed(*back) == marked
     assert pop3_names(dovecot.ports["pop3"], "back", SECRET) == names
+
+
+def test_put_in_place_by_hand_before_the_first_login(root, dovecot, make_site):
+    prepare(dovecot, "alice", 200)
+    there = (dovecot.ports["imap"], "alice", SECRET)
+    client = Client(root / "client")
+    client.sync(*there)
+    mail, validities = client.state(), client.validities()
+    names = pop3_names(dovecot.ports["pop3"], "alice", SECRET)
+    before = flagged(*there)
+    dovecot.stop()
+
+    site = make_site(extra=CLEAR)
+    copy_tree(dovecot.maildir("alice"), site.data / "mail/example.org/alice/Maildir")
+    site.start()
+    site.send("a delivery comes first")
+    with site.pop(ALICE) as session:
+        *old, _new = [line.decode().split()[1] for line in session.uidl()[1]]
+        assert old == names
+    client.sync(site.ports["imap"], ALICE, PASSWORD)
+    assert mail.items() <= client.state().items()
+    assert client.validities() == validities
+    after = flagged(site.ports["imap"], ALICE, PASSWORD)
+    for key, messages in before.items():
+        name, validity, uidnext = key.split()
+        if name != "INBOX":
+            assert after[key] == messages
+        else:
+            found = after[f"{name} {validity} {int(uidnext) + 1}"]
+            assert messages.items() <= found.items()
+
+
+def test_prefix_and_control_while_the_server_runs(root, make_site):
+    (root / "d").mkdir()
+    control = root / "d" / "control"
+    dovecot = DovecotImap(root / "d", prefix="INBOX.", more=f":CONTROL={control}/%u")
+    control.mkdir(mode=0o777)
+    control.chmod(0o777)
+    try:
+        prepare_plain(dovecot, "alice", 150)
+        there = (dovecot.ports["imap"], "alice", SECRET)
+        client = Client(root / "client")
+        client.sync(*there)
+        mail, validities = client.state(), client.validities()
+        before = flagged(*there)
+        (root / "doveconf").write_text(dovecot.doveconf())
+    finally:
+        dovecot.stop()
+
+    site = make_site(extra=CLEAR + 'prefix = "INBOX."\n')
+    site.start()
+    here = (site.ports["imap"], ALICE, PASSWORD)
+    session = imaplib.IMAP4("127.0.0.1", here[0])
+    try:
+        # Its folders are made, and one is open, with nothing in it.
+        session.login(*here[1:])
+        ok(session.select("INBOX"))
+        site.mailctl(
+            "import", "--from-dovecot", str(dovecot.maildir("alice")), "--user", ALICE, "--move",
+            "--control", str(control / "alice"), "--config", str(root / "doveconf"),
+        )  # fmt: skip
+        # UIDVALIDITY is another: this session cannot go on
+        with pytest.raises((imaplib.IMAP4.abort, OSError)):
+            for _ in range(50):
+                session.noop()
+    finally:
+        session.shutdown()
+    site.send("and more comes")
+    client.sync(*here)
+    assert mail.items() <= client.state().items()
+    assert validities.items() <= client.validities().items()
+    after = flagged(*here)
+    for key, messages in before.items():
+        if key.startswith("INBOX "):
+            name, validity, uidnext = key.split()
+            messages = {
+                **messages,
+                int(uidnext): after[f"{name} {validity} {int(uidnext) + 1}"][int(uidnext)],
+            }
+            key = f"{name} {validity} {int(uidnext) + 1}"
+        assert after[key] == messages
+    assert list(dovecot.maildir("alice").rglob("*:2,*")) == []
+
+
+def prepare_plain(dovecot: DovecotImap, user: str, count: int) -> None:
+    write_mail(dovecot.maildir(user), count)
+    dovecot.start()
+    dovecot.doveadm("flags", "add", "-u", user, "$Junk Todo", "mailbox", "INBOX", "uid", "5:25")
+
+
+@pytest.mark.parametrize("kind", ["fs", "mdbox", "sdbox"])
+def test_other_formats_by_the_command_that_is_told(root, make_site, kind):
+    """`doveadm backup` makes a Maildir++ with the same UIDs of them."""
+    (root / "d").mkdir()
+    location = root / "d" / "mail" / "alice" / "box"
+    format_ = f"maildir:{location}:LAYOUT=fs" if kind == "fs" else f"{kind}:{location}"
+    dovecot = DovecotImap(root / "d", separator="/", extra=f"mail_location = {format_}")
+    try:
+        dovecot.start()
+        for name in ("INBOX", "A/B"):
+            if name != "INBOX":
+                dovecot.doveadm("mailbox", "create", "-u", "alice", name)
+            for number in range(3):
+                dovecot.save("alice", name, f"Subject: {number}\n\nx\n".encode())
+        dovecot.doveadm("expunge", "-u", "alice", "mailbox", "A/B", "uid", "1")
+        dovecot.doveadm("flags", "add", "-u", "alice", "\\Seen Todo", "mailbox", "A/B", "uid", "2")
+        before = flagged(dovecot.ports["imap"], "alice", SECRET)
+        names = pop3_names(dovecot.ports["pop3"], "alice", SECRET)
+        site = make_site(extra=CLEAR.replace('"."', '"/"'))
+        refused = site.mailctl(
+            "import", "--from-dovecot", str(location), "--user", ALICE, status=1
+        ).stderr
+        command = re.search(r"doveadm (.*)", refused)
+        assert command is not None
+        new = location.parent / "new"
+        words = command[1].replace("USER", "alice").replace("NEW-DIRECTORY", str(new)).split()
+        dovecot.doveadm(*words)
+    finally:
+        dovecot.stop()
+    site.start()
+    site.mailctl("import", "--from-dovecot", str(new), "--user", ALICE)
+    assert before.items() <= flagged(site.ports["imap"], ALICE, PASSWORD).items()
+    with site.pop(ALICE) as session:
+        assert [line.decode().split()[1] for line in session.uidl()[1]] == names
