@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -41,6 +42,8 @@ INLINE = 1024 * 1024
 """Octets of several messages that stand in one record; what is over has spill files."""
 SYNC_ALL = 8
 """Files to be synced one by one; when they are more, the file system is."""
+SLICE = 250
+"""Messages of a copy that are got ready in one turn of the reactor."""
 AT_ONCE = 1000
 """Messages moved or removed by one record: nobody else commits meanwhile."""
 TRIES = 5
@@ -160,27 +163,36 @@ class Commits:
             return Filed(0, ())
         parts: list[tuple[Place, dict[str, Any]]] = []
         sources: list[Any] = []
-        for number, one in enumerate(taken):
-            place = Place(key, target, self._unique(), one.flags, one.date)
-            spill = spills[number] if spills else None
-            crc = None if spills else zlib.crc32(contents[number])
-            parts.append((place, _piece(one.size, one.wire, one.ascii, crc, spill)))
-            sizes: dict[str, Any] = {
-                "size": one.size,
-                "wire": one.wire,
-                "ascii_size": one.ascii,
-                "date": one.date,
-            }
-            if spill is not None:
-                sources.append(SpilledSource(self._disk, self._path(spill), **sizes))
-            else:
-                block = contents[number]
-                scratch = self._journal.scratch
-                written = InlineSource(self._disk, scratch, [block], **sizes)
-                sources.append(LinkedSource(self._disk, one.path, written))
+        try:
+            for start in range(0, len(taken), SLICE):
+                if start:
+                    # Other sessions have their turn
+                    await deferLater(self._world.reactor, 0)
+                for number, one in enumerate(taken[start : start + SLICE], start):
+                    spill = spills[number] if spills else None
+                    block = b"" if spills else contents[number]
+                    place = Place(key, target, self._unique(), one.flags, one.date)
+                    parts.append((place, _copied(one, block, spill)))
+                    sources.append(self._copy_source(one, block, spill))
+        except BaseException:
+            if spills:
+                self._world.threads.call(self._forget_spills, spills)
+            raise
         quota = self._quota(key, sum(one.size for one in taken), len(taken))
         put = _filed(await self._put(parts, sources, contents, quota))
         return put._replace(sources=[one.uid for one in taken])
+
+    def _copy_source(self, one: Picked, block: bytes, spill: str | None) -> Any:
+        sizes: dict[str, Any] = {
+            "size": one.size,
+            "wire": one.wire,
+            "ascii_size": one.ascii,
+            "date": one.date,
+        }
+        if spill is not None:
+            return SpilledSource(self._disk, self._path(spill), **sizes)
+        written = InlineSource(self._disk, self._journal.scratch, [block], **sizes)
+        return LinkedSource(self._disk, one.path, written)
 
     async def move(self, key: str, source: str, bases: Sequence[str], target: str) -> Filed:
         """Messages to another folder; those that are gone by now are left out. MailError imap="TRYCREATE".
@@ -346,6 +358,11 @@ def _piece(
     size: int, wire: int, ascii_octets: int | None, crc: int | None, spill: str | None
 ) -> dict[str, Any]:
     return {"size": size, "wire": wire, "ascii": ascii_octets, "crc": crc, "spill": spill}
+
+
+def _copied(one: Picked, block: bytes, spill: str | None) -> dict[str, Any]:
+    crc = zlib.crc32(block) if spill is None else None
+    return _piece(one.size, one.wire, one.ascii, crc, spill)
 
 
 def _filed(entry: Entry) -> Filed:
