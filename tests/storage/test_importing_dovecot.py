@@ -397,6 +397,7 @@ def test_compressed_files_are_refused_before_anything_is_done(ours, theirs):
     with pytest.raises(NotForUsError, match="gzip"):
         take(ours, theirs)
     assert ours.state("INBOX")[2] == {}
+    assert "importing.json" not in os.listdir(ours.home)
 
 
 @pytest.mark.parametrize(

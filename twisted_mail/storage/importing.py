@@ -195,7 +195,13 @@ class TakeOver:
         with self._foreign():
             work = [(folder, items(self._disk, folder)) for folder in folders]
         count = sum(len(found) for _, found in work)
-        self._look(work, count)
+        try:
+            self._look(work, count)
+        except BaseException:
+            if not self.resumed:
+                # Nothing has been done yet.
+                self._disk.unlink(self._mark)
+            raise
         if self._copying:
             self._stage_all(work, count)
         self._progress.begin("taking over", count, 0)
@@ -234,7 +240,14 @@ class TakeOver:
             for folder, found in work:
                 for item in found:
                     path = os.path.join(folder.path, item.sub, item.name)
-                    head = maildir.read_small(self._disk, path, 16)
+                    try:
+                        head = maildir.read_small(self._disk, path, 16)
+                    except PermissionError as error:
+                        if self._method is not Method.LINK:
+                            raise
+                        raise NotForUsError(
+                            f"{path} could not be read by the server if it were linked: take --copy or --move"
+                        ) from error
                     reason = not_plain(head or b"")
                     if reason is not None:
                         raise NotForUsError(
