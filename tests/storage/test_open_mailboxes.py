@@ -264,6 +264,35 @@ def test_a_lost_index_gives_the_same_mailbox(mail):
     assert list(after.uids)[3] > 3
 
 
+@pytest.mark.parametrize("what", ["read", "store", "copy", "move", "expunge"])
+def test_a_lost_index_takes_nothing_from_who_has_the_mailbox_open(mail, what):
+    """The next thing it does is the first that anybody does with the new index: every message is still there."""
+    for n in range(3):
+        mail.append("INBOX", MAIL % (n, n, n), flags=["\\Deleted"])
+    box = mail.open()
+    mail.all(box.contents([1, 2, 3]))  # whatever is opened once is open
+    mail.wait()
+    os.unlink(os.path.join(mail.site.data, "mail", "d/a", "index.sqlite3"))
+    if what == "read":
+        assert [one.content for one in mail.all(box.contents([1, 2, 3]))] == [
+            MAIL % (n, n, n) for n in range(3)
+        ]
+    elif what == "store":
+        mail.run(box.store([1, 2, 3], StoreMode.ADD, ["\\Seen"]))
+        assert mail.flags(box) == {uid: {"\\Seen", "\\Deleted"} for uid in (1, 2, 3)}
+    elif what == "copy":
+        assert len(mail.run(box.copy([1, 2, 3], "Trash")).uids) == 3
+    elif what == "move":
+        assert len(mail.run(box.move([1, 2, 3], "Trash")).uids) == 3
+    else:
+        mail.run(box.expunge())
+        mail.wait()
+        assert list(box.snapshot.uids) == []
+        return
+    mail.wait()
+    assert list(box.snapshot.uids) == ([] if what == "move" else [1, 2, 3])
+
+
 def test_what_others_are_told(mail):
     heard = []
     end = mail.one.watch(["INBOX", "Sent"], heard.append)

@@ -215,7 +215,14 @@ class AccountStore:
         """The folder's directory, and the rows of those messages that are known, in the order of their UIDs."""
         with self.locked() as locked:
             place = _place(locked, folder)
-            return place.path, chosen(locked, place, uids)
+            rows = chosen(locked, place, uids)
+        if len(rows) < len(uids):
+            # Gone; or the index was lost while somebody has the folder open.
+            self.refresh(folder)
+            with self.locked() as locked:
+                place = _place(locked, folder)
+                rows = chosen(locked, place, uids)
+        return place.path, rows
 
     def validity(self, folder: str) -> int:
         """UIDVALIDITY."""
@@ -250,44 +257,62 @@ class AccountStore:
         unchanged_since: int | None = None,
     ) -> tuple[int, list[int]]:
         """Change flags: (mod-sequence, UIDs that had changed since). Raises MailError imap="LIMIT"."""
-        failed: list[int] = []
         with self.locked() as locked:
             place = _place(locked, folder)
-            # To take a keyword away makes none.
-            bits = place.bits(
-                [name for name in names if mode is not StoreMode.REMOVE or place.knows(name)]
-            )
-            there: dict[str, tuple[str, str]] | None = None
-            moved: list[tuple[str, str, str]] = []
-            for row in chosen(locked, place, uids):
-                if unchanged_since is not None and row.modseq > unchanged_since:
-                    failed.append(row.uid)
+            rows = chosen(locked, place, uids)
+            if len(rows) == len(uids):
+                return self._mark(locked, place, rows, mode, names, unchanged_since)
+        self.refresh(folder)  # As in `found`
+        with self.locked() as locked:
+            place = _place(locked, folder)
+            rows = chosen(locked, place, uids)
+            return self._mark(locked, place, rows, mode, names, unchanged_since)
+
+    def _mark(
+        self,
+        locked: Locked,
+        place: Folder,
+        rows: Sequence[Row],
+        mode: StoreMode,
+        names: Sequence[str],
+        unchanged_since: int | None,
+    ) -> tuple[int, list[int]]:
+        failed: list[int] = []
+        # To take a keyword away makes none.
+        bits = place.bits(
+            [name for name in names if mode is not StoreMode.REMOVE or place.knows(name)]
+        )
+        there: dict[str, tuple[str, str]] | None = None
+        moved: list[tuple[str, str, str]] = []
+        for row in rows:
+            if unchanged_since is not None and row.modseq > unchanged_since:
+                failed.append(row.uid)
+                continue
+            if mode is StoreMode.ADD:
+                wanted = row.flags | bits
+            elif mode is StoreMode.REMOVE:
+                wanted = row.flags & ~bits
+            else:
+                wanted = bits
+            if wanted == row.flags:
+                continue
+            plain = row.name.partition(":")[0]
+            name = plain + info_of(row.name, wanted)
+            try:
+                self._rename(place, row.sub, row.name, name)
+            except FileNotFoundError:
+                # Another program was faster: on what it made of it our change is made.
+                if there is None:
+                    there = maildir.listing(self._disk, place.path)
+                if row.base not in there:
                     continue
-                if mode is StoreMode.ADD:
-                    wanted = row.flags | bits
-                elif mode is StoreMode.REMOVE:
-                    wanted = row.flags & ~bits
-                else:
-                    wanted = bits
-                if wanted == row.flags:
-                    continue
-                plain = row.name.partition(":")[0]
-                name = plain + info_of(row.name, wanted)
-                try:
-                    self._rename(place, row.sub, row.name, name)
-                except FileNotFoundError:
-                    # Another program was faster: on what it made of it our change is made.
-                    if there is None:
-                        there = maildir.listing(self._disk, place.path)
-                    if row.base not in there:
-                        continue
-                    sub, old = there[row.base]
-                    name = old.partition(":")[0] + info_of(old, wanted)
-                    self._rename(place, sub, old, name)
-                moved.append(("cur", name, row.base))
-                place.flag(row.uid, wanted)
-            locked.index.moved(place.row.key, moved)
-            return place.modseq, failed
+                sub, old = there[row.base]
+                name = old.partition(":")[0] + info_of(old, wanted)
+                self._rename(place, sub, old, name)
+            moved.append(("cur", name, row.base))
+            place.flag(row.uid, wanted)
+        locked.index.moved(place.row.key, moved)
+        return place.modseq, failed
 
     def _rename(self, place: Folder, sub: str, old: str, name: str) -> None:
         self._disk.rename(os.path.join(place.path, sub, old), os.path.join(place.path, "cur", name))
