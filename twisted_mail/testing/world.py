@@ -189,21 +189,29 @@ class _SimulatedLane:
 
 
 class SimulatedThreads:
-    """Threads in turn: what is given runs on the clock's next turn, in order, on one thread."""
+    """Threads in turn: what is given runs on the clock's next turn, in order, on one thread.
+
+    What work gives to `back` is there before its result, as with real threads.
+    """
 
     def __init__(self, reactor: SimulatedReactor) -> None:
         self._reactor = reactor
+        self._given_back = 0
 
     def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         done: Deferred[T] = Deferred()
 
         def run() -> None:
+            before = self._given_back
+            result: Any
             try:
                 result = work(*args, **kwargs)
             except Exception:
-                done.errback(Failure())
-            else:
+                result = Failure()
+            if self._given_back == before:
                 done.callback(result)
+            else:
+                self._reactor.callLater(0, done.callback, result)
 
         self._reactor.callLater(0, run)
         return done
@@ -212,6 +220,7 @@ class SimulatedThreads:
         return _SimulatedLane(self._reactor)
 
     def back(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        self._given_back += 1
         self._reactor.callLater(0, work, *args, **kwargs)
 
 
