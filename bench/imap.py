@@ -56,7 +56,7 @@ class Sizes:
     idle: int = 300
 
 
-USERS = ("huge", "mail", "small", "big", "work", "append", "boxes", "idle")
+USERS = ("huge", "fresh", "mail", "small", "big", "work", "append", "boxes", "idle")
 
 
 def rounds(
@@ -115,6 +115,7 @@ class Mail:
         place.mkdir()
         path = partial(one.maildir, place)
         maildir(path("huge"), self.small, self.sizes.huge)
+        maildir(path("fresh"), self.small, self.sizes.huge // 5)
         maildir(path("mail"), self.letters)
         maildir(path("small"), self.small)
         maildir(path("big"), [self.big])
@@ -170,6 +171,7 @@ class Round:
                 ("append", self._append),
                 ("idle", self._notices),
                 ("gaps", self._gaps),
+                ("changes", self._gaps_of_changes),
             ]
         for name, case in cases:
             if not self._only or name in self._only:
@@ -466,6 +468,38 @@ class Round:
                 yield self._timed(
                     name, lambda c=client, n=line, o=other: beside(c, n, o)[1], 3, most=True
                 )
+
+    def _gaps_of_changes(self) -> Iterator[Row]:
+        """The same while many messages are changed, once each."""
+        count = self._sizes.mail
+        if not self._turn:
+            yield self._gap("fresh", f"SELECT INBOX, {self._sizes.huge // 5} taken over")
+        with self._client("mail") as client:
+            for name in ("Copied", "Moved"):
+                client.command(f"CREATE {name}{self._turn}")
+        for mailbox, line in (
+            ("INBOX", f"COPY 1:* Copied{self._turn}"),
+            (f"Copied{self._turn}", f"MOVE 1:* Moved{self._turn}"),
+            (f"Moved{self._turn}", "STORE 1:* +FLAGS (\\Deleted)"),
+            (f"Moved{self._turn}", "EXPUNGE"),
+        ):
+            yield self._gap("mail", f"{line.rstrip('0123456789')} of {count}", mailbox, line)
+        with self._client("huge") as client:
+            client.append("INBOX", b"Subject: one\r\n\r\ntext\r\n")
+            while not client.receive():
+                pass
+            client.command("SELECT INBOX")
+            client.command("STORE * +FLAGS.SILENT (\\Deleted)")
+        yield self._gap("huge", f"EXPUNGE of 1 in {self._sizes.huge}", "INBOX", "EXPUNGE")
+
+    def _gap(self, user: str, name: str, mailbox: str = "", line: str = "SELECT INBOX") -> Row:
+        with self._client(user, _ROOM) as client, self._client("idle") as other:
+            other.command("NOOP")
+            if mailbox:
+                client.command(f"SELECT {mailbox}")
+            return self._timed(
+                f"longest NOOP beside {name}", lambda: beside(client, line, other)[1], 1
+            )
 
     def _sessions(self) -> Iterator[Row]:
         for name, port, secure in (
