@@ -202,6 +202,8 @@ def test_what_is_no_field_has_no_name() -> None:
     content = b" subject: x\nFrom: y\n\n"
     made = searchable(content)
     assert not has_field(content, "subject", "X")
+    assert not has_field(content, "", "X")
+    assert not field_in(made.text, made.fields, "", "X")
     assert not field_in(made.text, made.fields, "subject", "X")
     assert field_in(made.text, made.fields, "from", "Y")
     assert b"SUBJECT: X" in made.text

@@ -157,7 +157,8 @@ def test_folders_that_are_gone_are_forgotten(box: Mail) -> None:
     assert box.matching.index.too_many("gone", 1, -1000)
     box.text("x")
     box.learned()
-    count = box.matching.index._db.execute("SELECT count(*) FROM folder").fetchone()  # type: ignore[union-attr]
+    with box.matching.index._file.opened() as db:
+        count = db.execute("SELECT count(*) FROM folder").fetchone()
     assert count == (1,)
 
 

@@ -339,3 +339,35 @@ def test_a_mailbox_that_was_renamed_goes_on(mail):
         file.write(b"Subject: new\n\n")
     mail.wait()
     assert set(mail.flags(box)) == {1, 2}
+
+
+def test_digests_of_what_is_gone_are_swept_away(mail, monkeypatch):
+    monkeypatch.setattr("twisted_mail.storage.digests.SWEEP", 0)
+    for n in range(3):
+        mail.append("INBOX", MAIL % (n, n, n))
+    mail.append("Trash")
+    two = mail.run(mail.site.store.open_mailboxes("d/a"))
+    box, trash = mail.open(session=two), mail.open("Trash", session=two)
+    assert len(mail.all(box.columns([1, 2, 3], ["subject"]))) == 3
+    assert len(mail.all(trash.columns([1], ["subject"]))) == 1
+    mail.run(box.store([1, 2], StoreMode.ADD, ["\\Deleted"]))
+    mail.run(box.expunge())
+    mail.run(two.delete("Trash"))
+    digests = box._account.digests
+    digests._sweep(box.mailbox_id)
+    digests._keep_only({box.mailbox_id})
+    with digests._file.opened() as db:
+        for table in ("narrow", "wide"):
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)  # noqa: S608
+        assert db.execute("SELECT count(*) FROM folder").fetchone() == (1,)
+    assert len(mail.all(box.columns([3], ["subject"]))) == 1
+    mail.run(two.close())
+
+
+def test_digests_that_are_lost_are_made_again(mail):
+    mail.append("INBOX")
+    box = mail.open()
+    (before,) = mail.all(box.columns([1], ["envelope"]))
+    path = os.path.join(mail.site.data, "mail", "d/a", "digests.sqlite3")
+    os.unlink(path)
+    assert mail.all(box.columns([1], ["envelope"])) == [before]

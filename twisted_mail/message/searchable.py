@@ -107,6 +107,8 @@ def _pieces(content: bytes | mmap, root: Part) -> Iterator[tuple[int, str]]:
 
 def field_in(text: bytes, fields: int, name: str, needle: str) -> bool:
     """Whether the fields of a `Searchable` (up to `fields`) have a `name` (lower case) whose text contains `needle`."""
+    if not name:
+        return False  # what is no field has no name
     start = (fold(name) + ": ").encode("utf-8", "replace")
     wanted = needle.encode("utf-8", "replace")
     at = 0
@@ -133,6 +135,8 @@ def contains(content: bytes | mmap, needle: str, *, body_only: bool) -> bool:
 
 def has_field(content: bytes | mmap, name: str, needle: str) -> bool:
     """Whether there is a field `name` (lower case) in the message's header whose text contains `needle`, folded."""
+    if not name:
+        return False
     wanted = name.encode("utf-8", "replace")
     root = scan(content)
     block = content[root.start : min(root.body, root.start + MAX_HEADER)]

@@ -13,20 +13,21 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import threading
 from base64 import b32encode
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any, Final, get_type_hints
 
 from twisted.logger import Logger
 
 from ..disk import Disk
 from ..message.digest import DIGEST_VERSION, Digest, digest, split_references
+from ..status import MailError
 from .account import AccountStore
+from .cache_file import CacheFile
 from .contents import read_files
-from .index import Row, is_damage, set_aside
+from .index import Row
 
 __all__ = ["Digests"]
 
@@ -60,18 +61,27 @@ class Digests:
     def __init__(self, disk: Disk, store: AccountStore) -> None:
         self._disk = disk
         self._store = store
-        self._path = os.path.join(store.home, "digests.sqlite3")
-        self._mutex = threading.Lock()
-        self._db: sqlite3.Connection | None = None
-        self._keys: dict[tuple[str, int], int] = {}
-        self._inode = 0
-        self._retired = False
+        self._file = CacheFile(
+            disk,
+            os.path.join(store.home, "digests.sqlite3"),
+            version=VERSION,
+            schema=_TABLES,
+            tables=("folder", "narrow", "wide"),
+        )
+        self._grown: set[str] = set()
 
     def close(self) -> None:
-        """Let go of the file for good: who still uses this opens it for a moment only."""
-        with self._mutex:
-            self._retired = True
-            self._close()
+        """Sweep where there is more than before, and let go of the file for good."""
+        try:
+            for folder in self._grown:
+                with suppress(MailError):
+                    self._sweep(folder)
+            if self._grown:
+                self._keep_only({box.folder for box in self._store.folders.all()})
+        except (sqlite3.Error, OSError) as error:
+            _log.error("digests of {path}: {error}", path=self._store.home, error=str(error))
+        finally:
+            self._file.close()
 
     def columns(
         self, folder: str, uids: Sequence[int], at: int, names: Sequence[str]
@@ -100,7 +110,7 @@ class Digests:
         tables = {"wide" if name in _WIDE else "narrow" for name in names}
         source = "narrow JOIN wide USING (id)" if len(tables) == 2 else tables.pop()
         columns = ", ".join(f'"{name}"' for name in names)
-        with self._opened() as db:
+        with self._file.opened() as db:
             base = self._key(db, folder) << 32
             found = db.execute(
                 f"SELECT id - ?1, {columns} FROM {source} WHERE id BETWEEN ?2 AND ?3 ORDER BY id",  # noqa: S608
@@ -116,7 +126,7 @@ class Digests:
         slice_ = uids[at : at + ROWS]
         if not slice_:
             return 0
-        with self._opened() as db:
+        with self._file.opened() as db:
             base = self._key(db, folder) << 32
             known = {
                 number - base
@@ -140,8 +150,11 @@ class Digests:
             ((_, content),) = read_files(self._disk, path, [row])
             if content is not None:
                 made.append((row.uid, *_made(row, content)))
-        with self._opened() as db:
-            self._insert(db, base, made)
+        if made:
+            self._grown.add(folder)
+            with self._file.changing() as db:
+                # The file may be another one by now.
+                self._insert(db, self._key(db, folder) << 32, made)
         if last == missing[-1]:
             return len(slice_)
         return bisect_left(slice_, last + 1)
@@ -152,24 +165,17 @@ class Digests:
         base: int,
         made: Sequence[tuple[int, Digest, tuple[str, str | None]]],
     ) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            for table, names, own in (("narrow", _NARROW, True), ("wide", _WIDE, False)):
-                columns = [*names, *(_OWN if own else ())]
-                marks = ", ".join("?" * (len(columns) + 1))
-                listed = ", ".join(f'"{name}"' for name in columns)
-                db.executemany(
-                    f"INSERT OR REPLACE INTO {table} (id, {listed}) VALUES ({marks})",  # noqa: S608
-                    [
-                        (base + uid, *(getattr(one, name) for name in names), *(ids if own else ()))
-                        for uid, one, ids in made
-                    ],
-                )
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+        for table, names, own in (("narrow", _NARROW, True), ("wide", _WIDE, False)):
+            columns = [*names, *(_OWN if own else ())]
+            marks = ", ".join("?" * (len(columns) + 1))
+            listed = ", ".join(f'"{name}"' for name in columns)
+            db.executemany(
+                f"INSERT OR REPLACE INTO {table} (id, {listed}) VALUES ({marks})",  # noqa: S608
+                [
+                    (base + uid, *(getattr(one, name) for name in names), *(ids if own else ()))
+                    for uid, one, ids in made
+                ],
+            )
 
     def match(self, folder: str, field: str, folded: str, uids: Sequence[int]) -> list[int]:
         """Those of `uids`, which are complete, whose `field` contains `folded`."""
@@ -177,7 +183,7 @@ class Digests:
             return []
         if field not in _NARROW:
             raise ValueError(f"{field} is no text of a digest")
-        with self._opened() as db:
+        with self._file.opened() as db:
             base = self._key(db, folder) << 32
             found = db.execute(
                 f'SELECT id - ?1 FROM narrow WHERE id BETWEEN ?2 AND ?3 AND instr("{field}", ?4)'  # noqa: S608
@@ -187,100 +193,45 @@ class Digests:
         wanted = frozenset(uids)
         return [uid for (uid,) in found if uid in wanted]
 
-    def sweep(self, folder: str) -> None:
+    def _sweep(self, folder: str) -> None:
         """Delete what is kept of messages that are gone, when it is much."""
-        rows = self._store.rows(folder)
-        with self._opened() as db:
+        there = {row[0] for row in self._store.rows(folder)}
+        with self._file.changing() as db:
             base = self._key(db, folder) << 32
-            (count,) = db.execute(
-                "SELECT count(*) FROM narrow WHERE id BETWEEN ? AND ?", (base, base + 0xFFFFFFFF)
-            ).fetchone()
-            if count <= len(rows) + SWEEP:
-                return
-            there = {row[0] for row in rows}
-            gone = [
-                (number,)
-                for (number,) in db.execute(
-                    "SELECT id FROM narrow WHERE id BETWEEN ? AND ?", (base, base + 0xFFFFFFFF)
-                )
-                if number - base not in there
-            ]
-            db.execute("BEGIN IMMEDIATE")
-            for table in ("narrow", "wide"):
-                db.executemany(f"DELETE FROM {table} WHERE id = ?", gone)  # noqa: S608
-            db.execute("COMMIT")
+            known = db.execute(
+                "SELECT id FROM narrow WHERE id BETWEEN ? AND ?", (base, base + 0xFFFFFFFF)
+            ).fetchall()
+            if len(known) > len(there) + SWEEP:
+                gone = [one for one in known if one[0] - base not in there]
+                for table in ("narrow", "wide"):
+                    db.executemany(f"DELETE FROM {table} WHERE id = ?", gone)  # noqa: S608
+
+    def _keep_only(self, folders: Collection[str]) -> None:
+        """Delete what is kept of folders that are gone, or have another UIDVALIDITY."""
+        with self._file.changing() as db:
+            for key, folder, validity in db.execute(
+                "SELECT key, folder, validity FROM folder"
+            ).fetchall():
+                if folder not in folders or self._store.validity(folder) != validity:
+                    for table in ("narrow", "wide"):
+                        db.execute(
+                            f"DELETE FROM {table} WHERE id BETWEEN ? AND ?",  # noqa: S608
+                            (key << 32, (key << 32) + 0xFFFFFFFF),
+                        )
+                    db.execute("DELETE FROM folder WHERE key = ?", (key,))
 
     # -- inside
 
     def _key(self, db: sqlite3.Connection, folder: str) -> int:
         validity = self._store.validity(folder)
-        known = self._keys.get((folder, validity))
-        if known is None:
-            db.execute(
-                "INSERT OR IGNORE INTO folder (folder, validity) VALUES (?, ?)", (folder, validity)
-            )
-            (known,) = db.execute(
-                "SELECT key FROM folder WHERE folder = ? AND validity = ?", (folder, validity)
-            ).fetchone()
-            self._keys[folder, validity] = known
-        key: int = known
+        wanted = (folder, validity)
+        find = "SELECT key FROM folder WHERE folder = ? AND validity = ?"
+        row = db.execute(find, wanted).fetchone()
+        if row is None:
+            db.execute("INSERT OR IGNORE INTO folder (folder, validity) VALUES (?, ?)", wanted)
+            row = db.execute(find, wanted).fetchone()
+        key: int = row[0]
         return key
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        with self._mutex:
-            if self._db is not None and not self._current():
-                self._close()
-            try:
-                if self._db is None:
-                    self._db = self._open()
-                yield self._db
-            except sqlite3.Error as error:
-                self._close()
-                if is_damage(error):
-                    _log.error("{path} set aside: {error}", path=self._path, error=str(error))
-                    set_aside(self._disk, self._path)
-                raise
-            finally:
-                if self._retired:
-                    self._close()
-
-    def _current(self) -> bool:
-        try:
-            return self._disk.stat(self._path).st_ino == self._inode
-        except FileNotFoundError:
-            return False
-
-    def _open(self) -> sqlite3.Connection:
-        if not self._disk.exists(self._path):
-            for suffix in ("-wal", "-shm"):
-                if self._disk.exists(self._path + suffix):
-                    self._disk.unlink(self._path + suffix)
-            self._disk.close(self._disk.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self._path, timeout=20, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.execute("PRAGMA cache_size=-1024")
-            db.execute("BEGIN IMMEDIATE")
-            if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-                for table in ("folder", "narrow", "wide"):
-                    db.execute(f"DROP TABLE IF EXISTS {table}")
-                for statement in _TABLES.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version={VERSION}")
-            db.execute("COMMIT")
-            self._inode = self._disk.stat(self._path).st_ino
-        except BaseException:
-            db.close()
-            raise
-        self._keys = {}
-        return db
-
-    def _close(self) -> None:
-        if self._db is not None:
-            db, self._db = self._db, None
-            db.close()
 
 
 def _made(row: Row, content: bytes) -> tuple[Digest, tuple[str, str | None]]:

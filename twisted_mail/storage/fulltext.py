@@ -14,12 +14,10 @@ The methods block and may be called in any thread.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -27,7 +25,7 @@ from twisted.logger import Logger
 
 from ..disk import Disk
 from ..message.searchable import SEARCHABLE_VERSION, Searchable, field_in, usual
-from .index import is_damage, set_aside
+from .cache_file import CacheFile
 
 __all__ = ["Found", "FullText", "Learned"]
 
@@ -66,10 +64,6 @@ CREATE VIRTUAL TABLE trigram USING fts5 (
 """
 
 
-class _OverError(OSError):
-    """It was closed."""
-
-
 class Learned(NamedTuple):
     """One message for `FullText.learn`. `text`: None when it could not be read, or when the key is known."""
 
@@ -89,18 +83,19 @@ class FullText:
     """The texts of one account, in the file `path`. What fails is logged, and nothing is known then."""
 
     def __init__(self, disk: Disk, path: str) -> None:
-        self._disk = disk
-        self._path = path
-        self._mutex = threading.Lock()
-        self._db: sqlite3.Connection | None = None
-        self._inode = 0
-        self._over = False
+        self._file = CacheFile(
+            disk,
+            path,
+            version=VERSION,
+            schema=_TABLES,
+            tables=("trigram", "place", "document", "folder"),
+            page=PAGE,
+            memory=2 * 1024 * 1024,
+        )
 
     def close(self) -> None:
         """Let go of the file. Nothing is known any more."""
-        with self._mutex:
-            self._over = True
-            self._close()
+        self._file.close()
 
     # -- looking
 
@@ -146,7 +141,7 @@ class FullText:
         text: str,
         holds: Callable[[bytes, int, int], bool],
     ) -> Found:
-        with suppress(*_FAILURES), self._opened() as db:
+        with suppress(*_FAILURES), self._file.opened() as db:
             # One snapshot for all that is asked
             db.execute("BEGIN")
             try:
@@ -166,13 +161,13 @@ class FullText:
 
     def known(self, keys: Iterable[str]) -> set[str]:
         """Those of `keys` that have their document."""
-        with suppress(*_FAILURES), self._opened() as db:
+        with suppress(*_FAILURES), self._file.opened() as db:
             return {key for key in keys if _document(db, _hashed(key)) is not None}
         return set()
 
     def learn(self, folder: str, validity: int, messages: Iterable[Learned]) -> bool:
         """From now on these are known. In one transaction: give it few. False when it cannot be written."""
-        with suppress(*_FAILURES), self._changing() as db:
+        with suppress(*_FAILURES), self._file.changing() as db:
             db.execute(
                 "INSERT OR IGNORE INTO folder (folder, validity) VALUES (?, ?)", (folder, validity)
             )
@@ -187,7 +182,7 @@ class FullText:
 
     def too_many(self, folder: str, validity: int, there: int) -> bool:
         """Whether much is kept of messages that are gone, when so many are `there`: `tidy` is to be called."""
-        with suppress(*_FAILURES), self._opened() as db:
+        with suppress(*_FAILURES), self._file.opened() as db:
             base = _folder(db, folder, validity) << 32
             (count,) = db.execute(
                 "SELECT count(*) FROM place WHERE id BETWEEN ? AND ?", (base, base + _UIDS)
@@ -197,7 +192,7 @@ class FullText:
 
     def tidy(self, folder: str, validity: int, there: Collection[int]) -> bool:
         """Forget what is not among `there`, all UIDs of the folder. A bounded number; True: there are more."""
-        with suppress(*_FAILURES), self._changing() as db:
+        with suppress(*_FAILURES), self._file.changing() as db:
             base = _folder(db, folder, validity) << 32
             kept = frozenset(there)
             gone = [
@@ -213,7 +208,7 @@ class FullText:
 
     def keep_only(self, folders: Collection[tuple[str, int]]) -> bool:
         """Forget other folders than these (id, UIDVALIDITY). A bounded number of messages; True: there are more."""
-        with suppress(*_FAILURES), self._changing() as db:
+        with suppress(*_FAILURES), self._file.changing() as db:
             room = FORGOTTEN
             for key, *folder in db.execute("SELECT key, folder, validity FROM folder").fetchall():
                 if tuple(folder) in folders:
@@ -228,84 +223,6 @@ class FullText:
                     return True
                 db.execute("DELETE FROM folder WHERE key = ?", (key,))
         return False
-
-    # -- the file
-
-    @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        with self._opened() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        with self._mutex:
-            if self._over:
-                raise _OverError
-            try:
-                if self._db is not None and not self._current():
-                    self._close()
-                if self._db is None:
-                    self._db = self._open()
-                yield self._db
-            except sqlite3.Error as error:
-                self._close()
-                _log.error("{path}: {error}", path=self._path, error=str(error))
-                if is_damage(error):
-                    set_aside(self._disk, self._path)
-                raise
-            except OSError as error:
-                _log.error("{path}: {error}", path=self._path, error=str(error))
-                raise
-
-    def _current(self) -> bool:
-        try:
-            return self._disk.stat(self._path).st_ino == self._inode
-        except FileNotFoundError:
-            return False
-
-    def _open(self) -> sqlite3.Connection:
-        if not self._disk.exists(self._path):
-            for suffix in ("-wal", "-shm"):
-                if self._disk.exists(self._path + suffix):
-                    self._disk.unlink(self._path + suffix)
-            self._disk.close(self._disk.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self._path, timeout=20, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute(f"PRAGMA page_size={PAGE}")
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.execute("PRAGMA cache_size=-2048")
-            if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-                _make(db)
-            self._inode = self._disk.stat(self._path).st_ino
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _close(self) -> None:
-        if self._db is not None:
-            db, self._db = self._db, None
-            db.close()
-
-
-def _make(db: sqlite3.Connection) -> None:
-    """Tables, in place of those of another version."""
-    db.execute("BEGIN IMMEDIATE")
-    if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-        for table in ("trigram", "place", "document", "folder"):
-            db.execute(f"DROP TABLE IF EXISTS {table}")
-        for statement in _TABLES.split(";"):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version={VERSION}")
-    db.execute("COMMIT")
 
 
 def _folder(db: sqlite3.Connection, folder: str, validity: int) -> int:

@@ -1,0 +1,138 @@
+"""An SQLite file that is a cache: opened when it is needed, made anew when it is lost, damaged or of another version.
+
+It syncs nothing at a commit: what is lost in it is found out again. One connection, used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from twisted.logger import Logger
+
+from ..disk import Disk
+from .index import is_damage, set_aside
+
+__all__ = ["CacheFile", "OverError"]
+
+_log = Logger()
+
+
+class OverError(OSError):
+    """The cache was closed."""
+
+
+class CacheFile:
+    """The file `path` with the tables that the statements of `schema` make; `tables` are dropped before, when the
+    file is of another `version`. `page` and `memory` in bytes."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        path: str,
+        *,
+        version: int,
+        schema: str,
+        tables: Sequence[str],
+        page: int = 4096,
+        memory: int = 1024 * 1024,
+    ) -> None:
+        self._disk = disk
+        self._path = path
+        self._version = version
+        self._schema = schema
+        self._tables = tables
+        self._page = page
+        self._memory = memory
+        self._mutex = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._inode = 0
+        self._over = False
+
+    def close(self) -> None:
+        """Let go of the file for good."""
+        with self._mutex:
+            self._over = True
+            self._close()
+
+    @contextmanager
+    def opened(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for this thread alone. Raises sqlite3.Error or OSError, which are logged; what is damaged
+        is set aside, and the next one is a new file. OverError after `close`."""
+        with self._mutex:
+            if self._over:
+                raise OverError
+            try:
+                if self._db is not None and not self._current():
+                    self._close()
+                if self._db is None:
+                    self._db = self._open()
+                yield self._db
+            except sqlite3.Error as error:
+                self._close()
+                _log.error("{path}: {error}", path=self._path, error=str(error))
+                if is_damage(error):
+                    set_aside(self._disk, self._path)
+                raise
+            except OSError as error:
+                _log.error("{path}: {error}", path=self._path, error=str(error))
+                raise
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """As `opened`, in a transaction."""
+        with self.opened() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def _current(self) -> bool:
+        try:
+            return self._disk.stat(self._path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._disk.exists(self._path):
+            # What a file that was deleted left behind must not be played into the new one.
+            for suffix in ("-wal", "-shm"):
+                if self._disk.exists(self._path + suffix):
+                    self._disk.unlink(self._path + suffix)
+            self._disk.close(self._disk.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = sqlite3.connect(self._path, timeout=20, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute(f"PRAGMA page_size={self._page}")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute(f"PRAGMA cache_size=-{self._memory // 1024}")
+            if db.execute("PRAGMA user_version").fetchone()[0] != self._version:
+                self._make(db)
+            self._inode = self._disk.stat(self._path).st_ino
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _make(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        # Another process may have been faster.
+        if db.execute("PRAGMA user_version").fetchone()[0] != self._version:
+            for table in self._tables:
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in self._schema.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={self._version}")
+        db.execute("COMMIT")
+
+    def _close(self) -> None:
+        if self._db is not None:
+            db, self._db = self._db, None
+            db.close()
