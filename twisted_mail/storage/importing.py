@@ -314,6 +314,8 @@ class TakeOver:
         use = self._uses.get(folder.name)
         create = self._account.folders.create
         id_ = box.folder if box is not None else create(folder.name, (use,) if use else ())
+        # What can be known before: others wait while the account is locked.
+        measured = {item.base: self._measure(folder, number, item) for item in found}
         with self._home.locked() as locked:
             path, state = self._known(id_)
             before = state
@@ -335,7 +337,7 @@ class TakeOver:
                     # It came over once; its owner has moved or deleted it since.
                     report.there += 1
                 else:
-                    row = self._place(place, number, folder, item, base, taken)
+                    row = self._place(place, number, folder, item, base, taken, measured[item.base])
                     there[base] = (row.sub, row.name)
                     report.taken += 1
                     report.octets += row.size
@@ -403,6 +405,21 @@ class TakeOver:
             own = self._uidl(uid, uidlist.validity, name)
         return own
 
+    def _where(self, folder: DovecotFolder, number: int, item: Item) -> tuple[str, str, str]:
+        """Where a message's file is until it comes into its mailbox."""
+        if self._copying:
+            return os.path.join(self._stage, str(number)), "", self._staged(item)
+        return folder.path, item.sub, item.name
+
+    def _measure(self, folder: DovecotFolder, number: int, item: Item) -> Row | None:
+        """Its sizes and date; None when it is not there: it came over before, or has vanished."""
+        path = os.path.join(*self._where(folder, number, item))
+        with nullcontext() if self._copying else self._foreign():
+            if not self._disk.exists(path):
+                return None
+            where = self._where(folder, number, item)
+            return measure(self._disk, *where, FileName.parse(item.name))
+
     def _place(
         self,
         place: Folder,
@@ -411,21 +428,12 @@ class TakeOver:
         item: Item,
         base: str,
         taken: set[int],
+        row: Row | None,
     ) -> Row:
         """One message gets its name and its row."""
-        if self._copying:
-            directory, sub, name = os.path.join(self._stage, str(number)), "", self._staged(item)
-            row = measure(self._disk, directory, sub, name, FileName.parse(item.name))
-        else:
-            with self._foreign():
-                row = measure(
-                    self._disk, folder.path, item.sub, item.name, FileName.parse(item.name)
-                )
-            directory, sub, name = folder.path, item.sub, item.name
         if row is None:
-            raise NotForUsError(
-                f"{folder.path}/{item.sub}/{item.name} has vanished: is Dovecot still running?"
-            )
+            path = os.path.join(folder.path, item.sub, item.name)
+            raise NotForUsError(f"{path} has vanished: is Dovecot still running?")
         validity = place.state.validity
         theirs = folder.uidlist is not None and folder.uidlist.validity == validity
         uid = item.uid if theirs else 0
@@ -445,7 +453,9 @@ class TakeOver:
         full = f"{FileName(base, row.size, row.wire, row.ascii, validity, uid)}{info}"
         if len(os.fsencode(full)) > 255:
             full = f"{base}{info}"
-        self._bring(os.path.join(directory, sub, name), os.path.join(place.path, where, full))
+        self._bring(
+            os.path.join(*self._where(folder, number, item)), os.path.join(place.path, where, full)
+        )
         row = row._replace(
             uid=uid,
             base=base,
