@@ -87,7 +87,9 @@ class ImapFlow:
         until(lambda: self.do("state")["idling"], "it idles")
 
     def subjects(self, folder: str) -> list[str]:
-        self.do("mailboxOpen", folder)
+        opened = self.do("mailboxOpen", folder)
+        if not opened["exists"]:
+            return []  # "1:*" names nothing there: BAD (RFC 9051 section 9, seq-number)
         return [
             one["envelope"]["subject"] for one in self.do("fetchAll", "1:*", {"envelope": True})
         ]

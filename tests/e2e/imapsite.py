@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mailsite import ALICE, DEADLINE, PASSWORD, Site
@@ -18,13 +18,19 @@ _FLAGS = re.compile(r":2,([A-Za-z]*)$")
 @contextmanager
 def imap(site: Site, user: str = ALICE, folder: str | None = None) -> Iterator[imaplib.IMAP4_SSL]:
     """A session of `user` on ``imaps``, with `folder` selected; LOGOUT at the end."""
-    with imaplib.IMAP4_SSL(
+    session = imaplib.IMAP4_SSL(
         "localhost", site.ports["imaps"], ssl_context=site.tls, timeout=DEADLINE
-    ) as session:
+    )
+    try:
         session.login(user, PASSWORD)
         if folder is not None:
             ok(session.select(quoted(folder)))
         yield session
+        session.logout()
+    except BaseException:
+        with suppress(OSError):
+            session.shutdown()
+        raise
 
 
 def quoted(name: str) -> str:
