@@ -187,14 +187,14 @@ class StoreProvider:
         self.wait()
 
     def store(self, box: str, uids: list[int], mode: StoreMode, flags: list[str]) -> None:
-        if self.by == "program" and "Label" not in flags:
+        if self.by == "program":
             self._rename(box, uids, mode, flags)
         else:
             self.process.run(self.process.store_flags(box, uids, mode, flags))
         self.wait()
 
     def _rename(self, box: str, uids: list[int], mode: StoreMode, flags: list[str]) -> None:
-        letters = {_LETTERS[flag] for flag in flags}
+        letters = {self._letters(box)[flag] for flag in flags}
         there = self._files(box)
         for uid in uids:
             sub, name = there[uid]
@@ -232,15 +232,24 @@ class StoreProvider:
                 found[uid] = (sub, name)
         return found
 
-    def truth(self, box: str) -> list[tuple[int, frozenset[str]]]:
-        """As the files have it, whatever anybody has seen of it."""
-        letters = {letter: flag for flag, letter in _LETTERS.items()}
-        keywords = os.path.join(self.path(box), "dovecot-keywords")
-        if os.path.exists(keywords):
-            with open(keywords) as file:
+    def _letters(self, box: str, *, write: bool = True) -> dict[str, str]:
+        """Flag → letter; with `write`, "Label" has got one."""
+        found = dict(_LETTERS)
+        path = os.path.join(self.path(box), "dovecot-keywords")
+        if os.path.exists(path):
+            with open(path) as file:
                 for line in file:
                     number, name = line.split()
-                    letters[chr(ord("a") + int(number))] = name
+                    found[name] = chr(ord("a") + int(number))
+        elif write:
+            with open(path, "w") as file:
+                file.write("0 Label\n")
+            found["Label"] = "a"
+        return found
+
+    def truth(self, box: str) -> list[tuple[int, frozenset[str]]]:
+        """As the files have it, whatever anybody has seen of it."""
+        letters = {letter: flag for flag, letter in self._letters(box, write=False).items()}
         return [
             (uid, frozenset(letters[one] for one in name.partition(":2,")[2]))
             for uid, (_, name) in sorted(self._files(box).items())
@@ -270,3 +279,34 @@ class StoreModel(MailboxModel):
 
 TestMailboxesInTheStore = StoreModel.TestCase
 TestMailboxesInTheStore.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_keyword_that_another_process_has_named() -> None:
+    provider = StoreProvider()
+    try:
+        mine, theirs = provider.connect(), provider.connect()
+        provider.deliver("INBOX", b"Subject: x\n\n")
+        assert b"s OK" in mine.ask(b"s SELECT INBOX\r\n")
+        assert b"s OK" in theirs.ask(b"s SELECT INBOX\r\n")
+        mine.ask(b"e ENABLE CONDSTORE\r\n")
+        # The name is given, no message has it
+        assert b"[MODIFIED 1]" in mine.ask(b"a STORE 1 (UNCHANGEDSINCE 1) FLAGS (Label)\r\n")
+        assert b"b OK" in theirs.ask(b"b APPEND INBOX (Label) {4+}\r\nx:y\n\r\n")
+        assert b"* 2 FETCH (FLAGS (Label))" in theirs.ask(b"c FETCH 2 FLAGS\r\n")
+    finally:
+        provider.close()
+
+
+def test_a_keyword_that_another_program_has_named() -> None:
+    provider = StoreProvider()
+    try:
+        client = provider.connect()
+        provider.deliver("INBOX", b"Subject: x\n\n")
+        assert b"s OK" in client.ask(b"s SELECT INBOX\r\n")
+        provider.by = "program"
+        provider.store("INBOX", [1], StoreMode.ADD, ["Label"])
+        said = client.ask(b"a NOOP\r\n")
+        assert b"Label" in said.partition(b"* FLAGS")[2].partition(b"\r\n")[0]
+        assert b"* 1 FETCH (FLAGS (Label))" in said
+    finally:
+        provider.close()

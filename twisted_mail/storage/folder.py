@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ..disk import Disk
@@ -32,7 +33,7 @@ class FolderChange(NamedTuple):
     changed: Sequence[tuple[int, int, int]]
     expunged: Sequence[int]
     keywords: tuple[str, ...] | None
-    """None: as they were."""
+    """None: nothing of this has any."""
 
 
 class Folder:
@@ -179,6 +180,14 @@ class Folder:
             self._index.set_numbers(key, self.uidnext, self.modseq)
         if not tell or not (self._added or self._changed or self._expunged or self._new_keywords):
             return None
+        if self._keywords is None and any(
+            bits >> FIRST_KEYWORD
+            for bits in chain(
+                (row.flags for row in self._added), (bits for bits, _ in self._changed)
+            )
+        ):
+            # Another process, or another program, may have given them their names
+            self._keywords = read_keywords(self._disk, self.path)
         return FolderChange(
             self.state.folder,
             self.modseq,
@@ -188,7 +197,7 @@ class Folder:
             ),
             sorted((uid, bits, self.modseq) for bits, uid in self._changed),
             sorted(self._expunged),
-            self._keywords if self._new_keywords else None,
+            self._keywords,
         )
 
 
