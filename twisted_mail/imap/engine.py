@@ -34,7 +34,7 @@ from .events import (
     SaslResponse,
     Terms,
 )
-from .grammar import Malformed, parse, tag_of
+from .grammar import Malformed, known, parse, tag_of
 from .lines import SPEC, Lines, Mode, unasked
 from .reader import LITERAL_AT_END, Reader
 
@@ -211,6 +211,10 @@ class Engine(Lines):
         """A literal of a command, announced before `found`: wait for it where it stands, or refuse."""
         buffer = self._buffer
         refusal = self._refusal(size, synchronising, tag_of(buffer))
+        first = refusal is None and synchronising and not self._literal_count
+        if first and not known(buffer) and not grammar_append.is_append(buffer):
+            # RFC 9051 section 7.6: what nobody will read is not asked for
+            refusal = Invalid(tag_of(buffer), "there is no such command")
         if refusal is None:
             self._literals += size
             self._literal_count += 1

@@ -28,7 +28,7 @@ from .commands import (
 from .events import Command
 from .reader import Malformed, Reader
 
-__all__ = ["Malformed", "parse", "tag_of"]
+__all__ = ["Malformed", "known", "parse", "tag_of"]
 
 MAX_TAG: Final = 255
 
@@ -43,6 +43,15 @@ def tag_of(line: bytes | bytearray) -> bytes:
     """The tag at the beginning of `line`; ``*`` where there is none that could be answered."""
     found = _TAG_ONLY.match(line, 0, MAX_TAG + 1)
     return bytes(found[0]) if found is not None and found.end() <= MAX_TAG else b"*"
+
+
+def known(line: bytes | bytearray) -> bool:
+    """Whether `line` begins as a command that `parse` takes."""
+    head = _HEAD.match(line)
+    if head is None:
+        return False
+    name = head[3].upper()
+    return name in _NUMBERED or (not head[2] and (name in _COMMANDS or name in _BARE))
 
 
 def parse(line: bytes, utf8: bool = False) -> Command:
