@@ -15,14 +15,14 @@ from collections.abc import Callable, Collection, Sequence
 
 from ..disk import Disk
 from ..mailboxes import Added, Snapshot, Status, StoreMode
-from . import maildir, scan
+from . import kept, maildir, scan
 from .errors import mailbox_in_use
 from .filling import Filler, Filling, Source, Wanted
 from .flags import info_of
 from .folder import Folder, FolderChange, read_keywords
 from .folders import Folders, nonexistent
 from .home import Home, Locked
-from .index import Row, RowTuple
+from .index import UNSEEN, Row, RowTuple
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
@@ -105,9 +105,12 @@ class AccountStore:
         if not scan.agrees(self._disk, path, rows):
             return self._reconcile(folder)
         # A directory that changed long ago shows the next change in its modification time.
-        if max(before) + SETTLED_NS < self._disk.clock_ns():
+        settled = max(before) + SETTLED_NS < self._disk.clock_ns()
+        if settled or row.new_mark == UNSEEN:
             with self.locked() as locked:
-                locked.index.set_marks(row.key, *before)
+                # The index may have been lost meanwhile.
+                if _place(locked, folder).row == row:
+                    locked.index.set_marks(row.key, *(before if settled else (0, 0)))
         return []
 
     def examine(self, folder: str, names: Collection[tuple[str, str]]) -> list[str]:
@@ -118,6 +121,8 @@ class AccountStore:
         return [] if known else self.refresh(folder)
 
     def _agrees(self, locked: Locked, place: Folder, sub: str, name: str) -> bool:
+        if scan.plain_name(name) != name:
+            return False  # It gets another name when everything is looked at.
         row = locked.index.by_base(place.row.key, maildir.base_of(name))
         there = self._disk.exists(os.path.join(place.path, sub, name))
         if row is None:
@@ -148,6 +153,8 @@ class AccountStore:
                 place.flag(uid, bits)
             for row in change.new:
                 place.add(row)
+            if place.row.new_mark == UNSEEN:
+                locked.index.set_marks(place.row.key, 0, 0)
         gone = [row.base for row in rows if row.base not in found]
         if gone:
             # readdir(3): a file that is renamed while the directory is read may be missed. Look again.
@@ -159,51 +166,67 @@ class AccountStore:
         """A folder as its rows are now."""
         with self.locked() as locked:
             place = _place(locked, folder)
-            uids, flags, modseqs = array("I"), array("I"), array("Q")
-            sizes, dates = array("Q"), array("q")
-            cursor = locked.index.numbers(place.row.key)
-            while piece := cursor.fetchmany(PIECE):
-                columns = list(zip(*piece, strict=True))
-                uids.extend(columns[0])
-                flags.extend(columns[1])
-                modseqs.extend(columns[2])
-                sizes.extend(columns[3])
-                dates.extend(columns[4])
-            return Snapshot(
-                validity=place.state.validity,
-                uidnext=place.uidnext,
-                modseq=place.modseq,
-                uids=uids,
-                flags=flags,
-                modseqs=modseqs,
-                sizes=sizes,
-                dates=dates,
-                keywords=place.keywords,
-            )
+            key = place.row.key
+            found = self._from_kept(locked, place)
+            if found is None:
+                snapshot = _snapshot(place, place.modseq, _read(locked, key))
+                changes = len(snapshot)
+            else:
+                snapshot, changes = found
+            if kept.is_much(changes, len(snapshot)):
+                kept.save(locked.index, key, place.modseq, _columns(snapshot))
+            return snapshot
+
+    def _from_kept(self, locked: Locked, place: Folder) -> tuple[Snapshot, int] | None:
+        """What was kept, brought up to date, and how many changes that were; None: the rows are to be read."""
+        known = kept.load(locked.index, place.row.key)
+        if known is None:
+            return None
+        snapshot = _snapshot(place, *known)
+        if snapshot.modseq == place.modseq:
+            return snapshot, 0
+        change = self._since(locked, place, snapshot)
+        if change is None:
+            return None
+        snapshot = snapshot.after(
+            modseq=change.modseq,
+            added=change.added,
+            changed=change.changed,
+            expunged=change.expunged,
+        )
+        # A file that came back has its old UID: it is no change of a message that is there.
+        if len(snapshot) != locked.index.count(place.row.key):
+            return None
+        changes = len(change.added) + len(change.changed) + len(change.expunged)
+        return _snapshot(place, place.modseq, _columns(snapshot)), changes
 
     def since(self, folder: str, snapshot: Snapshot) -> FolderChange | None:
         """What happened since `snapshot`, whoever did it; None when that cannot be told."""
         with self.locked() as locked:
-            place = _place(locked, folder)
-            row = place.row
-            if place.state.validity != snapshot.validity or row.floor > snapshot.modseq:
-                return None
-            changed = locked.index.whole_rows(row.key, snapshot.modseq)
-            gone = locked.index.vanished(row.key, snapshot.modseq)
-            top = snapshot.uids[-1] if snapshot.uids else 0
-            return FolderChange(
-                place.state.folder,
-                row.modseq,
-                row.uidnext,
-                [
-                    Added(one.uid, one.flags, one.modseq, one.wire, one.date)
-                    for one in changed
-                    if one.uid > top
-                ],
-                [(one.uid, one.flags, one.modseq) for one in changed if one.uid <= top],
-                gone,
-                place.keywords,
-            )
+            return self._since(locked, _place(locked, folder), snapshot)
+
+    def _since(self, locked: Locked, place: Folder, snapshot: Snapshot) -> FolderChange | None:
+        row = place.row
+        if place.state.validity != snapshot.validity or row.floor > snapshot.modseq:
+            return None
+        if row.modseq == snapshot.modseq:
+            return FolderChange(place.state.folder, row.modseq, row.uidnext, (), (), (), None)
+        changed = locked.index.whole_rows(row.key, snapshot.modseq)
+        gone = locked.index.vanished(row.key, snapshot.modseq)
+        top = snapshot.uids[-1] if snapshot.uids else 0
+        return FolderChange(
+            place.state.folder,
+            row.modseq,
+            row.uidnext,
+            [
+                Added(one.uid, one.flags, one.modseq, one.wire, one.date)
+                for one in changed
+                if one.uid > top
+            ],
+            [(one.uid, one.flags, one.modseq) for one in changed if one.uid <= top],
+            gone,
+            place.keywords,
+        )
 
     def vanished(self, folder: str, since: int) -> list[int] | None:
         """UIDs expunged after the mod-sequence `since`; None when that is not known any more."""
@@ -226,8 +249,9 @@ class AccountStore:
 
     def validity(self, folder: str) -> int:
         """UIDVALIDITY."""
-        known = self._home.find(folder)
-        return known[1].validity if known is not None else 0
+        with self.locked():
+            known = self._home.find(folder)
+            return known[1].validity if known is not None else 0
 
     def status(self, folder: str) -> Status:
         """Numbers, as the rows have them."""
@@ -329,6 +353,39 @@ def _place(locked: Locked, folder: str) -> Folder:
     if found is None:
         raise nonexistent()
     return found
+
+
+def _read(locked: Locked, key: int) -> kept.Columns:
+    uids, flags, modseqs = array("I"), array("I"), array("Q")
+    sizes, dates = array("Q"), array("q")
+    cursor = locked.index.numbers(key)
+    while piece := cursor.fetchmany(PIECE):
+        columns = list(zip(*piece, strict=True))
+        uids.extend(columns[0])
+        flags.extend(columns[1])
+        modseqs.extend(columns[2])
+        sizes.extend(columns[3])
+        dates.extend(columns[4])
+    return uids, flags, modseqs, sizes, dates
+
+
+def _columns(snapshot: Snapshot) -> kept.Columns:
+    return snapshot.uids, snapshot.flags, snapshot.modseqs, snapshot.sizes, snapshot.dates
+
+
+def _snapshot(place: Folder, modseq: int, columns: kept.Columns) -> Snapshot:
+    uids, flags, modseqs, sizes, dates = columns
+    return Snapshot(
+        validity=place.state.validity,
+        uidnext=place.uidnext,
+        modseq=modseq,
+        uids=uids,
+        flags=flags,
+        modseqs=modseqs,
+        sizes=sizes,
+        dates=dates,
+        keywords=place.keywords,
+    )
 
 
 def _status(locked: Locked, place: Folder) -> Status:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ..disk import Disk
 
-__all__ = ["FolderRow", "Index", "Row", "RowTuple", "is_damage", "set_aside"]
+__all__ = ["UNSEEN", "FolderRow", "Index", "Row", "RowTuple", "is_damage", "set_aside"]
 
 VERSION = 2
 _TABLES = """
@@ -53,9 +54,24 @@ CREATE TABLE expunged (
     PRIMARY KEY (folder, uid)
 ) WITHOUT ROWID;
 """
+# Storage before this table was there goes on without it.
+_KEPT = """
+CREATE TABLE IF NOT EXISTS kept (
+    folder INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    byte_order TEXT NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (folder, part)
+)
+"""
 _ROW = "uid, base, sub, name, size, wire, ascii, uidl, flags, modseq, date, saved"
 MAX_EXPUNGED = 20_000
 """UIDs of expunged messages that are remembered for a folder, for clients that come back (RFC 7162)."""
+
+
+UNSEEN = -1
+"""A mark of a folder's row (`FolderRow`)."""
 
 
 class Row(NamedTuple):
@@ -86,7 +102,8 @@ RowTuple: TypeAlias = tuple[int, str, str, str, int, int, int | None, str | None
 class FolderRow(NamedTuple):
     """One folder. `modseq` is its highest; expunges at or below `floor` are forgotten.
 
-    The marks are modification times of `new` and `cur` (ns) that the rows agree with; 0: unknown.
+    The marks are modification times of `new` and `cur` (ns) that the rows agree with; 0: unknown. `UNSEEN`: the rows
+    were never compared with the Maildir since the folder's was made, so there may be files that had theirs before.
     """
 
     key: int
@@ -142,6 +159,7 @@ class Index:
             self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={VERSION};COMMIT;")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"index version {version}, not {VERSION}")
+        run(_KEPT)
 
     @property
     def current(self) -> bool:
@@ -183,16 +201,17 @@ class Index:
         """
         old = self.folder(folder)
         if old is not None:
+            self._db.execute("DELETE FROM kept WHERE folder = ?", (old.key,))
             if old.validity != validity:
                 self._db.execute("DELETE FROM message WHERE folder = ?", (old.key,))
             self._db.execute("UPDATE message SET modseq = ? WHERE folder = ?", (modseq, old.key))
             self._db.execute("DELETE FROM expunged WHERE folder = ?", (old.key,))
         self._db.execute(
-            "INSERT INTO folder (folder, validity, uidnext, modseq, floor, generation)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
+            "INSERT INTO folder (folder, validity, uidnext, modseq, floor, generation, new_mark, cur_mark)"
+            f" VALUES (?, ?, ?, ?, ?, ?, {UNSEEN}, {UNSEEN})"
             " ON CONFLICT (folder) DO UPDATE SET validity = excluded.validity,"
             " uidnext = excluded.uidnext, modseq = excluded.modseq, floor = excluded.floor,"
-            " generation = excluded.generation, new_mark = 0, cur_mark = 0",
+            " generation = excluded.generation, new_mark = excluded.new_mark, cur_mark = excluded.cur_mark",
             (folder, validity, uidnext, modseq, modseq, generation),
         )
         row = self.folder(folder)
@@ -209,11 +228,25 @@ class Index:
             "UPDATE folder SET new_mark = ?, cur_mark = ? WHERE key = ?", (new, cur, key)
         )
 
+    def folders(self) -> list[str]:
+        """The ids of all folders that have a row."""
+        return [folder for (folder,) in self._db.execute("SELECT folder FROM folder")]
+
+    def used_flags(self, key: int) -> int:
+        """All keywords that messages of a folder have, as bits."""
+        found = self._db.execute(
+            "SELECT DISTINCT flags FROM message WHERE folder = ? AND flags > 31", (key,)
+        )
+        bits = 0
+        for (flags,) in found:
+            bits |= flags
+        return bits
+
     def drop_folder(self, folder: str) -> None:
         """Forget a folder and all that is in it."""
         row = self.folder(folder)
         if row is not None:
-            for table in ("message", "expunged"):
+            for table in ("message", "expunged", "kept"):
                 self._db.execute(f"DELETE FROM {table} WHERE folder = ?", (row.key,))  # noqa: S608
             self._db.execute("DELETE FROM folder WHERE key = ?", (row.key,))
 
@@ -299,6 +332,35 @@ class Index:
             "SELECT uid, flags, modseq, wire, date FROM message WHERE folder = ? ORDER BY uid",
             (key,),
         )
+
+    def count(self, key: int) -> int:
+        """How many messages a folder has."""
+        found: int = self._db.execute(
+            "SELECT count(*) FROM message WHERE folder = ?", (key,)
+        ).fetchone()[0]
+        return found
+
+    # -- snapshots (`storage.kept`)
+
+    def keep(self, key: int, modseq: int, byte_order: str, columns: Sequence[array[int]]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO kept (folder, part, modseq, byte_order, data)"
+            " VALUES (?, ?, ?, ?, ?)",
+            ((key, part, modseq, byte_order, column) for part, column in enumerate(columns)),
+        )
+
+    def kept(self, key: int) -> tuple[int, str] | None:
+        """(modseq, byte order)."""
+        found: tuple[int, str] | None = self._db.execute(
+            "SELECT modseq, byte_order FROM kept WHERE folder = ? AND part = 0", (key,)
+        ).fetchone()
+        return found
+
+    def kept_part(self, key: int, part: int) -> bytes:
+        found = self._db.execute(
+            "SELECT data FROM kept WHERE folder = ? AND part = ?", (key, part)
+        ).fetchone()
+        return found[0] if found is not None else b""
 
     def totals(self, key: int) -> tuple[int, int, int, int, int]:
         """Of a folder: messages, without \\Seen, with \\Deleted; octets of all, of those with \\Deleted."""
