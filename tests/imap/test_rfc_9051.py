@@ -103,6 +103,35 @@ def test_6_3_4_create() -> None:
     """)
 
 
+def test_6_3_4_and_6_3_9_7_names_that_are_not_in_nfc() -> None:
+    given, kept = "Cafe\u0301", "Caf\u00e9"
+    rev2().run(rf"""
+        C: A005 CREATE "{given}"
+        S: * LIST () "/" "{kept}" ("OLDNAME" ("{given}"))
+        S: A005 OK ...
+        C: A006 SELECT "{given}"
+        S: ...
+        S: * LIST () "/" "{kept}" ("OLDNAME" ("{given}"))
+        S: ...
+        S: A006 OK ...
+        C: A007 RENAME "{given}" Bar
+        S: * LIST () "/" Bar ("OLDNAME" ("{given}"))
+        S: A007 OK ...
+        C: A008 RENAME Bar "{given}"
+        S: * LIST () "/" "{kept}" ("OLDNAME" (Bar))
+        S: A008 OK ...
+        C: A009 DELETE "{given}"
+        S: * LIST (\NonExistent) "/" "{kept}" ("OLDNAME" ("{given}"))
+        S: A009 OK ...
+        C: A010 CREATE "{kept}"
+        S: A010 OK ...
+    """)
+    dialogue = Dialogue()
+    dialogue.login()
+    (said,) = dialogue.lines(b'A005 CREATE "%s"' % given.encode())
+    assert said.startswith(b"A005 OK ")
+
+
 def test_6_3_5_delete() -> None:
     """Of a name that is nothing itself, too: the second example of the section."""
     rev2("blurdybloop", "foo", "foo/bar").run(r"""

@@ -8,13 +8,20 @@ from unicodedata import is_normalized, normalize
 
 from ..modified_utf7 import decode, encode
 
-__all__ = ["decode", "encode", "mailbox_name", "pattern"]
+__all__ = ["Normalized", "decode", "encode", "mailbox_name", "pattern"]
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+class Normalized(str):
+    """A name in NFC that the client gave otherwise: as `given`."""
+
+    given: str
+
+
 def mailbox_name(raw: bytes, utf8: bool = False) -> str:
-    """What a client calls a mailbox: INBOX in any case is INBOX, the rest in NFC.
+    """What a client calls a mailbox: INBOX in any case is INBOX, the rest in NFC, `Normalized`
+    where it was not.
 
     `utf8`: UTF8=ACCEPT or IMAP4rev2 is enabled, so `raw` is UTF-8 (RFC 6855 section 3, RFC 9051
     section 5.1). Without it, it is modified UTF-7; octets over 127 are taken for UTF-8 then, too.
@@ -33,7 +40,11 @@ def mailbox_name(raw: bytes, utf8: bool = False) -> str:
     # RFC 9051 section 5.1: no controls, and Net-Unicode (RFC 5198) has no U+2028 and U+2029
     if _CONTROL.search(name):
         raise ValueError("control characters in a mailbox name")
-    return name if is_normalized("NFC", name) else normalize("NFC", name)
+    if is_normalized("NFC", name):
+        return name
+    made = Normalized(normalize("NFC", name))
+    made.given = name
+    return made
 
 
 def pattern(raw: bytes, utf8: bool = False) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ...connection.drive import to_the_end
 from ..capability import Capability
 from ..naming import naming
+from ..oldname import respelt
 from ..refusal import No
 from ..state import LOGGED_IN
 from .registry import Verb
@@ -38,7 +39,8 @@ async def create(session: ImapSession, command: Command) -> Answer:
     mailbox_id = await to_the_end(session.mailboxes.create(name, args.special_use))
     _ours(session, name)
     # RFC 8474 section 4.2
-    return session.ok(command, code=f"MAILBOXID ({mailbox_id})")
+    code = f"MAILBOXID ({mailbox_id})"
+    return session.ok(command, code=code, data=respelt(session, args.mailbox))
 
 
 async def delete(session: ImapSession, command: Command) -> Answer:
@@ -48,7 +50,7 @@ async def delete(session: ImapSession, command: Command) -> Answer:
         raise No("INBOX cannot be deleted", "CANNOT")
     await to_the_end(session.mailboxes.delete(name))
     _ours(session, name)
-    return session.ok(command)
+    return session.ok(command, data=respelt(session, args.mailbox, "\\NonExistent"))
 
 
 async def rename(session: ImapSession, command: Command) -> Answer:
@@ -62,7 +64,7 @@ async def rename(session: ImapSession, command: Command) -> Answer:
         raise No("A mailbox cannot be put below itself", "CANNOT")
     await to_the_end(session.mailboxes.rename(name, to))
     _ours(session, to, f"{to}/")
-    return session.ok(command)
+    return session.ok(command, data=respelt(session, args.destination, source=args.source))
 
 
 async def subscribe(session: ImapSession, command: Command) -> Answer:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, cast
 from ...connection.drive import to_the_end
 from ..capability import Capability
 from ..commands import QResync, Select
-from ..encode import mailbox, ok, quoted
+from ..encode import ok
 from ..naming import naming
+from ..oldname import list_line
 from ..refusal import Bad
 from ..sequence import SequenceSet
 from ..state import LOGGED_IN, State
@@ -76,9 +77,7 @@ def _described(session: ImapSession, view: View, name: str) -> bytes:
     ]
     if session.rev2:
         # RFC 9051 section 6.3.2
-        settings = session.settings
-        separator = quoted(settings.separator.encode())
-        lines.append(b"* LIST () %s %s\r\n" % (separator, mailbox(name, session.utf8)))
+        lines.append(list_line(session, name))
     else:
         # RFC 3501 section 6.3.1
         lines.append(b"* 0 RECENT\r\n")
