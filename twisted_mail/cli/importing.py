@@ -179,6 +179,9 @@ def _letters(
         mailboxes = await store.open_mailboxes(key)
         try:
             log = ImportLog(world.disk, store.account(key).home, source.name)
+            # What a killed import had committed may not be in its mailbox yet, while the server runs.
+            if world.disk.exists(log.path) and not await store.settle():
+                raise ValueError("another process is tidying up what was killed; try again soon")
             logs.append(log.path)
             return await Importer(source, mailboxes, log, progress).run()
         finally:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.internet import reactor  # noqa: TID251  # this is where the World is made
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
 from ..status import MailError
@@ -27,10 +29,15 @@ def run(work: Callable[[World], Awaitable[T]]) -> T:
     async def whole() -> None:
         results.append(await work(real_world(loop)))
 
+    def stop(_: object) -> None:
+        # At Ctrl-C it is stopping already.
+        with suppress(ReactorNotRunning):
+            loop.stop()
+
     def start() -> None:
         done = Deferred.fromCoroutine(whole())
         done.addErrback(failures.append)
-        done.addCallback(lambda _: loop.stop())
+        done.addCallback(stop)
 
     loop.callWhenRunning(start)
     loop.run()

@@ -120,7 +120,7 @@ class MailStore:
             world,
             self,
             hold=self._accounts.hold,
-            let_go=self._accounts.let_go,
+            let_go=self._let_go,
             search=Searches(world),
             limits=limits or (lambda _: (None, None)),
             forget=self._noticed,
@@ -183,6 +183,11 @@ class MailStore:
     def _close_files(self) -> None:
         self._accounts.close()
         self._spool.close()
+
+    async def settle(self) -> bool:
+        """See that what processes committed that are dead by now is in its mailboxes. False: another one is at it,
+        or some of it cannot be done yet. Raises what keeps it from that."""
+        return await self._settle_dead()
 
     async def _settle_dead(self) -> bool:
         return await self._world.threads.call(self._settled)
@@ -285,6 +290,12 @@ class MailStore:
             now=self._world.now,
             entropy=self._world.entropy,
         )
+
+    def _let_go(self, key: str) -> None:
+        if self._accounts.let_go(key):
+            self._world.threads.call(self._accounts.trim).addErrback(
+                lambda failure: _log.error("files stay open: {error}", error=str(failure.value))
+            )
 
     def account(self, key: str) -> AccountStore:
         """One account's files, for who works on it as a whole. Its methods block. Raises ValueError."""
