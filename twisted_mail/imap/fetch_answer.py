@@ -33,6 +33,8 @@ GROUP: Final = 49_152
 """Octets of contents that are written together: with labels and CRLF, a piece of some 64 KiB."""
 ROWS: Final = 128
 """Rows from the index that are written together."""
+LONG: Final = 16_384
+"""Octets of a structure, of some hundred parts, that is not read on the reactor thread."""
 _NO_ROW: Final[tuple[Any, ...]] = ()
 
 
@@ -40,11 +42,18 @@ class Answering:
     """`plan` is what was asked for; `told` the same with FLAGS, for messages that become \\Seen by it.
 
     `expunged`: a message was gone. `unknown_cte`: a part could not be decoded. `seen`: UIDs that became \\Seen.
-    `breathe` gives others their turn. Raises what `mailboxes.OpenMailbox` raises.
+    `breathe` gives others their turn; `elsewhere` calls in a thread (None: there is none). Raises what
+    `mailboxes.OpenMailbox` raises.
     """
 
     def __init__(
-        self, view: View, plan: Plan, told: Plan, mark: Mark, breathe: Callable[[], Awaitable[None]]
+        self,
+        view: View,
+        plan: Plan,
+        told: Plan,
+        mark: Mark,
+        breathe: Callable[[], Awaitable[None]],
+        elsewhere: Callable[[Callable[[bytes], Part], bytes], Awaitable[Part]] | None = None,
     ) -> None:
         self._view = view
         self._opened = view.opened
@@ -54,6 +63,7 @@ class Answering:
         self._texts = FlagTexts(self._snapshot)
         self._mark = mark
         self._breathe = breathe
+        self._elsewhere = elsewhere
         self._readers = [_reader(one) for one in plan.sections]
         self.expunged = False
         self.unknown_cte = False
@@ -152,11 +162,19 @@ class Answering:
                     yield group.write()
                 group = _Group(self, plan, names, snapshot)
             row = rows.get(uid, _NO_ROW)
+            root: Part | None = None
+            if self._plan.structure or uid in large:
+                stored = row[1 + names.index("structure")]
+                if len(stored) > LONG and self._elsewhere is not None:
+                    root = await self._elsewhere(from_bytes, stored)
+                else:
+                    root = from_bytes(stored)
             if uid not in large:
-                group.add(uid, row, self._sections(content, row, names), len(content))
+                group.add(uid, row, self._sections(content, root), len(content))
                 continue
+            assert root is not None
             group.add(uid, row, [b""] * len(self._readers), 0)
-            streaming = Streaming(uid, content, _structure(row, names), self._mark, self._breathe)
+            streaming = Streaming(uid, content, root, self._mark, self._breathe)
             async for piece in streaming.line(plan, group.batch()):
                 yield piece
             self.unknown_cte = self.unknown_cte or streaming.unknown_cte
@@ -164,12 +182,7 @@ class Answering:
         if group.uids:
             yield group.write()
 
-    def _sections(
-        self, content: bytes, row: tuple[Any, ...], names: tuple[str, ...]
-    ) -> list[bytes]:
-        root: Part | None = None
-        if self._plan.structure:
-            root = _structure(row, names)
+    def _sections(self, content: bytes, root: Part | None) -> list[bytes]:
         made = []
         for one, read in zip(self._plan.sections, self._readers, strict=True):
             try:
@@ -270,7 +283,3 @@ def _reader(item: Section) -> Reader:
     if isinstance(item, BodySection):
         return reader(item)
     return preview_reader(item) if isinstance(item, Preview) else binary_reader(item)
-
-
-def _structure(row: tuple[Any, ...], names: tuple[str, ...]) -> Part:
-    return from_bytes(row[1 + names.index("structure")])

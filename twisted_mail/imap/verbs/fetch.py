@@ -64,7 +64,12 @@ async def fetch(session: ImapSession, command: Command) -> Answer:
     if view.reading is None:
         view.reading = Mark()
     answering = Answering(
-        view, wanted, plan(_told(session, asked), rev2=session.rev2), view.reading, _breath(session)
+        view,
+        wanted,
+        plan(_told(session, asked), rev2=session.rev2),
+        view.reading,
+        _breath(session),
+        session.world.threads.call,
     )
     if not (args.vanished or wanted.sections or wanted.columns):
         # Mostly it is little, and in the snapshot
