@@ -18,6 +18,13 @@ def test_what_is_announced_is_in_the_table():
     assert "| `IMAP4rev2` | [9051](https://www.rfc-editor.org/rfc/rfc9051) | always |" in table()
 
 
+def test_what_is_there_in_part_says_so():
+    assert (
+        "| `OBJECTID` | [8474](https://www.rfc-editor.org/rfc/rfc8474) | after login | THREADID"
+        in table()
+    )
+
+
 def test_a_page_without_marks():
     with pytest.raises(ValueError, match="marks"):
         updated("# IMAP")

@@ -320,18 +320,6 @@ def test_compress() -> None:
     assert b"COMPRESS" not in ask(b"d CAPABILITY").replace(b"d OK", b"")
 
 
-def test_no_starttls_below_compression() -> None:
-    dialogue = Dialogue(tls=Tls())
-    dialogue.login()
-    dialogue.ask(b"a COMPRESS DEFLATE\r\n")
-    pack, unpack = zlib.compressobj(wbits=-15), zlib.decompressobj(wbits=-15)
-    lines = b"b UNAUTHENTICATE\r\nc STARTTLS\r\nd CAPABILITY\r\n"
-    packed = pack.compress(lines) + pack.flush(zlib.Z_SYNC_FLUSH)
-    said = unpack.decompress(dialogue.ask(packed))
-    assert b"c NO TLS comes before compression\r\n" in said
-    assert b"STARTTLS" not in said.replace(b"c NO", b"")
-
-
 def test_names_are_utf8_once_it_is_enabled() -> None:
     dialogue = Dialogue()
     dialogue.login()

@@ -19,7 +19,8 @@ __all__ = ["Capability", "announced"]
 
 class Capability(NamedTuple):
     """`name`: as it is announced. `rfc`: its number and perhaps section, such as "7162". `states`: where it is
-    announced; `when`: and only when this holds. `dynamic`: gives the words instead of `name` (``AUTH=…``).
+    announced; `when`: and only when this holds. `dynamic`: gives the words instead of `name` (``AUTH=…``). `note`:
+    what of the RFC is not there, or otherwise; Markdown.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Capability(NamedTuple):
     states: State = LOGGED_IN
     when: Callable[[ImapSession], bool] | None = None
     dynamic: Callable[[ImapSession], Iterable[str]] | None = None
+    note: str = ""
 
 
 def announced(known: Iterable[Capability], session: ImapSession) -> str:

@@ -15,12 +15,12 @@ END: Final = "<!-- end of what is made -->"
 
 
 def table() -> str:
-    """Capabilities with their RFCs and when they are announced; then the commands. Markdown."""
-    lines = ["| capability | RFC | announced |", "|---|---|---|"]
+    """Capabilities with their RFCs, when they are announced and what they lack; then the commands. Markdown."""
+    lines = ["| capability | RFC | announced | not, or otherwise |", "|---|---|---|---|"]
     for one in sorted(CAPABILITIES, key=lambda one: (not one.name.startswith("IMAP4"), one.name)):
         number = one.rfc.split()[0]
         link = f"[{one.rfc}](https://www.rfc-editor.org/rfc/rfc{number})"
-        lines.append(f"| `{one.name}` | {link} | {_when(one)} |")
+        lines.append(f"| `{one.name}` | {link} | {_when(one)} | {one.note} |")
     commands = ", ".join(f"`{name}`" for name in sorted({*VERBS, *STREAMS}))
     return "\n".join([*lines, "", f"Commands: {commands}."])
 

@@ -61,6 +61,6 @@ VERBS: Final = (
 )
 CAPABILITIES: Final = (
     Capability("IMAP4rev1", "3501", ANY),
-    Capability("IMAP4rev2", "9051", ANY),
+    Capability("IMAP4rev2", "9051", ANY, note="the LIST of SELECT has no attributes"),
     Capability("ID", "2971", ANY),
 )

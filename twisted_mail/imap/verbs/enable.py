@@ -44,5 +44,10 @@ VERBS: Final = (Verb("ENABLE", LOGGED_IN, enable),)
 CAPABILITIES: Final = (
     # Before login, too: imaplib asks only then
     Capability("ENABLE", "5161", ANY),
-    Capability("UTF8=ACCEPT", "6855", LOGGED_IN),
+    Capability(
+        "UTF8=ACCEPT",
+        "6855",
+        LOGGED_IN,
+        note="APPEND of a header with 8-bit octets is taken without it, too",
+    ),
 )

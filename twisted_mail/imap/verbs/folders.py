@@ -102,4 +102,6 @@ VERBS: Final = (
     Verb("SUBSCRIBE", LOGGED_IN, subscribe),
     Verb("UNSUBSCRIBE", LOGGED_IN, unsubscribe),
 )
-CAPABILITIES: Final = (Capability("CREATE-SPECIAL-USE", "6154"),)
+CAPABILITIES: Final = (
+    Capability("CREATE-SPECIAL-USE", "6154", note="`\\All` and `\\Flagged` are refused"),
+)

@@ -105,5 +105,5 @@ CAPABILITIES: Final = (
     Capability("CHILDREN", "3348"),
     Capability("LIST-EXTENDED", "5258"),
     Capability("LIST-STATUS", "5819"),
-    Capability("SPECIAL-USE", "6154"),
+    Capability("SPECIAL-USE", "6154", note="not as annotations (section 4)"),
 )

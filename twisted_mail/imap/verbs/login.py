@@ -30,9 +30,6 @@ async def starttls(session: ImapSession, command: Command) -> Answer:
         raise Bad("TLS is on already")
     if not session.tls_available:
         raise No("TLS is not available")
-    if session.compressed:
-        # RFC 4978 section 3; UNAUTHENTICATE leaves it on
-        raise No("TLS comes before compression")
     return Answer(ok(command.tag, "Begin TLS"), Then.START_TLS)
 
 
@@ -67,7 +64,10 @@ async def sasl_response(
 
 
 async def unauthenticate(session: ImapSession, command: Command) -> Answer:
-    # RFC 8437 section 2: as before login; TLS and compression stay
+    if session.compressed:
+        # RFC 8437 section 4.1: compression would have to end, so it is not announced then
+        raise Bad("Not below compression")
+    # RFC 8437 section 3: as before login; TLS stays
     await session.leave()
     session.forget()
     return Answer(ok(command.tag, "UNAUTHENTICATE completed"), expect=Terms(False))
@@ -145,5 +145,5 @@ CAPABILITIES: Final = (
     Capability("SASL-IR", "4959", State.NOT_AUTHENTICATED),
     Capability("LITERAL-", "7888", State.NOT_AUTHENTICATED),
     Capability("LITERAL+", "7888", LOGGED_IN),
-    Capability("UNAUTHENTICATE", "8437", LOGGED_IN),
+    Capability("UNAUTHENTICATE", "8437", LOGGED_IN, lambda session: not session.compressed),
 )

@@ -118,4 +118,6 @@ VERBS: Final = (
     Verb("GETMETADATA", LOGGED_IN, getmetadata),
     Verb("SETMETADATA", LOGGED_IN, setmetadata),
 )
-CAPABILITIES: Final = (Capability("METADATA", "5464"),)
+CAPABILITIES: Final = (
+    Capability("METADATA", "5464", note="changes are told by NOTIFY, not by ENABLE METADATA"),
+)

@@ -39,4 +39,12 @@ async def _first(notifier: Notifier) -> AsyncIterator[bytes]:
 
 
 VERBS: Final = (Verb("NOTIFY", LOGGED_IN, notify),)
-CAPABILITIES: Final = (Capability("NOTIFY", "5465", LOGGED_IN),)
+CAPABILITIES: Final = (
+    Capability(
+        "NOTIFY",
+        "5465",
+        LOGGED_IN,
+        note="no AnnotationChange; annotations that another process changes are not told; the end of a command "
+        "tells what is pending, whatever was asked for; STATUS tells what the client did itself, too",
+    ),
+)

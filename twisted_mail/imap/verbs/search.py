@@ -51,5 +51,7 @@ CAPABILITIES: Final = (
     Capability("ESEARCH", "4731"),
     Capability("SEARCHRES", "5182"),
     Capability("WITHIN", "5032"),
-    Capability("INPROGRESS", "9585"),
+    Capability(
+        "INPROGRESS", "9585", note="COPY and MOVE say that they go on, not how far they are"
+    ),
 )
