@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from ..message.part import Part, section
 from .fetching import BodySection
 
-__all__ = ["RFC822", "Reader", "body_start", "needs_structure", "reader", "wire"]
+__all__ = ["RFC822", "Reader", "body_start", "needs_structure", "reader", "wire", "without_nul"]
 
 Reader: TypeAlias = Callable[[bytes, Part | None], bytes]
 """(content as stored, its structure when `needs_structure` of the item) → label, literal. Never raises."""
@@ -63,7 +63,7 @@ def reader(item: BodySection) -> Reader:
     if item.partial is None:
 
         def whole(content: bytes, root: Part | None) -> bytes:
-            data = cut(content, root)
+            data = without_nul(cut(content, root))
             return b"%b {%d}\r\n%b" % (label, len(data), data)
 
         return whole
@@ -72,10 +72,15 @@ def reader(item: BodySection) -> Reader:
 
     def some(content: bytes, root: Part | None) -> bytes:
         # RFC 9051 section 6.4.5: what begins behind the end is empty, what ends there is cut
-        data = cut(content, root)[first:last]
+        data = without_nul(cut(content, root)[first:last])
         return b"%b {%d}\r\n%b" % (label, len(data), data)
 
     return some
+
+
+def without_nul(data: bytes) -> bytes:
+    """RFC 9051 section 4.3: no literal has NUL in it. Dovecot's stand-in; BINARY (a literal8) has it as it is."""
+    return data.replace(b"\0", b"\x80") if b"\0" in data else data
 
 
 def _cut(item: BodySection) -> Callable[[bytes, Part | None], bytes]:

@@ -15,7 +15,7 @@ from .fetch_binary import decoded_blocks, encoding_of, undecodable
 from .fetch_large import Mark, bytes_of, octets, stored_range
 from .fetch_plan import Batch, Plan
 from .fetch_preview import large_preview
-from .fetch_sections import picker
+from .fetch_sections import picker, without_nul
 from .fetching import BinarySection, BinarySize, BodySection, Preview
 from .refusal import Unfinished
 
@@ -84,14 +84,14 @@ class Streaming:
 
     async def _body(self, item: BodySection) -> tuple[int, AsyncIterator[bytes]]:
         if item.fields:
-            return _sliced(await self._fields(item), item.partial)
+            return _sliced(without_nul(await self._fields(item)), item.partial)
         where = stored_range(self._root, item.part, item.text)
         if where is None:
             return 0, _given(b"")
         first, size = _bounds(item.partial, where[2])
         if not size:
             return 0, _given(b"")
-        return size, self._octets(where, first, size)
+        return size, _without_nul(self._octets(where, first, size))
 
     def _octets(self, where: tuple[int, int, int], first: int, size: int) -> AsyncIterator[bytes]:
         return octets(self._content, self._uid, where, first, size, self._mark, self._breathe)
@@ -159,6 +159,11 @@ def _bounds(partial: tuple[int, int] | None, size: int) -> tuple[int, int]:
 def _sliced(data: bytes, partial: tuple[int, int] | None) -> tuple[int, AsyncIterator[bytes]]:
     first, size = _bounds(partial, len(data))
     return size, _given(data[first : first + size])
+
+
+async def _without_nul(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for block in blocks:
+        yield without_nul(block)
 
 
 async def _given(data: bytes) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..message.collation import fold
 from ..message.envelope import MAX_HEADER
 from ..message.structure import scan
-from ..message.text import header_texts, texts
+from ..message.text import header_texts, one_blank, texts
 
 __all__ = ["header_contains", "text_contains"]
 
@@ -14,7 +14,10 @@ def header_contains(content: bytes, name: str, text: str) -> bool:
     """Whether a header field `name` (lower case) of `content` has `text` in it; "" is in each such field."""
     wanted, named = fold(text), name.encode("utf-8", "replace")
     block = content[: min(scan(content).body, MAX_HEADER)]
-    return any(found == named and wanted in fold(value) for found, value in header_texts(block))
+    values = [fold(value) for found, value in header_texts(block) if found == named]
+    if name == "subject":
+        wanted, values = one_blank(wanted), [one_blank(value) for value in values]
+    return any(wanted in value for value in values)
 
 
 def text_contains(content: bytes, text: str, *, body_only: bool) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from ..mailboxes import OpenMailbox, Snapshot
 from ..message.collation import fold
+from ..message.text import one_blank
 from ..message.words import codec_name
 from .refusal import Bad, No
 from .searching import (
@@ -286,6 +287,8 @@ class Search:
             name = key.name.lower().decode("ascii", "replace")
             # That there is such a field, if an empty one, the digest does not tell
             field = _FIELDS.get(name, "") if text else ""
+            if field == "subject":
+                text = one_blank(text)
         elif not text:
             return among
 

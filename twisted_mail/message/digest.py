@@ -16,11 +16,11 @@ from .date import parse_date
 from .envelope import MAX_HEADER, read_fields, unfolded_block, written
 from .structure import Part, scan, to_bytes
 from .subject import base_subject
-from .text import header_text
+from .text import header_text, one_blank
 
 __all__ = ["DIGEST_VERSION", "MAX_REFERENCES", "Digest", "digest", "split_references"]
 
-DIGEST_VERSION: Final = 1
+DIGEST_VERSION: Final = 2
 MAX_REFERENCES: Final = 100
 """Message ids that are kept: the first and the last ones."""
 MAX_KEY: Final = 500
@@ -33,10 +33,11 @@ class Digest(NamedTuple):
     """`envelope`, `bodystructure`: as IMAP writes them; `structure`: `part.to_bytes`; `octets`: RFC822.SIZE.
 
     `subject`, `from_`, `to`, `cc`, `bcc`: the fields' texts, decoded, unfolded and folded (`collation`), for SEARCH;
-    several fields of one name are lines. `sent`: the Date in seconds since 1970-01-01 UTC, `sent_day`: its day in its
-    own zone, in days since then (SENTSINCE); both None without a date that can be read. `message_id`, `references`
-    (one a line; of In-Reply-To when there are none): without angle brackets, for THREAD; `base_subject` (folded) and
-    `reply` (0, 1): RFC 5256 section 2.1. `sort_…`: keys of SORT (RFC 5256 section 3: the first address's mailbox),
+    several fields of one name are lines; a subject's words have one blank between them. `sent`: the Date in seconds
+    since 1970-01-01 UTC, `sent_day`: its day in its own zone, in days since then (SENTSINCE); both None without a
+    date that can be read. `message_id`, `references` (one a line; of In-Reply-To when there are none): without
+    angle brackets, for THREAD; `base_subject` (folded) and `reply` (0, 1): RFC 5256 section 2.1. `sort_…`: keys of
+    SORT (RFC 5256 section 3: the first address's mailbox),
     `display_…`: of RFC 5957, all folded.
     """
 
@@ -87,7 +88,7 @@ def digest(content: bytes | mmap, root: Part | None = None) -> Digest:
         bodystructure(root),
         to_bytes(root),
         root.header_octets + root.octets,
-        fold(subject),
+        "\n".join([one_blank(line) for line in _text(raw.get(b"subject")).split("\n")]),
         _text(raw.get(b"from")),
         _text(raw.get(b"to")),
         _text(raw.get(b"cc")),

@@ -47,7 +47,7 @@ def field_value(field: re.Match[bytes]) -> bytes:
 
 class Fields(NamedTuple):
     """Of one header block, by lower-case names. `texts`: the last field of each name; `lists`: addresses of all fields
-    of one name; `raw`: the values of all fields of one name that holds addresses."""
+    of one name; `raw`: the values of all fields of one name that holds addresses, or is Subject."""
 
     texts: dict[bytes, bytes]
     lists: dict[bytes, list[Address]]
@@ -69,6 +69,8 @@ def read_fields(block: bytes) -> Fields:
         name = field[1].lower()
         if name not in _ADDRESSES:
             texts[name] = field_value(field)
+            if name == b"subject":
+                raw.setdefault(name, []).append(field[3])
             continue
         raw.setdefault(name, []).append(field[3])
         lists.setdefault(name, []).extend(addresses(field[3], budget))

@@ -33,7 +33,7 @@ __all__ = [
     "usual",
 ]
 
-SEARCHABLE_VERSION: Final = f"1 {unidata_version}"
+SEARCHABLE_VERSION: Final = f"2 {unidata_version}"
 """Changes with what the texts are made of."""
 EDGE: Final = "\uffff"
 """Between pieces, and for what cannot be kept (NUL, lone surrogates)."""

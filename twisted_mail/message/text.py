@@ -9,6 +9,7 @@ No bytes make it raise.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from mmap import mmap
 from typing import Final
@@ -27,6 +28,7 @@ __all__ = [
     "header_text",
     "header_texts",
     "is_text",
+    "one_blank",
     "texts",
 ]
 
@@ -38,6 +40,7 @@ MAX_FIELD: Final = 131_072
 """Octets of a field's value that are looked at."""
 
 _TEXT_TYPES: Final = frozenset((b"text", b"message", b""))
+_blanks: Final = re.compile(r"[ \t\n]+")
 
 
 def _as_latin(error: UnicodeError) -> tuple[str, int]:
@@ -51,10 +54,15 @@ codecs.register_error(_ERRORS, _as_latin)
 
 
 def header_text(value: bytes) -> str:
-    """A field's value unfolded, its encoded-words decoded. What is no UTF-8 otherwise is taken for latin-1."""
+    """A field's value unfolded, its encoded-words decoded. What is no UTF-8 otherwise is taken for latin-1.
+
+    A line that is folded with a tab goes on behind a blank: who searches for the words types one.
+    """
     value = value[:MAX_FIELD]
     if b"\r" in value:
         value = value.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+    if b"\n\t" in value:
+        value = value.replace(b"\n\t", b"\n ")
     if value.isascii():
         return unencoded(value).strip(" \t")
     try:
@@ -71,6 +79,11 @@ def header_texts(block: bytes) -> Iterator[tuple[bytes, str]]:
         block = block.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     for name, start, end in fields(block):
         yield name, header_text(block[start:end].rstrip(b"\n").partition(b":")[2])
+
+
+def one_blank(text: str) -> str:
+    """Any white space between words as one blank: subjects are compared so, as Dovecot does."""
+    return _blanks.sub(" ", text)
 
 
 def is_text(part: Part) -> bool:
@@ -110,7 +123,7 @@ def field_lines(content: bytes | mmap, part: Part) -> Iterator[tuple[bytes, str]
 
 
 def body_text(content: bytes | mmap, part: Part, overlap: int = OVERLAP) -> Iterator[str]:
-    """The text of a part that has no parts, decoded, in pieces. LF or CRLF between lines, as the content has it."""
+    """The text of a part that has no parts, decoded, in pieces. Lines end with LF, whatever they ended with."""
     try:
         undo = decoder(part.transfer_encoding)
     except UnknownEncoding:
@@ -121,12 +134,18 @@ def body_text(content: bytes | mmap, part: Part, overlap: int = OVERLAP) -> Iter
     text = codecs.getincrementaldecoder(name)(_ERRORS)
     held: list[str] = []
     size = 0
-    tail = ""
+    tail = cut = ""
     for start in range(part.body, part.end, BLOCK):
         octets = undo.decode(content[start : min(start + BLOCK, part.end)])
         if start + BLOCK >= part.end:
             octets += undo.finish()
-        held.append(_characters(text, octets, start + BLOCK >= part.end))
+        some = cut + _characters(text, octets, start + BLOCK >= part.end)
+        cut = ""
+        if "\r" in some:
+            if some[-1] == "\r" and start + BLOCK < part.end:
+                some, cut = some[:-1], "\r"
+            some = some.replace("\r\n", "\n")
+        held.append(some)
         size += len(held[-1])
         if size >= PIECE // 2 - overlap:
             piece = tail + "".join(held)
