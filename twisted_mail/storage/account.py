@@ -113,6 +113,11 @@ class AccountStore:
                     locked.index.set_marks(row.key, *(before if settled else (0, 0)))
         return []
 
+    def refreshed(self, folder: str = "") -> tuple[list[str], Snapshot | None]:
+        """`refresh`, and the snapshot when nothing was taken away: mostly who opens a mailbox waits for one thread."""
+        gone = self.refresh(folder)
+        return gone, None if gone else self.snapshot(folder)
+
     def examine(self, folder: str, names: Collection[tuple[str, str]]) -> list[str]:
         """As `refresh`, when something happened to these files (``new`` or ``cur``, name): mostly, we did it."""
         with self.locked() as locked:
