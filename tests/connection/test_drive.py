@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from twisted_mail.connection.alarm import QUIET, Alarm
 from twisted_mail.connection.drive import Cancelled, Waiting, to_the_end
+from twisted_mail.status import MailError
 
 
 class Waited:
@@ -181,6 +182,15 @@ def test_what_fails_when_nobody_waits_any_more_is_logged(log: list[dict[str, Any
     assert waited.errors == []
     assert [event["log_failure"].value.args for event in log] == [("the disk is full",)]
     log.clear()
+
+
+def test_a_refusal_that_nobody_waits_for_is_not_logged(log: list[dict[str, Any]]) -> None:
+    work = Deferred[None]()
+    waited = Waited(to_the_end(work))
+    waited.waiting.cancel()
+    work.errback(MailError(550, "5.2.0", "There is such a mailbox", imap="ALREADYEXISTS"))
+    assert waited.errors == []
+    assert log == []
 
 
 # Alarm

@@ -15,6 +15,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..status import MailError
+
 __all__ = ["Cancelled", "Waiting", "to_the_end"]
 
 T = TypeVar("T")
@@ -117,12 +119,17 @@ async def to_the_end(work: Awaitable[T]) -> T:
             bell = Deferred()
     (result,) = over
     if cancelled is not None:
-        if isinstance(result, Failure):
+        if isinstance(result, Failure) and not _refused(result.value):
             _log.failure("failure in what nobody waits for any more", result)
         raise cancelled
     if isinstance(result, Failure):
         result.raiseException()
     return result
+
+
+def _refused(error: BaseException | None) -> bool:
+    """Whether it is an answer, for who does not wait for it any more, and no failure."""
+    return isinstance(error, MailError) and not error.temporary
 
 
 async def _awaited(work: Awaitable[T]) -> T:
