@@ -159,5 +159,5 @@ CAPABILITIES: Final = (
     Capability("UNSELECT", "3691", LOGGED_IN),
     Capability("CONDSTORE", "7162", LOGGED_IN),
     Capability("QRESYNC", "7162", LOGGED_IN),
-    Capability("OBJECTID", "8474", LOGGED_IN, note="THREADID is NIL"),
+    Capability("OBJECTID", "8474", LOGGED_IN),
 )
