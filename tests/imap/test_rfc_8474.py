@@ -1,4 +1,4 @@
-"""OBJECTID (RFC 8474): its examples."""
+"""OBJECTID (RFC 8474): its examples. Mailboxes in memory have no THREADID: the last example of section 5.3."""
 
 from __future__ import annotations
 

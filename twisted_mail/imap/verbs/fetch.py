@@ -175,7 +175,11 @@ def _breath(session: ImapSession) -> Callable[[], Awaitable[None]]:
 
 VERBS: Final = (Verb("FETCH", State.SELECTED, fetch, by_uid),)
 CAPABILITIES: Final = (
-    Capability("BINARY", "3516"),
+    Capability(
+        "BINARY",
+        "3516",
+        note="APPEND of NUL, or of CR and LF that stand alone, is refused (UNKNOWN-CTE)",
+    ),
     Capability("PREVIEW", "8970"),
     Capability("SAVEDATE", "8514"),
 )
