@@ -273,3 +273,19 @@ def test_binary() -> None:
         == b"soft = hard\r\nend"
     )
     assert read(EMBEDDED, BinarySize((8,), b"BINARY.SIZE[8]")) == b"BINARY.SIZE[8] 0"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [body(), body(text="TEXT"), body(partial=(0, 30)), body(text="HEADER.FIELDS", fields=[b"A"])],
+)
+def test_no_literal_has_nul(item: BodySection) -> None:
+    content = b"A: x\0y\n\nz\0\n"
+    assert literal(read(content, item)) == literal(streamed(content, item))
+    assert b"\0" not in read(content, item) and b"\x80" in read(content, item)
+
+
+def test_binary_has_nul() -> None:
+    item = BinarySection((1,), True, None, b"BINARY[1]")
+    content = b"A: x\n\nz\0\n"
+    assert literal(read(content, item)) == literal(streamed(content, item)) == b"z\0\r\n"

@@ -78,6 +78,7 @@ def test_binary() -> None:
     ("value", "wanted"),
     [
         (b" a\n b", "a b"),
+        (b" a\n\tb\r\n\tc", "a b c"),
         (b"=?utf-8?q?=C3=A4?= =?utf-8?b?w7Y=?=", "äö"),
         (b"=?x-unknown?q?=E4?=", "ä"),
         (b"=?koi8-r?q?=C1?=", "а"),
@@ -115,6 +116,18 @@ def test_texts() -> None:
         assert wanted in of_body
     for unwanted in ("töp", "hidden", "no text"):
         assert unwanted not in of_body
+
+
+@pytest.mark.parametrize("block", [2, 3, 7, 1000])
+@pytest.mark.parametrize("encoding", [b"8bit", b"base64"])
+def test_lines_end_with_lf(monkeypatch: pytest.MonkeyPatch, block: int, encoding: bytes) -> None:
+    monkeypatch.setattr(text, "BLOCK", block)
+    body = b"one\r\ntwo\rthree\r\n\r\nfour\r"
+    if encoding == b"base64":
+        body = b64encode(body)
+    content = b"Content-Type: text/plain\nContent-Transfer-Encoding: %b\n\n%b" % (encoding, body)
+    found = "".join(texts(content, scan(content), headers=False, overlap=0))
+    assert found == "one\ntwo\rthree\n\nfour\r"
 
 
 @pytest.mark.parametrize("overlap", [0, 1, 7])

@@ -60,6 +60,13 @@ def test_without_anything() -> None:
     assert split_references("") == []
 
 
+def test_subjects_to_search_in() -> None:
+    """Every one of them, with a blank between words; the last one is the message's."""
+    found = digest(b"Subject: re: one\n\ttwo  three\nSubject: fo\tur\n\nx\n")
+    assert found.subject == "RE: ONE TWO THREE\nFO UR"
+    assert (found.base_subject, found.reply) == ("FO UR", 0)
+
+
 def test_in_reply_to_stands_in_for_references() -> None:
     assert digest(b"In-Reply-To: x <a@b> <c@d>\n\n").references == "a@b"
 
