@@ -189,6 +189,10 @@ class Snapshot:
         keywords: tuple[str, ...] | None = None,
     ) -> Snapshot:
         """This mailbox after a change. `changed`: (uid, flags, modseq). What is known already changes nothing."""
+        last = self.uids[-1] if self.uids else 0
+        if added and added[0].uid <= last:
+            # Who tells everything since a moment before does not know that we have heard of these.
+            changed = [*changed, *((one.uid, one.flags, one.modseq) for one in added)]
         uids, flags, modseqs = self.uids, self.flags, self.modseqs
         sizes, dates = self.sizes, self.dates
         touched: list[int] = []
@@ -208,7 +212,6 @@ class Snapshot:
                 uids, flags, modseqs, sizes, dates = (
                     _kept(values, without) for values in (uids, flags, modseqs, sizes, dates)
                 )
-        last = self.uids[-1] if self.uids else 0
         new = [one for one in added if one.uid > last]
         if new:
             uids = uids + array("I", [one.uid for one in new])

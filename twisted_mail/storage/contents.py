@@ -52,6 +52,7 @@ def read_messages(
     path, rows = store.found(folder, uids[:MANY])
     by_uid = {row.uid: row for row in rows}
     found: list[Message] = []
+    there = _Listing(world.disk, path)
     room = TOGETHER
     try:
         for uid in uids[:MANY]:
@@ -63,7 +64,7 @@ def read_messages(
                 room -= row.size
             if room < 0 and found:
                 break
-            found.append(Message(uid, _content(world, path, row)))
+            found.append(Message(uid, _content(world, there, row)))
     except BaseException:
         close_all(found)
         raise
@@ -72,7 +73,8 @@ def read_messages(
 
 def read_files(disk: Disk, path: str, rows: Sequence[Row]) -> list[tuple[Row, bytes | None]]:
     """All of these messages, of any size, whole; None for what is gone. Blocks."""
-    return [(row, _whole(disk, path, row)) for row in rows]
+    there = _Listing(disk, path)
+    return [(row, _whole(disk, there, row)) for row in rows]
 
 
 def close_all(messages: Sequence[Message]) -> None:
@@ -82,9 +84,27 @@ def close_all(messages: Sequence[Message]) -> None:
             message.content.close()
 
 
-def _content(world: World, path: str, row: Row) -> bytes | OpenLarge | None:
+class _Listing:
+    """Where the messages of the folder at `path` are; read when it is needed, and again when it was wrong."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk = disk
+        self._found: dict[str, tuple[str, str]] | None = None
+        self.path = path
+
+    def place(self, base: str, wrong: tuple[str, str]) -> tuple[str, str] | None:
+        """``new`` or ``cur``, and the name of a file that is not at `wrong`; None when it is gone."""
+        if self._found is None or self._found.get(base) == wrong:
+            try:
+                self._found = maildir.listing(self._disk, self.path)
+            except FileNotFoundError:
+                self._found = {}
+        return self._found.get(base)
+
+
+def _content(world: World, there: _Listing, row: Row) -> bytes | OpenLarge | None:
     disk = world.disk
-    fd = _open(disk, path, row)
+    fd = _open(disk, there, row)
     if fd < 0:
         return None
     if row.size > LARGE:
@@ -95,8 +115,8 @@ def _content(world: World, path: str, row: Row) -> bytes | OpenLarge | None:
         disk.close(fd)
 
 
-def _whole(disk: Disk, path: str, row: Row) -> bytes | None:
-    fd = _open(disk, path, row)
+def _whole(disk: Disk, there: _Listing, row: Row) -> bytes | None:
+    fd = _open(disk, there, row)
     if fd < 0:
         return None
     try:
@@ -105,17 +125,17 @@ def _whole(disk: Disk, path: str, row: Row) -> bytes | None:
         disk.close(fd)
 
 
-def _open(disk: Disk, path: str, row: Row) -> int:
+def _open(disk: Disk, there: _Listing, row: Row) -> int:
     """A descriptor; -1 when the message is gone."""
     place: tuple[str, str] | None = (row.sub, row.name)
     for _ in range(3):
         if place is None:
             return -1
         try:
-            return disk.open(os.path.join(path, *place), os.O_RDONLY)
+            return disk.open(os.path.join(there.path, *place), os.O_RDONLY)
         except FileNotFoundError:
             # Its flags have been changed meanwhile, or another program moved it.
-            place = maildir.listing(disk, path).get(row.base)
+            place = there.place(row.base, place)
         except OSError as error:
             _log.error("{name} cannot be read: {error}", name=row.name, error=str(error))
             return -1

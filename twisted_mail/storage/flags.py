@@ -23,6 +23,7 @@ from ..mailboxes import (
 
 __all__ = [
     "KEYWORDS_FILE",
+    "MAX_KEYWORD",
     "bits_of",
     "format_keywords",
     "info_of",
@@ -33,7 +34,7 @@ __all__ = [
 
 KEYWORDS_FILE: Final = "dovecot-keywords"
 MAX_KEYWORD: Final = 255
-"""Characters of a keyword that is taken from a file."""
+"""Characters of a keyword: a longer one is not taken, from a file or from anybody."""
 
 _SYSTEM: Final = {"D": DRAFT, "F": FLAGGED, "R": ANSWERED, "S": SEEN, "T": DELETED}
 _BITS: Final = {

@@ -16,7 +16,7 @@ from ..disk import Disk
 from ..mailboxes import FIRST_KEYWORD, MAX_KEYWORDS, SYSTEM_FLAGS, Added
 from ..status import MailError
 from . import maildir
-from .flags import KEYWORDS_FILE, format_keywords, parse_keywords
+from .flags import KEYWORDS_FILE, MAX_KEYWORD, format_keywords, parse_keywords
 from .index import FolderRow, Index, Row
 from .maildir import FolderState
 
@@ -121,7 +121,8 @@ class Folder:
                     raise MailError(
                         550,
                         "5.2.0",
-                        f"A mailbox takes {MAX_KEYWORDS} keywords, {name} would be one too many",
+                        f"A mailbox takes {MAX_KEYWORDS} keywords of at most {MAX_KEYWORD} characters:"
+                        f" {name[:MAX_KEYWORD]} would be one too many",
                         imap="LIMIT",
                     )
         return bits
@@ -136,15 +137,15 @@ class Folder:
         folded = [known.lower() for known in names]
         if name.lower() in folded:
             return folded.index(name.lower())
-        if "" in names:
-            number = names.index("")
-            names[number] = name
-        elif len(names) < MAX_KEYWORDS:
-            number = len(names)
-            names.append(name)
-        else:
+        names += [""] * (MAX_KEYWORDS - len(names))
+        free = [number for number, known in enumerate(names) if not known]
+        if not free or len(name) > MAX_KEYWORD:
             return -1
-        self._keywords = tuple(names)
+        # A letter without a name may stand in names of files: those messages do not get this keyword.
+        used = self._index.used_flags(self.row.key)
+        number = next((n for n in free if not used & 1 << (FIRST_KEYWORD + n)), free[0])
+        names[number] = name
+        self._keywords = parse_keywords(format_keywords(tuple(names)))
         maildir.write_small(
             self._disk, os.path.join(self.path, KEYWORDS_FILE), format_keywords(self._keywords)
         )

@@ -70,8 +70,11 @@ class Folders:
 
     def all(self) -> list[Box]:
         """The inbox first, then by name."""
-        with self._home.locked():
-            return list(self._all().values())
+        with self._home.locked() as locked:
+            found = list(self._all().values())
+            # Or their mail would count for ever.
+            locked.drop_gone()
+            return found
 
     def _all(self) -> dict[str, Box]:
         found: dict[str, Box] = {}

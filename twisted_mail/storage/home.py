@@ -72,6 +72,12 @@ class Locked:
         self._folders = {name: one for name, one in self._folders.items() if one is not gone}
         self.index.drop_folder(folder)
 
+    def drop_gone(self) -> None:
+        """Forget folders that another program has removed, after a `Home.look`."""
+        for folder in self.index.folders():
+            if not self._home.has(folder):
+                self.drop(folder)
+
     def settle(self, *, tell: bool) -> list[FolderChange]:
         """Write what was gathered into the index; with `tell`, what it was."""
         changes: list[FolderChange] = []
@@ -125,6 +131,8 @@ class Home:
                 if not self.disk.writable(os.path.join(self.maildir, "new")):
                     self._states.clear()
                     self.inbox = ""
+                    # They may be another account's of that name by the next time, with a lock of its own.
+                    self.release()
                     raise mailbox_broken(f"{self.maildir}: not there, or not writable")
                 return
             there = maildir.is_maildir(self.disk, self.maildir)
@@ -164,12 +172,14 @@ class Home:
         """
         self.prepare()
         with self._mutex, self._flocked():
+            # Who listens may end in the reactor's thread at any moment.
+            published = self.published
             index = self._opened()
             try:
                 index.begin()
                 locked = Locked(self, index)
                 yield locked
-                changes = locked.settle(tell=self.published is not None)
+                changes = locked.settle(tell=published is not None)
                 index.commit()
             except sqlite3.Error as error:
                 index.close()
@@ -183,9 +193,9 @@ class Home:
                 raise
             for folder in locked.used():
                 self._states[folder.state.folder] = (folder.path, folder.state)
-            if self.published is not None:
+            if published is not None:
                 for change in changes:
-                    self.published(change)
+                    published(change)
 
     @contextmanager
     def _flocked(self) -> Iterator[None]:
@@ -216,17 +226,23 @@ class Home:
         self.look()
         return self._states.get(folder)
 
+    def has(self, folder: str) -> bool:
+        """Whether the last `look` has seen it."""
+        return folder in self._states
+
     def look(self) -> list[tuple[str, FolderState]]:
         """All folders as they are on the disk now, the inbox first. What another program made gets its state."""
         found: dict[str, tuple[str, FolderState]] = {}
-        for path in maildir.folders(self.disk, self.maildir):
+        paths = maildir.folders(self.disk, self.maildir)
+        known = {path for path, _ in self._states.values()}
+        # A copy of a folder, made with cp, is another folder; of two, the one that was there before is who it was.
+        for path in sorted(paths, key=lambda path: path not in known):
             state = maildir.read_state(self.disk, path)
             if state is None or state.folder in found:
-                # A copy of a folder, made with cp, is another folder.
                 state = self.made(path, again=state is not None)
             found[state.folder] = (path, state)
         self._states = found
-        return list(found.values())
+        return sorted(found.values(), key=lambda one: one[0])
 
     def made(
         self, path: str, special_use: tuple[str, ...] = (), *, name: str = "", again: bool = False

@@ -208,11 +208,11 @@ class Index:
             self._db.execute("DELETE FROM expunged WHERE folder = ?", (old.key,))
         self._db.execute(
             "INSERT INTO folder (folder, validity, uidnext, modseq, floor, generation, new_mark, cur_mark)"
-            f" VALUES (?, ?, ?, ?, ?, ?, {UNSEEN}, {UNSEEN})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (folder) DO UPDATE SET validity = excluded.validity,"
             " uidnext = excluded.uidnext, modseq = excluded.modseq, floor = excluded.floor,"
             " generation = excluded.generation, new_mark = excluded.new_mark, cur_mark = excluded.cur_mark",
-            (folder, validity, uidnext, modseq, modseq, generation),
+            (folder, validity, uidnext, modseq, modseq, generation, UNSEEN, UNSEEN),
         )
         row = self.folder(folder)
         assert row is not None

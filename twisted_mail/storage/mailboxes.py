@@ -30,7 +30,7 @@ from ..status import MailError
 from ..world import World, call_or_drop
 from .contents import close_all, read_messages
 from .errors import refusal
-from .folders import nonexistent
+from .folders import Box, nonexistent
 from .opened import OpenAccount, OpenFolder
 
 __all__ = ["AccountMailboxes", "Filing", "Selected"]
@@ -138,12 +138,15 @@ class Selected:
 
     async def move(self, uids: Sequence[int], name: str) -> Filed:
         target = await self._target(name)
-        bases = [row.base for row in await self._rows(uids)]
+        rows = await self._rows(uids)
+        bases = [row.base for row in rows]
         if not bases:
             return Filed(0, ())
         if target == self.mailbox_id:
             # RFC 6851 section 3.3: as a copy here, and an expunge
             filed = await self._filing.copy(self._account.key, target, bases, target)
+            copied = frozenset(filed.sources)
+            bases = [row.base for row in rows if row.uid in copied]
             await self._filing.expunge(self._account.key, target, bases)
             return filed
         return await self._filing.move(self._account.key, self.mailbox_id, bases, target)
@@ -314,22 +317,33 @@ class AccountMailboxes:
         return self._filing.draft()
 
     async def append(self, name: str, messages: Sequence[Appending]) -> Filed:
-        box = (await self._account.boxes()).get(name)
-        if box is None:
+        try:
+            box = await self._into(name)
+        except BaseException:
             for message in messages:
                 message.content.discard()
-            raise try_create(name)
+            raise
         return await self._filing.append(self._account.key, box.folder, messages)
 
     async def replace(self, opened: OpenMailbox, uid: int, name: str, message: Appending) -> Filed:
-        box = (await self._account.boxes()).get(name)
-        _, rows = await self._call(self._account.store.found, opened.mailbox_id, [uid])
-        if box is None or not rows:
+        try:
+            box = await self._into(name)
+            _, rows = await self._call(self._account.store.found, opened.mailbox_id, [uid])
+            if not rows:
+                raise gone()
+        except BaseException:
             message.content.discard()
-            raise try_create(name) if box is None else gone()
+            raise
         return await self._filing.replace(
             self._account.key, opened.mailbox_id, rows[0].base, box.folder, message
         )
+
+    async def _into(self, name: str) -> Box:
+        """A mailbox that messages are put into. Raises MailError imap="TRYCREATE"."""
+        box = (await self._account.boxes()).get(name)
+        if box is None:
+            raise try_create(name)
+        return box
 
     async def quota(self) -> Quota:
         octets, messages = await self._call(self._account.store.usage)

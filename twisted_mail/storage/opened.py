@@ -94,6 +94,8 @@ class OpenFolder:
         if before.path != box.path and self._watches:
             self.forget()
             self._watch()
+            # What happened there before is told to nobody.
+            self._look_soon()
 
     def removed(self) -> None:
         """It is no more: for who has it open, everything in it is gone."""
@@ -123,6 +125,9 @@ class OpenFolder:
             self._names.clear()
         elif not self._everything and name[:1] != ".":
             self._names.add((sub, name))
+        self._look_soon()
+
+    def _look_soon(self) -> None:
         if self.listeners and self._looking is None and self._soon is None:
             self._soon = self._account.world.reactor.callLater(SOON, self._look_now)
 
@@ -157,8 +162,12 @@ class OpenFolder:
         while self.stale:
             names, self._names = self._names, set()
             everything, self._everything = self._everything, False
+            loaded: Snapshot | None = None
             try:
-                if everything:
+                if self.snapshot is None:
+                    self._early = []
+                    gone, loaded = await threads.call(store.refreshed, folder)
+                elif everything:
                     gone = await threads.call(store.refresh, folder)
                 else:
                     gone = await threads.call(store.examine, folder, names)
@@ -166,8 +175,9 @@ class OpenFolder:
                     # In the journal first, or a replay would bring them back. The removal is published.
                     await self._account.forget(self._account.key, folder, gone)
                 if self.snapshot is None:
-                    self._early = []
-                    loaded = await threads.call(store.snapshot, folder)
+                    if loaded is None:
+                        self._early = []
+                        loaded = await threads.call(store.snapshot, folder)
                     self._loaded(loaded)
                 else:
                     await self._catch_up(self.snapshot)
@@ -208,15 +218,13 @@ class OpenFolder:
     def _apply(self, change: FolderChange) -> None:
         known = self.snapshot
         assert known is not None
-        if change.modseq > known.modseq + 1 or (
-            change.modseq <= known.modseq and not change.keywords
-        ):
-            if change.modseq > known.modseq:
-                # Somebody else was there in between.
-                self._everything = True
-                self.look()
-            return
-        self._replace(_after(known, change))
+        named = change.keywords is not None and change.keywords != known.keywords
+        if change.modseq == known.modseq + 1 or (change.modseq == known.modseq and named):
+            self._replace(_after(known, change))
+        elif change.modseq > known.modseq:
+            # Somebody else was there in between.
+            self._everything = True
+            self.look()
 
     def _replace(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot

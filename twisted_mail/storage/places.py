@@ -50,17 +50,34 @@ class Accounts:
         self._held: set[str] = set()
 
     def hold(self, key: str) -> AccountStore:
-        """As `get`; until `let_go` there is no other store of this account: who listens to it hears of everything."""
-        store = self.get(key)
-        with self._guard:
-            self._held.add(key)
-            self._known[key] = store
-        return store
+        """As `get`; until `let_go` there is no other store of this account: who listens to it hears of everything.
 
-    def let_go(self, key: str) -> None:
-        """It may close its files when others need them."""
+        Nobody's files are closed here, which blocks: it may be called on the reactor thread.
+        """
+        with self._guard:
+            store = self._known.get(key)
+            if store is None:
+                store = self._known[key] = self._make(key)
+            self._known.move_to_end(key)
+            self._held.add(key)
+            return store
+
+    def let_go(self, key: str) -> bool:
+        """It may close its files when others need them. True: too many are open, `trim` is to be called."""
         with self._guard:
             self._held.discard(key)
+            return len(self._known) > OPEN_ACCOUNTS + len(self._held)
+
+    def trim(self) -> None:
+        """Close the files of those that were used least, when too many are open. Blocks."""
+        with self._guard:
+            surplus = len(self._known) - OPEN_ACCOUNTS - len(self._held)
+            if surplus <= 0:
+                return
+            unused = [key for key in self._known if key not in self._held][:surplus]
+            old = [self._known.pop(key) for key in unused]
+        for store in old:
+            store.retire()
 
     def get(self, key: str) -> AccountStore:
         with self._guard:
@@ -69,12 +86,7 @@ class Accounts:
                 self._known.move_to_end(key)
                 return store
             store = self._known[key] = self._make(key)
-            old = None
-            if len(self._known) > OPEN_ACCOUNTS + len(self._held):
-                oldest = next(name for name in self._known if name not in self._held)
-                old = self._known.pop(oldest)
-        if old is not None:
-            old.retire()
+        self.trim()
         return store
 
     def drop(self, key: str) -> None:

@@ -16,7 +16,7 @@ from ..message.wire import OctetCounter, wire_size
 from .dovecot import UidList
 from .flags import bits_of
 from .folder import Folder
-from .index import Row, RowTuple
+from .index import UNSEEN, Row, RowTuple
 from .maildir import FileName, base_of
 
 __all__ = ["Change", "adopt", "agrees", "ascii_size", "marks", "measure", "plain_name", "readable"]
@@ -88,6 +88,9 @@ def adopt(
     """What is to be done about `found` (`maildir.listing`). `uidlist`: what Dovecot knew, if it was here before.
 
     UIDs and the mod-sequence are taken from `folder`, whose mailbox learns nothing else here.
+
+    The UID in a file's name is believed when no client can have been told that it is gone: of all files when there
+    were no rows before (the index was lost, or a power cut took it back), else of those that nobody gave a row yet.
     """
     change = Change()
     state, path = folder.state, folder.path
@@ -95,6 +98,7 @@ def adopt(
     taken = {row.uid for row in rows}
     theirs = uidlist.uids if uidlist is not None and uidlist.validity == state.validity else {}
     strangers: list[tuple[str, str, str]] = []
+    least = 1 if folder.row.new_mark == UNSEEN else folder.row.uidnext
     for base, (sub, name) in found.items():
         row = known.get(base)
         if row is not None:
@@ -105,11 +109,12 @@ def adopt(
             continue
         parsed = FileName.parse(name)
         uid = parsed.uid if parsed.validity == state.validity else theirs.get(base)
-        # Believed when the validity is this folder's, the UID below the ceiling and free.
-        if uid is not None and 0 < uid < state.uid_ceiling and uid not in taken:
+        # RFC 9051 section 2.3.1.1: a UID is never used again, by whatever comes back
+        if uid is not None and least <= uid < state.uid_ceiling and uid not in taken:
             row = measure(disk, path, sub, name, parsed)
             if row is not None:
                 taken.add(uid)
+                folder.uidnext = max(folder.uidnext, uid + 1)
                 uidl = _uidl(uid, base, state.validity, state.taken_over, uidlist)
                 row = row._replace(uid=uid, uidl=uidl, modseq=folder.touch(), saved=row.date)
                 change.new.append(
