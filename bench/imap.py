@@ -34,12 +34,12 @@ PEERS = ("dovecot-imap", "ours-imap")
 _LARGE = 10 * 1024 * 1024
 _BOXES = 100
 _BOXED = 20
-_NOTICES = 40
+_NOTICES = 12
 _APPENDED = 4096
 _QUIET = 0.02
 _AT_REST = 4.0
 _LEARNING = 300.0
-_FLUSHED = 0.05
+_FLUSHED = 1.0
 _SETTLED = 3.0
 _ROOM = 128 * 1024 * 1024
 
@@ -449,7 +449,7 @@ class Round:
                 taken = time.perf_counter() - began
                 code, text = deliverer.getreply()
                 check(code == 250, "delivery", text)
-                # notices of Dovecot's that come together are one: the next waits until this is over
+                # Dovecot gathers notices for a while after one: a mail that comes alone is what is asked about
                 pause(_FLUSHED)
                 return taken
 
