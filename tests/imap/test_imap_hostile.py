@@ -42,3 +42,18 @@ def test_the_structure_of_a_mime_bomb_is_not_read_on_the_reactor_thread() -> Non
         S: b OK ...
     """)
     assert called == ["from_bytes"]
+
+
+def test_searches_for_many_texts_are_refused() -> None:
+    dialogue = Dialogue()
+    dialogue.account.deliver(b"Subject: x\n\nx\n")
+    dialogue.login("INBOX")
+
+    def search(count: int) -> bytes:
+        keys = b" ".join(b"NOT HEADER X-%d z" % n for n in range(count))
+        return dialogue.lines(b"a SEARCH " + keys)[-1]
+
+    assert search(200).startswith(b"a OK ")
+    assert search(300).startswith(b"a NO [LIMIT] ")
+    # What is in the index or the file names costs little
+    assert dialogue.lines(b"a SEARCH " + b" ".join([b"UNSEEN UID 1:9"] * 1000))[-1][:4] == b"a OK"

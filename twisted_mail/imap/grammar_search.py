@@ -34,6 +34,8 @@ from .searching import (
 __all__ = ["search", "sort", "thread"]
 
 MAX_NESTING: Final = 100
+TEXT_KEY: Final = 20
+"""Keys that one counts as which looks for a text: each may have to read all messages."""
 
 _RETURNS: Final = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
 _SORT_KEYS: Final = frozenset(
@@ -120,7 +122,7 @@ def _keys(reader: Reader, deeper: int) -> SearchKey:
 
 def _key(reader: Reader, deeper: int) -> SearchKey:
     reader.keys_left -= 1
-    if not deeper or not reader.keys_left:
+    if not deeper or reader.keys_left <= 0:
         raise Malformed("too many search keys, or nested too deeply", "LIMIT", "NO")
     found = _NAME.match(reader.data, reader.at)
     if found is not None:
@@ -159,15 +161,20 @@ def _uid(reader: Reader, deeper: int) -> SearchKey:
 def _header(reader: Reader, deeper: int) -> SearchKey:
     name = reader.astring()
     reader.sp()
-    return Header(name, reader.astring())
+    return Header(name, _wanted(reader))
 
 
 def _field(name: bytes) -> Callable[[Reader, int], SearchKey]:
-    return lambda reader, deeper: Header(name, reader.astring())
+    return lambda reader, deeper: Header(name, _wanted(reader))
 
 
 def _text(header: bool) -> Callable[[Reader, int], SearchKey]:
-    return lambda reader, deeper: Text(header, reader.astring())
+    return lambda reader, deeper: Text(header, _wanted(reader))
+
+
+def _wanted(reader: Reader) -> bytes:
+    reader.keys_left -= TEXT_KEY - 1
+    return reader.astring()
 
 
 def _keyword(reader: Reader, deeper: int) -> SearchKey:
