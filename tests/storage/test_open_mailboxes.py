@@ -371,3 +371,34 @@ def test_digests_that_are_lost_are_made_again(mail):
     path = os.path.join(mail.site.data, "mail", "d/a", "digests.sqlite3")
     os.unlink(path)
     assert mail.all(box.columns([1], ["envelope"])) == [before]
+
+
+def test_two_messages_of_one_name_stay_two(mail):
+    """Somebody copied a folder with cp, and the copies are moved together."""
+    mail.run(mail.one.create("A"))
+    mail.append("A", MAIL % (1, 1, 1), flags=["\\Seen"])
+    mail.run(mail.one.create("B"))
+    a, b = (os.path.join(mail.site.maildir("d/a"), f".{name}", "cur") for name in "AB")
+    (name,) = os.listdir(a)
+    with open(os.path.join(b, name), "wb") as file:
+        file.write(MAIL % (2, 2, 2))
+    one, other = mail.open("A"), mail.open("B")
+    assert len(one.snapshot) == len(other.snapshot) == 1
+    filed = mail.run(one.move([1], "B"))
+    assert (list(filed.sources), len(filed.uids)) == ([1], 1)
+    assert len(one.snapshot) == 0
+    found = {found.content for found in mail.all(other.contents(list(other.snapshot.uids)))}
+    assert found == {MAIL % (1, 1, 1), MAIL % (2, 2, 2)}
+    # Another program does it
+    mail.append("A", MAIL % (3, 3, 3))
+    (name,) = os.listdir(a)
+    with open(os.path.join(b, name.partition(",")[0] + ":2,F"), "wb") as file:
+        file.write(MAIL % (4, 4, 4))
+    mail.wait()
+    mail.run(other.refresh())
+    os.rename(os.path.join(a, name), os.path.join(b, name))
+    mail.wait()
+    mail.run(other.refresh())
+    mail.wait()
+    found = {found.content for found in mail.all(other.contents(list(other.snapshot.uids)))}
+    assert found == {MAIL % (n, n, n) for n in range(1, 5)}

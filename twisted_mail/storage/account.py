@@ -148,6 +148,7 @@ class AccountStore:
             path = place.path
             found = scan.readable(self._disk, path, maildir.listing(self._disk, path))
             rows = locked.index.whole_rows(place.row.key)
+            found = scan.parted(self._disk, path, found, rows, self._home.fresh_base)
             uidlist = None
             if place.state.taken_over and len(found) > len(rows):
                 uidlist = self._home.uidlist(path)

@@ -238,6 +238,12 @@ class Filler:
                 self._unlink(os.path.join(found.path, *there[base]))
         found.expunge(bases)
 
+    def taken(self, folder: str, bases: Sequence[str]) -> list[str]:
+        """Those of `bases` that another message of this folder has: somebody copied files from one to the other."""
+        with self._home.locked() as locked:
+            found = locked.folder(folder)
+            return [base for base in bases if locked.index.by_base(found.row.key, base) is not None]
+
     def move(self, source: str, target: str, bases: Sequence[str]) -> Moved:
         """Messages from one folder to another, one rename each. Those that are not there are passed over."""
         moved: list[tuple[int, int]] = []

@@ -286,6 +286,10 @@ class Home:
             self.keep(self.maildir, replace(inbox, validities=validity))
         return validity
 
+    def fresh_base(self) -> str:
+        """The base name of a message that had none of its own."""
+        return f"{int(self.now())}.{self._entropy(8).hex()}D.parted"
+
     def keep(self, path: str, state: FolderState) -> None:
         """Write a folder's state down."""
         maildir.write_state(self.disk, path, state)

@@ -149,7 +149,25 @@ class Selected:
             bases = [row.base for row in rows if row.uid in copied]
             await self._filing.expunge(self._account.key, target, bases)
             return filed
-        return await self._filing.move(self._account.key, self.mailbox_id, bases, target)
+        key, source = self._account.key, self.mailbox_id
+        taken = await self._call(self._account.store.filler.taken, target, bases)
+        if not taken:
+            return await self._filing.move(key, source, bases, target)
+        # Somebody has copied files from one to the other. A base is one message of a folder: these get another one.
+        copied = await self._filing.copy(key, source, taken, target)
+        await self._filing.expunge(key, source, taken)
+        rest = [base for base in bases if base not in frozenset(taken)]
+        moved = await self._filing.move(key, source, rest, target) if rest else Filed(0, ())
+        pairs = [
+            pair
+            for filed in (copied, moved)
+            for pair in zip(filed.sources, filed.uids, strict=True)
+        ]
+        return Filed(
+            copied.validity or moved.validity,
+            [uid for _, uid in sorted(pairs)],
+            [uid for uid, _ in sorted(pairs)],
+        )
 
     async def vanished(self, since: int) -> Sequence[int] | None:
         found: list[int] | None = await self._call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from twisted.logger import Logger
@@ -19,7 +19,17 @@ from .folder import Folder
 from .index import UNSEEN, Row, RowTuple
 from .maildir import FileName, base_of
 
-__all__ = ["Change", "adopt", "agrees", "ascii_size", "marks", "measure", "plain_name", "readable"]
+__all__ = [
+    "Change",
+    "adopt",
+    "agrees",
+    "ascii_size",
+    "marks",
+    "measure",
+    "parted",
+    "plain_name",
+    "readable",
+]
 
 _log = Logger()
 BLOCK = 256 * 1024
@@ -75,6 +85,41 @@ def readable(
                 continue
         good[base if plain == name else base_of(plain)] = (sub, plain)
     return good
+
+
+def parted(
+    disk: Disk,
+    folder: str,
+    found: dict[str, tuple[str, str]],
+    rows: Sequence[Row],
+    fresh: Callable[[], str],
+) -> dict[str, tuple[str, str]]:
+    """`found`, and the messages in the folder that share a base with another one there (somebody copied a folder, and
+    put both into one): each gets a base of its own, from `fresh`. The one that a row knows keeps its name."""
+    known = {row.base: (row.sub, row.name) for row in rows}
+    for sub in ("new", "cur"):
+        for name in disk.names(os.path.join(folder, sub)):
+            base = base_of(name)
+            first = found.get(base)
+            if name.startswith(".") or first is None or first == (sub, name):
+                continue
+            try:
+                one, other = (disk.stat(os.path.join(folder, *at)) for at in (first, (sub, name)))
+                if one.st_ino == other.st_ino:
+                    continue  # one message, being renamed
+                kept, moved = first, (sub, name)
+                if known.get(base) == moved:
+                    kept, moved = moved, kept
+                own = fresh() + moved[1][len(base) :]
+                directory = os.path.join(folder, moved[0])
+                disk.rename(os.path.join(directory, moved[1]), os.path.join(directory, own))
+            except OSError as error:
+                _log.debug("{name} is left for later: {error}", name=name, error=str(error))
+                continue
+            _log.warn("two messages were called {base}: one is {name} now", base=base, name=own)
+            found[base] = kept
+            found[base_of(own)] = (moved[0], own)
+    return found
 
 
 def adopt(
