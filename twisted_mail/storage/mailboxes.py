@@ -154,17 +154,15 @@ class Selected:
         if not taken:
             return await self._filing.move(key, source, bases, target)
         # Somebody has copied files from one to the other. A base is one message of a folder: these get another one.
-        copied = await self._filing.copy(key, source, taken, target)
+        again = await self._filing.copy(key, source, taken, target)
         await self._filing.expunge(key, source, taken)
         rest = [base for base in bases if base not in frozenset(taken)]
         moved = await self._filing.move(key, source, rest, target) if rest else Filed(0, ())
         pairs = [
-            pair
-            for filed in (copied, moved)
-            for pair in zip(filed.sources, filed.uids, strict=True)
+            pair for done in (again, moved) for pair in zip(done.sources, done.uids, strict=True)
         ]
         return Filed(
-            copied.validity or moved.validity,
+            again.validity or moved.validity,
             [uid for _, uid in sorted(pairs)],
             [uid for uid, _ in sorted(pairs)],
         )
