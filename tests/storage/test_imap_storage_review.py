@@ -179,6 +179,21 @@ def test_rows_of_a_lost_index_are_made_before_anything_is_told_of_it(mail):
     assert (status.messages, status.uidnext > 1) == (1, True)
 
 
+def test_who_waits_is_not_told_that_all_is_gone_when_the_index_is(mail):
+    for n in range(3):
+        mail.append("INBOX", MAIL % (n, n, n))
+    box = mail.open()
+    counts = []
+    box.listen(lambda: counts.append(len(box.snapshot)))
+    mail.wait()
+    lose_index(mail.site)
+    cur = os.path.join(mail.site.maildir("d/a"), "cur")
+    os.unlink(os.path.join(cur, sorted(os.listdir(cur))[0]))
+    mail.wait()
+    assert counts[-1] == 2
+    assert min(counts) == 2
+
+
 # -- what other programs do
 
 

@@ -122,7 +122,9 @@ class AccountStore:
         """As `refresh`, when something happened to these files (``new`` or ``cur``, name): mostly, we did it."""
         with self.locked() as locked:
             place = _place(locked, folder)
-            known = all(self._agrees(locked, place, sub, name) for sub, name in names)
+            known = place.row.new_mark != UNSEEN and all(
+                self._agrees(locked, place, sub, name) for sub, name in names
+            )
         return [] if known else self.refresh(folder)
 
     def _agrees(self, locked: Locked, place: Folder, sub: str, name: str) -> bool:
@@ -172,16 +174,24 @@ class AccountStore:
         """A folder as its rows are now."""
         with self.locked() as locked:
             place = _place(locked, folder)
-            key = place.row.key
-            found = self._from_kept(locked, place)
-            if found is None:
-                snapshot = _snapshot(place, place.modseq, _read(locked, key))
-                changes = len(snapshot)
-            else:
-                snapshot, changes = found
-            if kept.is_much(changes, len(snapshot)):
-                kept.save(locked.index, key, place.modseq, _columns(snapshot))
-            return snapshot
+            if place.row.new_mark != UNSEEN:
+                return self._snapshot(locked, place)
+        # The index was lost, perhaps a moment ago: who has it open is not told that all messages are gone.
+        self.refresh(folder)
+        with self.locked() as locked:
+            return self._snapshot(locked, _place(locked, folder))
+
+    def _snapshot(self, locked: Locked, place: Folder) -> Snapshot:
+        key = place.row.key
+        found = self._from_kept(locked, place)
+        if found is None:
+            snapshot = _snapshot(place, place.modseq, _read(locked, key))
+            changes = len(snapshot)
+        else:
+            snapshot, changes = found
+        if kept.is_much(changes, len(snapshot)):
+            kept.save(locked.index, key, place.modseq, _columns(snapshot))
+        return snapshot
 
     def _from_kept(self, locked: Locked, place: Folder) -> tuple[Snapshot, int] | None:
         """What was kept, brought up to date, and how many changes that were; None: the rows are to be read."""
