@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from imap_dialogue import Dialogue
 from mailbox_model import MailboxModel
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from twisted_mail.interfaces import IMailboxAccount
@@ -309,4 +310,28 @@ def test_a_keyword_that_another_program_has_named() -> None:
         assert b"Label" in said.partition(b"* FLAGS")[2].partition(b"\r\n")[0]
         assert b"* 1 FETCH (FLAGS (Label))" in said
     finally:
+        provider.close()
+
+
+def test_who_has_a_mailbox_open_that_is_deleted_fills_no_log() -> None:
+    provider = StoreProvider()
+    said: list[str] = []
+
+    def observe(event: Any) -> None:
+        if event["log_level"] in (LogLevel.error, LogLevel.critical):
+            said.append(formatEvent(event))
+
+    try:
+        mine, theirs = provider.connect(), provider.connect()
+        provider.deliver("Other", b"Subject: x\n\n")
+        assert b"s OK" in mine.ask(b"s SELECT Other\r\n")
+        assert b"s OK" in theirs.ask(b"s SELECT Other\r\n")
+        globalLogPublisher.addObserver(observe)
+        assert b"d OK" in mine.ask(b"d DELETE Other\r\n")
+        assert b"* 1 EXPUNGE" in mine.ask(b"m NOOP\r\n") + mine.ask(b"m NOOP\r\n")
+        assert b"* 1 EXPUNGE" in theirs.ask(b"t NOOP\r\n") + theirs.ask(b"t NOOP\r\n")
+        assert mine.ask(b"n NOOP\r\n").startswith(b"n OK")
+        assert said == []
+    finally:
+        globalLogPublisher.removeObserver(observe)
         provider.close()

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
 from ..mailboxes import Snapshot
+from ..status import MailError
 from ..world import World
 from .account import AccountStore
 from .digests import Digests
@@ -100,6 +101,9 @@ class OpenFolder:
     def removed(self) -> None:
         """It is no more: for who has it open, everything in it is gone."""
         self.forget()
+        # There is nothing to be looked at any more
+        self._everything = False
+        self._names.clear()
         if self.snapshot is not None and self.snapshot.uids:
             gone = self.snapshot.uids
             self._replace(self.snapshot.after(modseq=self.snapshot.modseq + 1, expunged=set(gone)))
@@ -185,6 +189,8 @@ class OpenFolder:
                 self._everything = True
                 if self.snapshot is None:
                     raise
+                if isinstance(error, MailError) and error.imap == "NONEXISTENT":
+                    return  # somebody has just deleted it: `removed` comes
                 _log.error(
                     "{path} cannot be looked at: {error}", path=self.box.path, error=str(error)
                 )
