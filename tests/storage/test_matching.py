@@ -36,14 +36,14 @@ class Mail:
         self.searches = Searches(self.site.world)
         self.matching: Matching = self.searches(self.account)
         self.reads = 0
-        read = module.read_files
+        read = module.whole
 
-        def counted(disk: Any, path: str, rows: Any) -> Any:
-            self.reads += len(rows)
-            return read(disk, path, rows)
+        def counted(disk: Any, path: str, row: Any) -> Any:
+            self.reads += 1
+            return read(disk, path, row)
 
-        module.read_files = counted
-        self.undo = lambda: setattr(module, "read_files", read)
+        module.whole = counted
+        self.undo = lambda: setattr(module, "whole", read)
 
     def text(
         self, text: str, uids: Sequence[int] = range(1, 8), body_only: bool = False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from twisted.logger import Logger
 
@@ -14,11 +16,14 @@ from . import maildir
 from .account import AccountStore
 from .index import Row
 
-__all__ = ["LARGE", "OpenLarge", "close_all", "read_files", "read_messages"]
+__all__ = ["LARGE", "OpenLarge", "close_all", "read_messages", "whole"]
 
 _log = Logger()
 LARGE = 256 * 1024
 """Messages over so many bytes are not read at once."""
+ALONE = 4 * 1024 * 1024
+"""Messages over so many bytes are whole in memory one at a time."""
+_alone = threading.Lock()
 TOGETHER = 512 * 1024
 """Bytes that are read in one go …"""
 MANY = 200
@@ -71,10 +76,12 @@ def read_messages(
     return found
 
 
-def read_files(disk: Disk, path: str, rows: Sequence[Row]) -> list[tuple[Row, bytes | None]]:
-    """All of these messages, of any size, whole; None for what is gone. Blocks."""
-    there = _Listing(disk, path)
-    return [(row, _whole(disk, there, row)) for row in rows]
+@contextmanager
+def whole(disk: Disk, path: str, row: Row) -> Iterator[bytes | None]:
+    """This message in memory, whatever its size; None when it is gone. Of those over `ALONE` the process has one at
+    a time: others wait. Blocks."""
+    with _alone if row.size > ALONE else nullcontext():
+        yield _whole(disk, _Listing(disk, path), row)
 
 
 def close_all(messages: Sequence[Message]) -> None:

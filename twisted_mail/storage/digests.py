@@ -26,7 +26,7 @@ from ..message.digest import DIGEST_VERSION, Digest, digest, split_references
 from ..status import MailError
 from .account import AccountStore
 from .cache_file import CacheFile
-from .contents import read_files
+from .contents import whole
 from .index import Row
 
 __all__ = ["Digests"]
@@ -147,9 +147,9 @@ class Digests:
                 last = row.uid - 1
                 break
             room -= row.size
-            ((_, content),) = read_files(self._disk, path, [row])
-            if content is not None:
-                made.append((row.uid, *_made(row, content)))
+            one = self._digested(path, row)
+            if one is not None:
+                made.append((row.uid, *one))
         if made:
             self._grown.add(folder)
             with self._file.changing() as db:
@@ -158,6 +158,10 @@ class Digests:
         if last == missing[-1]:
             return len(slice_)
         return bisect_left(slice_, last + 1)
+
+    def _digested(self, path: str, row: Row) -> tuple[Digest, tuple[str, str | None]] | None:
+        with whole(self._disk, path, row) as content:
+            return _made(row, content) if content is not None else None
 
     def _insert(
         self,

@@ -20,7 +20,7 @@ from ..disk import Disk
 from ..message.searchable import contains, has_field, searchable
 from ..world import World
 from .account import AccountStore
-from .contents import read_files
+from .contents import whole
 from .fulltext import Found, FullText, Learned
 from .index import Row
 
@@ -51,9 +51,10 @@ def look_at(
     taken, last = _together(rows, LOOKED_AT_BYTES)
     hits = []
     for row in taken:
-        ((_, content),) = read_files(disk, path, [row])
-        if content is not None and holds(content):
-            hits.append(row.uid)
+        with whole(disk, path, row) as content:
+            if content is not None and holds(content):
+                hits.append(row.uid)
+        del content
     if last is None:
         return min(LOOKED_AT, len(uids)), hits
     return sum(1 for uid in uids[:LOOKED_AT] if uid < last), hits
@@ -156,8 +157,9 @@ class Matching:
             key = keys[row.uid]
             text = None
             if key not in known:
-                ((_, content),) = read_files(self._world.disk, path, [row])
-                text = searchable(content) if content is not None else None
+                with whole(self._world.disk, path, row) as content:
+                    text = searchable(content) if content is not None else None
+                del content
             messages.append(Learned(row.uid, key, text))
         if not self.index.learn(folder, validity, messages):
             return len(uids)
