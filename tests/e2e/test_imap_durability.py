@@ -9,11 +9,12 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from imapsite import Wire, imap, ok, subjects, uids
-from mailsite import ALICE, DEADLINE, Site, letter, run, until
+from mailsite import ALICE, BOB, DEADLINE, PASSWORD, Site, letter, run, until
 from test_memory import Peak
 
 pytestmark = pytest.mark.e2e
@@ -214,6 +215,27 @@ def test_fifty_megabytes_that_nobody_takes(site):
             site.send(f"meanwhile {number}")
     assert peak.grown < 6 * MIB, peak.grown
     assert len(subjects(site)) == 42
+
+
+def test_large_messages_of_many_accounts_are_looked_at_one_by_one(site):
+    """The first FETCH of a message finds out its structure, in memory; not of all of them at once."""
+    users = [ALICE, BOB, "carl@example.org", "dora@example.org"]
+    for user in users[2:]:
+        site.mailctl("user", "add", user, "--password-stdin", input=PASSWORD + "\n")
+    for user in users:
+        with imap(site, user) as session:
+            ok(session.append("INBOX", None, None, letter("large", size=48 * MIB)))
+    with ExitStack() as open_wires:
+        wires = [open_wires.enter_context(Wire(site)) for _ in users]
+        for user, wire in zip(users, wires, strict=True):
+            wire.login(user)
+            wire.do(b"SELECT INBOX")
+        with Peak(site) as peak:
+            for wire in wires:
+                wire.send(b"x FETCH 1 (BODYSTRUCTURE)\r\n")
+            for wire in wires:
+                assert wire.until_tagged(b"x")[-1].startswith(b"x OK")
+    assert peak.grown < 80 * MIB, peak.grown
 
 
 def test_an_append_of_fifty_megabytes_streams(site):
