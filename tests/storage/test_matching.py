@@ -176,3 +176,13 @@ def test_closed_it_learns_nothing(box: Mail) -> None:
     box.learned()
     assert box.text("café 3") == [3]
     assert box.searches.learning.idle
+
+
+def test_what_a_search_asks_in_pieces_is_all_learned(box: Mail) -> None:
+    matching, run = box.matching, box.run
+    for piece in ([1, 2, 3], [4, 5], [6, 7]):
+        run(matching.text(box.folder, "caf", piece, body_only=False))
+    box.learned()
+    box.reads = 0
+    assert box.text("café") == [1, 2, 3, 4, 5, 6, 7]
+    assert box.reads == 0

@@ -36,7 +36,9 @@ LEARNED_BYTES: Final = 512 * 1024
 PAUSE: Final = 0.02
 """Seconds between two slices that are learned."""
 MAX_WAITING: Final = 2_000_000
-"""UIDs of an account that may wait to be learned."""
+"""UIDs of one search that may wait to be learned …"""
+MAX_PIECES: Final = 500
+"""… and such searches: of a large mailbox IMAP asks in pieces of some thousand messages."""
 
 
 def look_at(
@@ -184,8 +186,11 @@ def _key(row: Row) -> str:
 
 
 class _Waiting(NamedTuple):
+    """`last` is the highest UID: a search of many messages comes in pieces, and each of them waits."""
+
     matching: Matching
     folder: str
+    last: int
 
 
 class Learning:
@@ -203,9 +208,9 @@ class Learning:
 
     def add(self, matching: Matching, folder: str, uids: Sequence[int]) -> None:
         """These have been looked at, and will be again."""
-        if matching.closed:
+        if matching.closed or not uids or len(self._waiting) >= MAX_PIECES:
             return
-        one = _Waiting(matching, folder)
+        one = _Waiting(matching, folder, uids[-1])
         known = self._waiting.get(one)
         if known is None or len(known) < len(uids):
             self._waiting[one] = uids[:MAX_WAITING]
