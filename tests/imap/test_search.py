@@ -381,3 +381,10 @@ def test_many(dialogue: Dialogue) -> None:
     assert said.startswith(b'* ESEARCH (TAG "a") UID COUNT 10001 ALL 1,6,8,')
     assert said.count(b"\r\n") == 2
     assert said.count(b" ALL ") == 1
+
+
+def test_nothing_is_found_where_nothing_is() -> None:
+    made = Dialogue()
+    made.login("INBOX")
+    assert made.ask(b"a SEARCH 1:*\r\n") == b"* SEARCH\r\na OK SEARCH completed\r\n"
+    assert made.ask(b"b UID SEARCH 1:* NOT 2\r\n") == b"* SEARCH\r\nb OK SEARCH completed\r\n"

@@ -21,7 +21,7 @@ from .refusal import Unfinished
 
 __all__ = ["MAX_HEADER", "Streaming"]
 
-MAX_HEADER = 1_048_576
+MAX_HEADER = 262_144
 """Octets of a header in which fields are looked for."""
 NO_END = 1 << 63
 

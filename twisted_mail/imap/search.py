@@ -170,6 +170,8 @@ class Search:
         """Of the client's numbering, in which messages may stand that are gone."""
         told, there = view.uids, self.snapshot.uids
         mask = bytearray(self._size)
+        if not told:
+            return 0  # "1:*" is what scripts ask, and nothing is what they find
         for start, stop in view.positions(key.sequence, key.uid):
             if told is not there:
                 start = bisect_left(there, told[start])
