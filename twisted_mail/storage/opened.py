@@ -25,7 +25,7 @@ from .folders import Box, nonexistent
 __all__ = ["Forget", "OpenAccount", "OpenFolder", "Search"]
 
 _log = Logger()
-MAX_NAMES = 256
+MAX_NAMES = 4096
 """Names of changed files that are gathered before everything is looked at."""
 SOON = 0.02
 """Seconds after which files that changed are looked at: they seldom change alone."""
