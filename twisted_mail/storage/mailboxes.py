@@ -233,7 +233,13 @@ class Selected:
         return list(rows)
 
     async def _call(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return await called(self._world, work, *args, **kwargs)
+        try:
+            return await called(self._world, work, *args, **kwargs)
+        except MailError as error:
+            if error.imap == "NONEXISTENT":
+                # The account was moved away with all that is watched in it: nothing else tells who has it open.
+                self._account.listed()
+            raise
 
 
 class AccountMailboxes:
