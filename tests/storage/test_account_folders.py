@@ -20,6 +20,7 @@ class Here:
 
     def __init__(self, home, generation=1, furnished=True):
         self.furnished = furnished
+        self.store = None
         self.home = str(home)
         self.count = 0
         os.makedirs(self.home, exist_ok=True)
@@ -28,6 +29,8 @@ class Here:
         self.open(generation)
 
     def open(self, generation=1):
+        if self.store is not None:
+            self.store.release()
         entropy = iter(range(1000))
         self.store = AccountStore(
             self.disk,
@@ -38,6 +41,8 @@ class Here:
         )
         if self.furnished:
             self.store.folders.furnish()
+        # An index that was never compared with the Maildir is, first.
+        self.store.refresh()
         self.store.publish_to(self.changes.append)
 
     def add(self, folder="", flags=None, text=b"Subject: x\n\nhi\n"):

@@ -113,7 +113,7 @@ class Digests:
         with self._file.opened() as db:
             base = self._key(db, folder) << 32
             found = db.execute(
-                f"SELECT id - ?1, {columns} FROM {source} WHERE id BETWEEN ?2 AND ?3 ORDER BY id",  # noqa: S608
+                f"SELECT id - ?, {columns} FROM {source} WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608
                 (base, base + uids[0], base + uids[-1]),
             ).fetchall()
         if len(found) == len(uids) and found[0][0] == uids[0] and found[-1][0] == uids[-1]:
@@ -190,7 +190,7 @@ class Digests:
         with self._file.opened() as db:
             base = self._key(db, folder) << 32
             found = db.execute(
-                f'SELECT id - ?1 FROM narrow WHERE id BETWEEN ?2 AND ?3 AND instr("{field}", ?4)'  # noqa: S608
+                f'SELECT id - ? FROM narrow WHERE id BETWEEN ? AND ? AND instr("{field}", ?)'  # noqa: S608
                 " ORDER BY id",
                 (base, base + uids[0], base + uids[-1], folded),
             ).fetchall()
