@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from twisted_mail.accounts.directory import Directory
 from twisted_mail.accounts.passwords import Cost, hash_password
@@ -109,8 +110,11 @@ def test_what_the_configuration_says(world: Any, tmp_path: Path) -> None:
         client = site.login()
         assert b'(("INBOX." ".")) NIL NIL' in site.ask(client, b"b NAMESPACE\r\n")
         assert b" APPENDLIMIT=100000 " in site.ask(client, b"c CAPABILITY\r\n")
-        said = site.ask(site.client(), b"d LOGIN alice@example.org secret\r\n")
+        with capturedLogs() as events:
+            said = site.ask(site.client(), b"d LOGIN alice@example.org secret\r\n")
         assert said.startswith(b"d NO [LIMIT] ")
+        told = [one for one in events if one["log_level"].name in ("warn", "error", "critical")]
+        assert [(one["account"], one["limit"]) for one in told] == [("alice@example.org", 1)]
 
 
 def test_quotas_of_the_site_and_of_a_user(world: Any, tmp_path: Path) -> None:

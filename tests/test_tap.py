@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from twisted.application.service import Application, IServiceCollection, IServiceMaker
 from twisted.internet.protocol import Factory
-from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python import usage
 
@@ -268,6 +268,31 @@ def test_sighup_does_not_end_a_server_that_drains(make):
     assert not done.called
     assert client.ask(b"\r\n.\r\n").startswith(b"250 ")
     turns(world, lambda: done.called)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_is_told_twice_to_stop_does_it_once(make, number):
+    heard = []
+    previous = signal.signal(number, lambda *_: heard.append("the reactor stops"))
+    try:
+        before = signal.getsignal(number)
+        server, world = make()
+        start(server, world)
+        client = world.reactor.connect(2525)
+        client.ask(b"EHLO client\r\nMAIL FROM:<>\r\nRCPT TO:<alice@localhost>\r\nDATA\r\n")
+        os.kill(os.getpid(), number)
+        assert heard == ["the reactor stops"]
+        done = server.stopService()
+        with capturedLogs() as events:
+            os.kill(os.getpid(), number)
+            world.reactor.settle()
+        assert heard == ["the reactor stops"]
+        assert [event["signal"] for event in events if "signal" in event] == [number.name]
+        assert client.ask(b"\r\n.\r\n").startswith(b"250 ")
+        turns(world, lambda: done.called)
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, previous)
 
 
 def test_a_start_that_fails_while_it_is_stopped_does_not_stop_the_reactor_twice(make, here):

@@ -124,6 +124,7 @@ class MailServer(Service):
         self._first_start = FirstStart(world) if config.file is None else None
         self._log_file: LogFile | None = None
         self._previous_hangup: Any = None
+        self._previous_ends: dict[int, Any] = {}
         self._failed = False
         self.mail = MailService(
             config,
@@ -158,14 +159,29 @@ class MailServer(Service):
 
     def stopService(self) -> Deferred[None]:
         self.running = False
+        # The reactor cannot be stopped twice: what it would do is a traceback.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous_ends[number] = signal.signal(number, self._stops_already)
         stopped = self.mail.stopService()
         # Not before: a SIGHUP would end a server that still drains.
-        stopped.addBoth(self._give_back_hangup)
+        stopped.addBoth(self._give_back_signals)
         return stopped
 
-    def _give_back_hangup(self, outcome: T) -> T:
+    def _give_back_signals(self, outcome: T) -> T:
         signal.signal(signal.SIGHUP, self._previous_hangup or signal.SIG_DFL)
+        while self._previous_ends:
+            number, previous = self._previous_ends.popitem()
+            signal.signal(number, previous or signal.SIG_DFL)
         return outcome
+
+    def _stops_already(self, number: int, frame: FrameType | None) -> None:
+        # Not from within whatever the signal has interrupted: that may be a write to the log
+        self._world.reactor.callFromThread(
+            self._log.info,
+            "{signal}: stopping already, clients may take {seconds:g} s to finish",
+            signal=signal.Signals(number).name,
+            seconds=self.config.limits.drain_seconds,
+        )
 
     def _serving(self, _: object) -> None:
         if self._first_start is not None:

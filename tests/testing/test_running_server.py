@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import poplib
+import re
 import smtplib
 import ssl
 import subprocess
@@ -89,6 +90,15 @@ def test_a_wrong_configuration_is_said():
     with (
         pytest.raises(RuntimeError, match="max_message_bytes"),
         running_server(configuration={"smtp": {"max_message_bytes": 1}}),
+    ):
+        raise AssertionError("it has started")
+
+
+def test_a_key_that_is_nearly_one_is_said_as_for_a_file():
+    near = re.escape("configuration: imap.max_depht: unknown key; did you mean imap.max_depth?")
+    with (
+        pytest.raises(RuntimeError, match=near),
+        running_server(configuration={"imap": {"max_depht": 2}}),
     ):
         raise AssertionError("it has started")
 

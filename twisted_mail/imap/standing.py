@@ -188,6 +188,13 @@ class Standing:
         try:
             taken = self.seats.take(account.name)
             if not taken:
+                self._log.warn(
+                    "too many sessions of {account}: imap.max_sessions = {limit}",
+                    connection=self.connection,
+                    client=self.client_ip,
+                    account=account.name,
+                    limit=self.settings.max_sessions,
+                )
                 # RFC 5530 section 3
                 raise No("Too many sessions of this account", "LIMIT")
             if IMailboxAccount.providedBy(account):

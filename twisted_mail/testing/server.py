@@ -18,10 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..accounts.directory import Directory
 from ..accounts.passwords import Cost, Hasher
 from ..address import Address
-from ..config import LISTENERS, Config
+from ..config import LISTENERS, Config, ConfigError, Mistake
+from ..config.mistakes import dotted, from_validation, shown_value
 from ..service import MailService
 from ..storage.maildir import FileName, listing
 from ..world import World, real_world
@@ -66,19 +69,19 @@ class MailServer:
         all files, also afterwards; without one they lie in a temporary one until `stop`. `configuration`: what
         ``mail.toml`` would say, as a dictionary.
 
-        Raises `StartError`, and pydantic's ValidationError for a wrong `configuration`.
+        Raises `StartError`, and `ConfigError` with all mistakes of a wrong `configuration`.
         """
         world = outside if isinstance(outside, World) else real_world(outside)
         place = place_for(directory)
         try:
-            config = Config.model_validate(
+            config = _configured(
                 {
                     "hostname": hostname,
                     "data": "data",
                     "listen": {name: ["tcp:0:interface=127.0.0.1"] for name in LISTENERS},
                     **(configuration or {}),
                 },
-                context={"directory": place},
+                place,
             )
             server = cls(world, config, place, temporary=directory is None)
             await server._start(users or {})
@@ -155,6 +158,19 @@ class MailServer:
         if self._accounts is None:
             raise RuntimeError("the server is not running")
         return self._accounts
+
+
+def _configured(values: dict[str, Any], place: Path) -> Config:
+    """Raises ConfigError, in the words that the server has for a file."""
+    try:
+        return Config.model_validate(values, context={"directory": place})
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                Mistake(Path("configuration"), None, dotted(key), shown_value(values, key), allowed)
+                for key, allowed in from_validation(error)
+            ]
+        ) from None
 
 
 def place_for(directory: Path | str | None) -> Path:
