@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from random import Random
 
 import pytest
@@ -14,8 +15,12 @@ from store_site import Site
 
 from twisted_mail.status import MailError
 from twisted_mail.storage.queued import Attempt, Change, State, Verdict
+from twisted_mail.storage.record import Kind, Record
+from twisted_mail.storage.segments import Loaded
+from twisted_mail.storage.story import Story
 from twisted_mail.testing.disk import FaultyDisk, PowerCutDisk
 
+ATTEMPT = (Attempt(1.0, "", "", "", "held by hand"),)
 BOUNCE = b"Subject: undelivered\n\nno such user\n"
 
 
@@ -223,3 +228,176 @@ def test_what_was_forgotten_meanwhile_is_not_added_again_for_a_dead_process(tmp_
     runner.run(runner.world.threads.call(runner.store._journal.checkpoint))
     assert runner.states() == {}
     assert runner.take()[0] == []
+
+
+# -- what a dead process had done is not done to those who have it in hand since
+
+
+@pytest.fixture
+def two(tmp_path):
+    """The process that runs the queue, with one message that waits, and another one."""
+    runner = Site(str(tmp_path / "data")).start()
+    other = Site(runner.data, seed=2).start()
+    assert runner.run(runner.store.queue.acquire())
+    runner.enqueue(message(1), "aa00", "x@a.example")
+    return runner, other
+
+
+def checkpoint(site):
+    site.run(site.world.threads.call(site.store._journal.checkpoint))
+
+
+def later(*sites):
+    for site in sites:
+        site.world.reactor.advance(10)
+        site.turn()
+
+
+def taken(site):
+    return [(one.message.id, one.number) for one in site.take()[0]]
+
+
+def state(site):
+    (found,) = site.states().values()
+    return found
+
+
+@pytest.mark.parametrize("holder", ["it", "another", "a dead one"])
+def test_what_a_dead_process_released_is_not_given_out_twice(two, holder):
+    """`mailctl queue release`, killed when it had done its work: the message is being sent already."""
+    runner, dead = two
+    one = {"it": dead, "another": runner}.get(holder) or Site(runner.data, seed=3).start()
+    one.change(verdict(one, "aa00", 0, State.HELD))
+    if holder == "a dead one":
+        one.kill()
+    later(runner, dead)
+    dead.change(verdict(dead, "aa00", 0, State.WAITING))
+    dead.kill()
+    assert taken(runner) == [("aa00", 0)]
+    checkpoint(runner)
+    assert state(runner) is State.ACTIVE
+    assert taken(runner) == []
+
+
+def test_what_a_dead_process_held_and_another_one_released_is_not_given_out_twice(two):
+    runner, dead = two
+    dead.change(verdict(dead, "aa00", 0, State.HELD))
+    dead.kill()
+    later(runner)
+    runner.change(verdict(runner, "aa00", 0, State.WAITING))
+    assert taken(runner) == [("aa00", 0)]
+    checkpoint(runner)
+    assert state(runner) is State.ACTIVE
+    assert taken(runner) == []
+
+
+def test_what_a_dead_process_held_in_vain_before_another_one_retried_it(two):
+    """Its row never said that it was held."""
+    runner, dead = two
+    dead.store._spool.fill = lambda items: None
+    dead.change(verdict(dead, "aa00", 0, State.HELD))
+    dead.kill()
+    later(runner)
+    runner.change(verdict(runner, "aa00", 0, State.WAITING))
+    assert taken(runner) == [("aa00", 0)]
+    checkpoint(runner)
+    assert state(runner) is State.ACTIVE
+
+
+def test_what_a_dead_process_had_retried_is_not_given_out_twice(two):
+    runner, dead = two
+    assert taken(runner)
+    runner.change(verdict(runner, "aa00", 0, State.DEFERRED, runner.world.now() + 1000))
+    later(runner, dead)
+    dead.change(verdict(dead, "aa00", 0, State.WAITING, dead.world.now()))
+    dead.kill()
+    assert taken(runner) == [("aa00", 0)]
+    checkpoint(runner)
+    assert state(runner) is State.ACTIVE
+
+
+def test_what_was_deferred_by_the_runner_before_is_not_given_out_twice(two):
+    """It let the other one run the queue, and was killed then."""
+    before, runner = two
+    assert taken(before)
+    before.change(verdict(before, "aa00", 0, State.DEFERRED, before.world.now() + 5))
+    before.run(before.store.queue.release())
+    assert runner.run(runner.store.queue.acquire())
+    later(runner)
+    assert taken(runner) == [("aa00", 0)]
+    before.kill()
+    checkpoint(runner)
+    assert state(runner) is State.ACTIVE
+    assert taken(runner) == []
+
+
+@pytest.mark.parametrize("to", [State.HELD, State.REMOVED, State.DELIVERED])
+def test_what_a_dead_process_could_not_write_down_comes_to_those_in_hand(two, to):
+    runner, dead = two
+    dead.store._spool.fill = lambda items: None
+    dead.change(verdict(dead, "aa00", 0, to))
+    dead.kill()
+    assert taken(runner)
+    checkpoint(runner)
+    assert state(runner) is to
+
+
+def test_a_release_that_a_dead_process_could_not_write_down_is_done(two):
+    runner, dead = two
+    dead.change(verdict(dead, "aa00", 0, State.HELD))
+    later(dead, runner)
+    dead.store._spool.fill = lambda items: None
+    dead.change(verdict(dead, "aa00", 0, State.WAITING, dead.world.now()))
+    dead.kill()
+    assert taken(runner) == []
+    checkpoint(runner)
+    assert taken(runner) == [("aa00", 0)]
+
+
+def test_a_try_that_a_dead_runner_could_not_write_down_counts_and_waits(two):
+    dead, runner = two
+    assert taken(dead)
+    later(dead, runner)
+    dead.store._spool.fill = lambda items: None
+    dead.change(verdict(dead, "aa00", 0, State.DEFERRED, dead.world.now() + 300))
+    dead.kill()
+    checkpoint(runner)
+    assert state(runner) is State.DEFERRED
+    assert runner.run(runner.store.queue.acquire())
+    assert taken(runner) == []
+    runner.world.reactor.advance(300)
+    assert [one.tries for one in runner.take()[0]] == [1]
+
+
+def test_what_the_runner_put_off_without_a_try_does_not_stay_in_hand_when_it_was_parked(two):
+    """Nobody would take it again: it was never written down before, and who had it has let go of it."""
+    runner, _ = two
+    assert taken(runner)
+    real = runner.store._spool.transaction
+
+    def full():
+        raise sqlite3.OperationalError("database or disk is full")
+
+    runner.store._spool.transaction = full
+    runner.change(Change("aa00", (Verdict(0, State.DEFERRED, runner.world.now() + 100),)))
+    runner.store._spool.transaction = real
+    assert state(runner) is State.ACTIVE
+    runner.world.reactor.advance(31)
+    runner.turn()
+    assert state(runner) is State.DEFERRED
+
+
+def test_of_holds_and_releases_only_the_last_one_is_told():
+    first = Change("aa00", (Verdict(0, State.HELD), Verdict(1, State.HELD)), ATTEMPT)
+    between = Change("aa00", (Verdict(0, State.DEFERRED, 5.0),))
+    last = Change("aa00", (Verdict(0, State.WAITING),))
+    records = [
+        Record(Kind.CHANGE, writer, number, {"changes": [change.to_json()]}, memoryview(b""))
+        for number, (writer, change) in enumerate([(1, first), (1, between), (2, last)], 1)
+    ]
+    story = Story("2", [Loaded(1, "2", records)], frozenset({1}))
+    assert [changes for _, _, changes in story.queue] == [
+        [Change("aa00", (Verdict(1, State.HELD),), ATTEMPT)],
+        [between],
+        [last],
+    ]

@@ -49,7 +49,8 @@ class Item:
     """What one record says of the queue: a message to add, with its bytes, and changes; either may be missing.
 
     `crc`: of the content, given when a file that is there already may be damaged. `applied`: the changes were made,
-    even if the message could not be added (`error`); changes of long ago must not be made again.
+    even if the message could not be added (`error`); changes of long ago must not be made again. `again`: they may have
+    been made before, and the queue has run on since.
     """
 
     message: QueuedMessage | None
@@ -58,6 +59,7 @@ class Item:
     crc: int | None = None
     error: Exception | None = None
     applied: bool = False
+    again: bool = False
 
 
 class Spool:
@@ -194,7 +196,7 @@ class Spool:
                     except OSError as error:
                         item.error = error
                 for change in item.changes:
-                    if apply(db, change):
+                    if apply(db, change, again=item.again):
                         over[change.message] = None
         return list(over)
 
@@ -290,8 +292,11 @@ class Spool:
             }
 
 
-def apply(db: sqlite3.Connection, change: Change) -> bool:
-    """Do what a change says. True when its message is over. Doing it again changes nothing."""
+def apply(db: sqlite3.Connection, change: Change, *, again: bool = False) -> bool:
+    """Do what a change says. True when its message is over. Doing it again changes nothing.
+
+    `again`: it may have been done before, and what it made due may be in somebody's hand by now.
+    """
     row = db.execute(
         "SELECT seq, unfinished, finished, expires, arrived FROM messages WHERE id = ?",
         (change.message,),
@@ -311,7 +316,7 @@ def apply(db: sqlite3.Connection, change: Change) -> bool:
         tried = None
         if attempt is not None and state in _TRIED:
             tried = (attempt.at, keys[which])
-        ended += _judge(db, seq, number, state, due, tried)
+        ended += _judge(db, seq, number, state, due, tried, again)
     if change.warned:
         db.execute("UPDATE messages SET warn = NULL WHERE seq = ?", (seq,))
     if change.give_up:
@@ -344,17 +349,23 @@ def _judge(
     state: State,
     due: float,
     tried: tuple[float, int] | None,
+    again: bool,
 ) -> bool:
     """One verdict. True when the recipient is over by it."""
+    counted = False
     if tried is not None:
-        db.execute(
+        found = db.execute(
             "UPDATE recipients SET tries = tries + 1, tried = ?, last = ?"
             " WHERE seq = ? AND n = ? AND state < 4 AND (tried IS NULL OR tried < ?)",
             (tried[0], tried[1], seq, number, tried[0]),
         )
+        counted = found.rowcount > 0
     if state in (State.DEFERRED, State.WAITING):
         # What was put on hold meanwhile stays there.
         unless = "" if state is State.WAITING else " AND state <> 3"
+        if again and not counted:
+            # Who is active was taken after it, and may be being sent. Only a try that was not known had ended that.
+            unless += " AND state <> 1"
         changed = db.execute(
             f"UPDATE recipients SET state = ?, due = ? WHERE seq = ? AND n = ? AND state < 4{unless}"  # noqa: S608
             " RETURNING hop",
@@ -374,14 +385,14 @@ def wake_hop(db: sqlite3.Connection, hop: str, due: float, *, lift: bool = False
     """Something of `hop` is due at `due`; `lift`: whatever is known of the destination."""
     if lift:
         db.execute(
-            "INSERT INTO hops (hop, at) VALUES (?1, ?2) ON CONFLICT (hop)"
-            " DO UPDATE SET at = min(at, ?2), until = 0",
+            "INSERT INTO hops (hop, at) VALUES (?, ?) ON CONFLICT (hop)"
+            " DO UPDATE SET at = min(at, excluded.at), until = 0",
             (hop, due),
         )
     else:
         db.execute(
-            "INSERT INTO hops (hop, at) VALUES (?1, ?2) ON CONFLICT (hop)"
-            " DO UPDATE SET at = min(at, max(?2, until))",
+            "INSERT INTO hops (hop, at) VALUES (?, ?) ON CONFLICT (hop)"
+            " DO UPDATE SET at = min(at, max(excluded.at, until))",
             (hop, due),
         )
 

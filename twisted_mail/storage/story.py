@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from .queued import Change
+from .queued import Change, State
 from .record import Kind, Piece, Place, Record
 from .segments import Loaded
 
@@ -36,7 +36,9 @@ class Story:
     `gone`, by account and folder: the bases that must not be there. Removals count whoever wrote them.
     `folders`, by account: folders that are over, and where they go.
     `queue`: what those writers' records say of it, in their order: a piece with the queued message and its boot
-    (ACCEPT), and changes; and what others changed after them of the same messages, which has the last word.
+    (ACCEPT), and changes; and what others changed after them of the same messages, which has the last word. Whether
+    somebody is held is said once, as it was decided last: a hold done again would take him out of the runner's hand,
+    and the release after it would give him out once more.
     `mentioned`: the queued messages that anybody's changes are about.
 
     Folders are those that the records name. Mail for a folder that is over by then is in the inbox.
@@ -65,6 +67,7 @@ class Story:
                     continue
                 ours = writers is None or found.writer in writers
                 self._read(found, segment.boot != boot, ours, changed)
+        self.queue = _decided(self.queue)
         for account, wishes in self.wanted.items():
             self.wanted[account] = {base: wish for base, wish in wishes.items() if wish.ours}
             if self.wanted[account]:
@@ -168,3 +171,31 @@ class Story:
         for known in (self.wanted, self.gone, self.folders):
             known.pop(account, None)
         self.removed[account] = target
+
+
+def _decided(
+    queue: Sequence[tuple[Record | None, bool, list[Change]]],
+) -> list[tuple[Record | None, bool, list[Change]]]:
+    """Without the holds and releases that another one came after."""
+    later: set[tuple[str, int]] = set()
+    kept: list[tuple[Record | None, bool, list[Change]]] = []
+    for added, elsewhere, changes in reversed(queue):
+        # The last one is met first.
+        left = [_undecided(change, later) for change in reversed(changes)]
+        kept.append((added, elsewhere, left[::-1]))
+    return kept[::-1]
+
+
+def _undecided(change: Change, later: set[tuple[str, int]]) -> Change:
+    """A change without the holds and releases of those that are in `later`; the others are, from now on."""
+    verdicts = []
+    for verdict in change.verdicts:
+        if verdict.state in (State.HELD, State.WAITING):
+            key = (change.message, verdict.number)
+            if key in later:
+                continue
+            later.add(key)
+        verdicts.append(verdict)
+    if len(verdicts) == len(change.verdicts):
+        return change
+    return replace(change, verdicts=tuple(verdicts))
