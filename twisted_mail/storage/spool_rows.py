@@ -46,8 +46,8 @@ def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State)
     )
     if due is not None:
         db.executemany(
-            "INSERT INTO hops (hop, at) VALUES (?1, ?2) ON CONFLICT (hop)"
-            " DO UPDATE SET at = min(at, max(?2, until))",
+            "INSERT INTO hops (hop, at) VALUES (?, ?) ON CONFLICT (hop)"
+            " DO UPDATE SET at = min(at, max(excluded.at, until))",
             {(to.hop, due) for to in message.recipients},
         )
 

@@ -211,8 +211,8 @@ class View:
                 else:
                     batch, pending = pending[:FLUSHED], pending[FLUSHED:]
                 db.executemany(
-                    "UPDATE hops SET flushed = ?1, flushed_to = 0, until = 0,"
-                    " at = CASE WHEN at >= 8e99 THEN at ELSE 0 END WHERE hop = ?2",
+                    "UPDATE hops SET flushed = ?, flushed_to = 0, until = 0,"
+                    " at = CASE WHEN at >= 8e99 THEN at ELSE 0 END WHERE hop = ?",
                     [(now, hop) for hop in batch],
                 )
             if not batch or batch == [""]:
