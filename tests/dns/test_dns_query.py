@@ -29,15 +29,27 @@ class Odd:
     def __init__(self, says, tcp=None):
         self.says, self.tcp = says, tcp
         self.queries = []
-        self.udp_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp_socket.bind(("127.0.0.1", 0))
-        self.address = self.udp_socket.getsockname()
         self.threads = [threading.Thread(target=self._udp)]
+        self._listen()
         if tcp is not None:
-            self.tcp_socket = socket.create_server(self.address)
             self.threads.append(threading.Thread(target=self._tcp))
         for thread in self.threads:
             thread.start()
+
+    def _listen(self):
+        """At a port that is free for both."""
+        for _ in range(50):
+            self.udp_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.udp_socket.bind(("127.0.0.1", 0))
+            self.address = self.udp_socket.getsockname()
+            try:
+                if self.tcp is not None:
+                    self.tcp_socket = socket.create_server(self.address)
+            except OSError:
+                self.udp_socket.close()
+            else:
+                return
+        raise OSError("no port is free for UDP and TCP")
 
     def close(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -40,6 +40,9 @@ class Kept:
     def check_space(self, size: int) -> None:
         pass
 
+    async def check_quota(self, keys: Sequence[str], size: int) -> None:
+        pass
+
     async def accept(
         self, draft: Draft, accounts: Sequence[str], *, queue: QueuedMessage | None, **_: Any
     ) -> None:

@@ -8,7 +8,7 @@ starts where that Deferred fires.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from ..status import MailError
 
-__all__ = ["Cancelled", "Waiting", "to_the_end"]
+__all__ = ["Cancelled", "Waiting", "close_pieces", "to_the_end"]
 
 T = TypeVar("T")
 
@@ -95,6 +95,13 @@ class Waiting:
             return
         if self._done is not None:
             self._done(result)
+
+
+async def close_pieces(pieces: object) -> None:
+    """Close an asynchronous generator that may not have come to its end; other iterators have nothing to close."""
+    # One that is thrown away where it waits unwinds by itself: to close it then would raise.
+    if isinstance(pieces, AsyncGenerator) and not getattr(pieces, "ag_running", False):
+        await pieces.aclose()
 
 
 async def to_the_end(work: Awaitable[T]) -> T:

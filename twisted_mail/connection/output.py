@@ -7,7 +7,7 @@ peer does not read, nor for more than `BREATH` bytes in one turn where compressi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from .compression import Compression
+from .drive import close_pieces
 from .interfaces import Answer
 from .wire import Phase, Wire
 
@@ -66,8 +67,7 @@ class Output(Wire):
                 for piece in _pieces(block):
                     await self._say_when_read(piece)
         finally:
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
+            await close_pieces(body)
 
     async def _say_when_read(self, piece: bytes) -> None:
         if self._compression is not None:

@@ -33,6 +33,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..accounts.authenticate import Authenticator, Exchange
+from ..connection.drive import close_pieces
 from ..connection.interfaces import POKED, Answer, Then
 from ..status import MailError
 from ..world import World
@@ -337,9 +338,7 @@ class ImapSession(Standing):
             if self.notify is not None and self.notify.behind:
                 self.poke()
         finally:
-            close = getattr(pieces, "aclose", None)
-            if close is not None:
-                await close()
+            await close_pieces(pieces)
             self._busy -= 1
             if self._lost and not self._busy:
                 self._let_go()
