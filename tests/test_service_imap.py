@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs
 
 from twisted_mail.accounts.directory import Directory
 from twisted_mail.accounts.passwords import Cost, hash_password
 from twisted_mail.address import Address
 from twisted_mail.config import Config
 from twisted_mail.service import MailService
+from twisted_mail.site import make_store
 from twisted_mail.testing.world import simulated_world
 
 ALICE = Address("alice", "example.org")
@@ -148,3 +149,30 @@ def test_what_is_appended_is_there(world: Any, tmp_path: Path) -> None:
         assert said.startswith(b"b OK [APPENDUID "), said
         said = site.ask(client, b"c STATUS INBOX (MESSAGES UNSEEN SIZE)\r\n")
         assert b"(MESSAGES 1 UNSEEN 0 SIZE %d)" % len(message) in said
+
+
+def test_sessions_of_a_user_whom_another_process_removes(world: Any, tmp_path: Path) -> None:
+    """As `mailctl user remove` does it."""
+    with Site(world, tmp_path) as site:
+        idle, working = site.login(), site.login()
+        for client in (idle, working):
+            assert b"b OK " in site.ask(client, b"b SELECT INBOX\r\n")
+        assert site.ask(idle, b"c IDLE\r\n").startswith(b"+ ")
+        home = site.service.config.data / "mail/example.org/alice"
+        assert home.exists()
+        with capturedLogs() as events:
+            site.directory.remove_user(ALICE)
+            elsewhere = simulated_world(seed=2)
+            store = make_store(site.service.config, elsewhere)
+            settled(elsewhere, store.start())
+            settled(elsewhere, store.remove_account("example.org/alice"))
+            settled(elsewhere, store.stop())
+            # Before it has heard of that
+            said = working.ask(b"d CREATE Work\r\n")
+            world.reactor.advance(1)
+        bye = b"* BYE [UNAVAILABLE] The account is no more\r\n"
+        assert said + working.read() == b"d NO [UNAVAILABLE] The account is no more\r\n" + bye
+        assert idle.read() == bye
+        assert idle.closed and working.closed
+        assert not home.exists()
+        assert not [one for one in events if one["log_level"] >= LogLevel.error]

@@ -478,5 +478,9 @@ class Mailboxes(Protocol):
         """Call `changed(name, entries)` when another session of this process has set or removed annotations of a
         mailbox (``""``: of the account). Gives what ends it."""
 
+    def watch_end(self, ended: Callable[[], None]) -> Callable[[], None]:
+        """Call `ended`, once, on the reactor thread, when the account is no more: whoever has it open is sent away.
+        Gives what ends it. Nothing of the account is made again by what is called afterwards: that raises MailError."""
+
     async def close(self) -> None:
         """The session is over. Called once, always, after what it opened was closed."""

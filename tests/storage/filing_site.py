@@ -50,6 +50,8 @@ async def _append(site: Site, key: str, where: str, messages: Sequence[Any]) -> 
 
 
 def append(site: Site, key: str, name: str, *messages: Any) -> Filed:
+    # As a login does: who files has the account open.
+    account(site, key).prepare()
     return site.run(_append(site, key, folder(site, key, name), messages))
 
 

@@ -104,6 +104,9 @@ class InboxOnly:
     def watch_metadata(self, changed: Callable[[str, Collection[str]], None]) -> Callable[[], None]:
         return lambda: None
 
+    def watch_end(self, ended: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None  # `IAccount` has nothing that tells
+
     async def close(self) -> None:
         pass
 

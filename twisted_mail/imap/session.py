@@ -79,7 +79,6 @@ class ImapSession(Standing):
         "_errors",
         "_expunges",
         "_lost",
-        "_parting",
         "_stream",
         "_stream_tag",
         "exchange",
@@ -97,7 +96,6 @@ class ImapSession(Standing):
         self._errors = 0
         self._busy = 0
         self._lost = False
-        self._parting: bytes | None = None
         self._stream: Stream | None = None
         self._stream_tag = b""
         self._expunges = False
@@ -153,6 +151,9 @@ class ImapSession(Standing):
         self._busy += 1
         tag = b"*"
         try:
+            if self._parting is not None:
+                # Nothing is said of its mailbox: a client would take its own copies for expunged
+                return Answer(self._parting, Then.CLOSE)
             if isinstance(event, Command):
                 tag = event.tag
                 answer = await self._command(event)

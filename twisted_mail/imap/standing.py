@@ -13,7 +13,7 @@ from ..accounts.authenticate import Authenticator, Login
 from ..interfaces import IMailboxAccount
 from ..mailboxes import Mailboxes, OpenMailbox
 from ..world import World
-from .encode import ok
+from .encode import bye, ok
 from .notifier import Notifier
 from .refusal import No
 from .seats import Seats
@@ -33,6 +33,8 @@ class Standing:
         "_clear_allowed",
         "_login",
         "_login_failures",
+        "_parting",
+        "_unwatch",
         "authenticator",
         "client_ip",
         "compressed",
@@ -81,6 +83,8 @@ class Standing:
         self.idle_seconds: float | None = settings.login_seconds
         self._login_failures = 0
         self._login: Login | None = None
+        self._parting: bytes | None = None
+        self._unwatch: Callable[[], None] | None = None
         self.idling: bytes | None = None
         self.notify: Notifier | None = None
         self.mailboxes_: Mailboxes | None = None
@@ -208,6 +212,7 @@ class Standing:
                 self.seats.give_back(account.name)
             self._log_out(login)
             raise
+        self._unwatch = self.mailboxes_.watch_end(self._account_over)
         self._login = login
         self._login_failures = 0
         self.idle_seconds = self.settings.idle_seconds
@@ -218,6 +223,13 @@ class Standing:
             client=self.client_ip,
             tls=self.tls,
         )
+
+    def _account_over(self) -> None:
+        """The account is no more: the client is sent away."""
+        self._log.info("{account} is no more", connection=self.connection, account=self.account)
+        # RFC 9051 section 7.1.5, RFC 5530 section 3
+        self._parting = bye("The account is no more", "UNAVAILABLE")
+        self.poke()
 
     def enable(self, names: Iterable[str]) -> None:
         """Extensions by their names in upper case, as ENABLE has them."""
@@ -257,6 +269,9 @@ class Standing:
         self.notify_by(None)
         mailboxes, self.mailboxes_ = self.mailboxes_, None
         login, self._login = self._login, None
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
         await self.unselect()
         if mailboxes is None or login is None:
             return

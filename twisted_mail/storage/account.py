@@ -55,6 +55,8 @@ class AccountStore:
         self.prepare = self._home.prepare
         self.release = self._home.release
         self.retire = self._home.retire
+        self.gone = self._home.gone
+        self.end = self._home.end
         self.locked = self._home.locked
         self.fill = self.filler.fill
         self.remove = self.filler.remove
@@ -67,9 +69,20 @@ class AccountStore:
         """The inbox's folder id; known after `prepare`."""
         return self._home.inbox
 
-    def publish_to(self, listener: Callable[[FolderChange], None] | None) -> None:
-        """Tell `listener` of every change that this process makes, in their order, with the lock held."""
+    @property
+    def over(self) -> bool:
+        """The account was removed; one that is made in its place has a store of its own."""
+        return self._home.over
+
+    def publish_to(
+        self,
+        listener: Callable[[FolderChange], None] | None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        """Tell `listener` of every change that this process makes, in their order, with the lock held; and `ended`,
+        once, when the account is over."""
         self._home.published = listener
+        self._home.ended = ended
 
     def hold_inbox(self) -> int:
         """Take the lock of the one session that may write the inbox; close the descriptor to give it up.

@@ -7,6 +7,7 @@ import errno
 from ..status import MailError
 
 __all__ = [
+    "AccountOver",
     "expunged",
     "mailbox_broken",
     "mailbox_full",
@@ -16,9 +17,17 @@ __all__ = [
     "no_space",
     "refusal",
     "too_large_for_mailbox",
+    "too_many_for_mailbox",
 ]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class AccountOver(MailError):
+    """The account was removed, or is not there: what is left of its sessions makes nothing of it again."""
+
+    def __init__(self) -> None:
+        super().__init__(451, "4.3.0", "The account is no more")
 
 
 def no_space(cause: object = None) -> MailError:
@@ -64,6 +73,12 @@ def too_large_for_mailbox(cause: object = None) -> MailError:
     return MailError(
         552, "5.2.2", "The message is larger than the mailbox", cause, imap="OVERQUOTA"
     )
+
+
+def too_many_for_mailbox(count: int, limit: int, cause: object = None) -> MailError:
+    """So many messages at once would not fit into the mailbox if that were empty."""
+    text = f"{count} messages at once are more than the mailbox may hold, {limit}"
+    return MailError(552, "5.2.2", text, cause, imap="OVERQUOTA")
 
 
 def refusal(error: BaseException) -> MailError:

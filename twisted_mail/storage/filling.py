@@ -103,7 +103,9 @@ class Filler:
         self._home = home
         self._disk = home.disk
 
-    def fill(self, fillings: Sequence[Filling]) -> list[tuple[Filling, Exception]]:
+    def fill(
+        self, fillings: Sequence[Filling], *, make: bool = True
+    ) -> list[tuple[Filling, Exception]]:
         """Fill places: take a UID, link, insert; one transaction. Returns those that could not be, with the reason.
 
         A place is filled when its file is linked: that is what a reader finds, with or without its row.
@@ -111,7 +113,7 @@ class Filler:
         failed: list[tuple[Filling, Exception]] = []
         linked = 0
         try:
-            with self._home.locked() as locked:
+            with self._home.locked(make=make) as locked:
                 for filling in fillings:
                     try:
                         self._link(locked.folder(filling.folder), filling)
@@ -159,7 +161,7 @@ class Filler:
 
     def check(self, folder: str) -> None:
         """Raises MailError imap="TRYCREATE" when there is no such folder, 451 when it takes no mail."""
-        with self._home.locked() as locked:
+        with self._home.locked(make=False) as locked:
             found = locked.existing(folder)
             if found is None:
                 raise no_mailbox()
@@ -169,7 +171,7 @@ class Filler:
     def pick(self, folder: str, bases: Sequence[str]) -> list[Picked]:
         """Messages of a folder, for a copy; those that are gone are left out."""
         picked: list[Picked] = []
-        with self._home.locked() as locked:
+        with self._home.locked(make=False) as locked:
             found = locked.existing(folder)
             if found is None:
                 return picked
@@ -213,12 +215,12 @@ class Filler:
 
         A message that was moved to another folder meanwhile is not ours to delete.
         """
-        with self._home.locked() as locked:
+        with self._home.locked(make=False) as locked:
             self._remove(locked, folder, bases)
 
     def forget(self, folder: str, bases: Sequence[str]) -> None:
         """Delete the rows of messages that another program took out of a folder."""
-        with self._home.locked() as locked:
+        with self._home.locked(make=False) as locked:
             found = locked.existing(folder)
             if found is not None:
                 found.expunge(bases)
@@ -240,7 +242,7 @@ class Filler:
 
     def taken(self, folder: str, bases: Sequence[str]) -> list[str]:
         """Those of `bases` that another message of this folder has: somebody copied files from one to the other."""
-        with self._home.locked() as locked:
+        with self._home.locked(make=False) as locked:
             found = locked.folder(folder)
             return [base for base in bases if locked.index.by_base(found.row.key, base) is not None]
 
@@ -249,7 +251,7 @@ class Filler:
         moved: list[tuple[int, int]] = []
         left: list[str] = []
         failed: list[tuple[str, OSError]] = []
-        with self._home.locked() as locked:
+        with self._home.locked(make=False) as locked:
             before, after = locked.existing(source), locked.folder(target)
             if before is not None and before is not after:
                 for base, row, sub, name in self._files(locked, before, bases):
@@ -307,7 +309,9 @@ class Filler:
         """
         missing: list[Filling] = []
         failed: list[tuple[Filling, Exception]] = []
-        with self._home.locked() as locked:
+        # What was moved or removed in an account that is not there any more makes no account.
+        make = any(want.filling.source is not None for want in wanted)
+        with self._home.locked(make=make) as locked:
             everything: dict[str, tuple[str, str, str, str]] | None = None
             for want in wanted:
                 folder = locked.folder(want.filling.folder)

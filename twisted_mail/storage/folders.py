@@ -142,7 +142,7 @@ class Folders:
 
     def remove(self, folder: str, target: str) -> None:
         """Move a folder's directory to the path `target`, out of the Maildir. One that is gone is no error."""
-        with self._home.locked() as locked:
+        with self._home.locked(make=False) as locked:
             known = self._home.find(folder)
             if known is None:
                 return

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from ..disk import Disk, make_directories
 from . import maildir
 from .dovecot import UIDLIST, UidList, parse_uidlist
-from .errors import mailbox_broken
+from .errors import AccountOver, mailbox_broken
 from .folder import Folder, FolderChange
 from .index import Index, is_damage, set_aside
 from .maildir import MAX_UID, FolderState
@@ -112,11 +112,17 @@ class Home:
         self.now = now
         self.published: Callable[[FolderChange], None] | None = None
         """Called with the lock held, in whatever thread; it must not raise."""
+        self.over = False
+        """The account was removed. What is made in its place, of the same name, is another one: it gets a `Home` of
+        its own."""
+        self.ended: Callable[[], None] | None = None
+        """Called once, when `over` becomes true, in whatever thread; it must not raise."""
         self._generation = generation
         self._entropy = entropy
         self._mutex = threading.RLock()
         self._lock = -1
         self._retired = False
+        self._was: tuple[int, int] | None = None
         self._index: Index | None = None
         self._states: dict[str, tuple[str, FolderState]] = {}
         self._index_path = os.path.join(path, "index.sqlite3")
@@ -124,27 +130,58 @@ class Home:
 
     # -- opening and closing
 
-    def prepare(self) -> None:
-        """Make sure that the inbox is there and can take mail. Raises MailError 451, or OSError."""
+    def prepare(self, *, make: bool = True) -> None:
+        """Make sure that the inbox is there and can take mail. Raises MailError 451, or OSError.
+
+        With `make` an account that was never there is made. One that was there once is not made again: AccountOver.
+        """
         with self._mutex:
+            if self.over:
+                raise AccountOver
             if self.inbox:
                 if not self.disk.writable(os.path.join(self.maildir, "new")):
                     self._states.clear()
                     self.inbox = ""
                     # They may be another account's of that name by the next time, with a lock of its own.
                     self.release()
+                    self._end_if_gone()
                     raise mailbox_broken(f"{self.maildir}: not there, or not writable")
                 return
             there = maildir.is_maildir(self.disk, self.maildir)
             if self.disk.exists(self._index_path) and not there:
                 # An index without its Maildir: taken away, or its file system is not mounted.
                 raise mailbox_broken(f"{self.maildir}: not there")
+            if not there and self._was is not None:
+                self._end_if_gone()
+            if not there and not make:
+                raise AccountOver
             make_directories(self.disk, self.path)
             with self._flocked():
                 state = self.made(self.maildir)
             if not self.disk.writable(os.path.join(self.maildir, "new")):
                 raise mailbox_broken(f"{self.maildir}: not writable")
             self.inbox = state.folder
+            self._was = self._identity()
+
+    def _end_if_gone(self) -> None:
+        """Raises AccountOver."""
+        if not self.disk.exists(self.maildir) and not self.disk.exists(self._index_path):
+            self.end()
+            raise AccountOver
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.disk.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def gone(self) -> bool:
+        """Look whether another process, or an operator, has taken the account away; then it is over. Blocks."""
+        with self._mutex:
+            if not self.over and self._was is not None and self._identity() != self._was:
+                self.end()
+            return self.over
 
     def release(self) -> None:
         """Close files; they are opened again when needed."""
@@ -162,15 +199,24 @@ class Home:
             self._retired = True
             self.release()
 
+    def end(self) -> None:
+        """The account is removed: nobody uses this any more."""
+        with self._mutex:
+            told, self.ended = self.ended, None
+            self.over = True
+            self.retire()
+        if told is not None:
+            told()
+
     # -- the lock
 
     @contextmanager
-    def locked(self) -> Iterator[Locked]:
+    def locked(self, *, make: bool = True) -> Iterator[Locked]:
         """The account locked, its index in a transaction, which is committed at the end, and told to who listens.
 
-        Raises MailError, OSError, sqlite3.Error.
+        `make` as for `prepare`. Raises MailError, OSError, sqlite3.Error.
         """
-        self.prepare()
+        self.prepare(make=make)
         with self._mutex, self._flocked():
             # Who listens may end in the reactor's thread at any moment.
             published = self.published

@@ -233,13 +233,7 @@ class Selected:
         return list(rows)
 
     async def _call(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await called(self._world, work, *args, **kwargs)
-        except MailError as error:
-            if error.imap == "NONEXISTENT":
-                # The account was moved away with all that is watched in it: nothing else tells who has it open.
-                self._account.listed()
-            raise
+        return await called(self._world, work, *args, **kwargs)
 
 
 class AccountMailboxes:
@@ -408,6 +402,16 @@ class AccountMailboxes:
             self._account.annotating.pop(me, None)
 
         self._account.annotating[me] = (self, changed)
+        self._watching.append(end)
+        return end
+
+    def watch_end(self, ended: Callable[[], None]) -> Callable[[], None]:
+        me = object()
+
+        def end() -> None:
+            self._account.endings.pop(me, None)
+
+        self._account.endings[me] = ended
         self._watching.append(end)
         return end
 

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..mailboxes import Snapshot
 from ..status import MailError
 from ..world import World
 from .account import AccountStore
 from .digests import Digests
+from .errors import AccountOver
 from .folder import FolderChange
 from .folders import Box, nonexistent
 
@@ -189,8 +191,10 @@ class OpenFolder:
                 self._everything = True
                 if self.snapshot is None:
                     raise
-                if isinstance(error, MailError) and error.imap == "NONEXISTENT":
-                    return  # somebody has just deleted it: `removed` comes
+                if isinstance(error, AccountOver) or (
+                    isinstance(error, MailError) and error.imap == "NONEXISTENT"
+                ):
+                    return  # somebody has just deleted it: `removed` comes, or the end
                 _log.error(
                     "{path} cannot be looked at: {error}", path=self.box.path, error=str(error)
                 )
@@ -260,7 +264,11 @@ class OpenAccount:
         self._folders: dict[str, OpenFolder] = {}
         self._boxes: dict[str, Box] | None = None
         self._version = 0
-        self._cancel: Callable[[], None] | None = None
+        self._cancel: tuple[Callable[[], None], ...] = ()
+        self.over = False
+        """The account was removed: nothing can be done with it."""
+        self.endings: dict[object, Callable[[], None]] = {}
+        """Told, once, when `over` becomes true."""
         self.watchers: dict[object, Callable[[str], None]] = {}
         self.annotating: dict[object, tuple[object, Callable[[str, Collection[str]], None]]] = {}
 
@@ -268,8 +276,13 @@ class OpenAccount:
         """One more session."""
         self.sessions += 1
         if self.sessions == 1:
-            self.store.publish_to(self._published)
-            self._cancel = self.world.watcher.watch(self.store.maildir, self._others)
+            self.store.publish_to(self._published, self._ended)
+            watch, home = self.world.watcher.watch, self.store.home
+            # A directory whose parent is moved hears nothing of it.
+            self._cancel = (
+                watch(self.store.maildir, self._others),
+                watch(os.path.dirname(home), self._around),
+            )
 
     def end(self) -> bool:
         """One less. True when it was the last."""
@@ -277,19 +290,44 @@ class OpenAccount:
         if self.sessions:
             return False
         self.store.publish_to(None)
-        if self._cancel is not None:
-            self._cancel()
-            self._cancel = None
+        for cancel in self._cancel:
+            cancel()
+        self._cancel = ()
         self._boxes = None
         for folder in self._folders.values():
             folder.forget()
         self._folders.clear()
         return True
 
+    # -- its end
+
+    def _ended(self) -> None:
+        """In whatever thread."""
+        self.world.threads.back(self._tell_end)
+
+    def _tell_end(self) -> None:
+        if not self.over:
+            self.over = True
+            for ended in tuple(self.endings.values()):
+                ended()
+
+    def _around(self, name: str | None) -> None:
+        """An account has come or gone beside this one, or it was this."""
+        if not self.over and name in (None, os.path.basename(self.store.home)):
+            self.world.threads.call(self.store.gone).addErrback(
+                lambda failure: _log.error(
+                    "{path} cannot be looked at: {error}",
+                    path=self.store.home,
+                    error=str(failure.value),
+                )
+            )
+
     # -- which mailboxes there are
 
     async def boxes(self) -> dict[str, Box]:
-        """Mailboxes by name."""
+        """Mailboxes by name. Raises MailError."""
+        if self.over:
+            raise AccountOver
         known = self._boxes
         if known is not None:
             return known
@@ -319,15 +357,17 @@ class OpenAccount:
         self._boxes = None
         if any(folder.used for folder in self._folders.values()):
             # Who has one open is told that it is gone, without asking.
-            ensureDeferred(self.boxes()).addErrback(
-                lambda failure: _log.error(
-                    "{path} cannot be looked at: {error}",
-                    path=self.store.maildir,
-                    error=str(failure.value),
-                )
-            )
+            ensureDeferred(self.boxes()).addErrback(self._not_listed)
         for changed in tuple(self.watchers.values()):
             changed("")
+
+    def _not_listed(self, failure: Failure) -> None:
+        if failure.check(AccountOver) is None:
+            _log.error(
+                "{path} cannot be looked at: {error}",
+                path=self.store.maildir,
+                error=str(failure.value),
+            )
 
     def _others(self, name: str | None) -> None:
         """Something has changed in the Maildir itself: a folder, or subscriptions, by whomever."""

@@ -22,7 +22,7 @@ from ..disk import Disk, make_directories
 from ..status import MailError
 from . import record, segments
 from .account import AccountStore
-from .errors import no_space, refusal
+from .errors import AccountOver, no_space, refusal
 from .filling import Filling
 from .journal import Entry, Steps
 from .maildir import read_file
@@ -56,7 +56,7 @@ class Accounts:
         """
         with self._guard:
             store = self._known.get(key)
-            if store is None:
+            if store is None or store.over:
                 store = self._known[key] = self._make(key)
             self._known.move_to_end(key)
             self._held.add(key)
@@ -82,7 +82,7 @@ class Accounts:
     def get(self, key: str) -> AccountStore:
         with self._guard:
             store = self._known.get(key)
-            if store is not None:
+            if store is not None and not store.over:
                 self._known.move_to_end(key)
                 return store
             store = self._known[key] = self._make(key)
@@ -142,14 +142,16 @@ class Places(Steps):
         space = self._disk.statvfs(self._data)
         free = space.f_bavail * space.f_frsize - MARGIN_BYTES
         inodes = space.f_favail - MARGIN_INODES if space.f_files else None
-        prepared: dict[tuple[str, str], Exception | None] = {}
+        prepared: dict[tuple[str, str, bool], Exception | None] = {}
         asked = Asked(self._usage)
         self._check_queue([entry for entry in entries if entry.queue is not None or entry.changes])
         for entry in entries:
             if entry.error is not None:
                 continue
             if entry.kind is Kind.MOVE:
-                entry.error = self._checked(prepared, entry.meta["account"], entry.meta["to"])
+                entry.error = self._checked(
+                    prepared, entry.meta["account"], entry.meta["to"], make=False
+                )
                 continue
             if entry.kind not in _FILLING:
                 continue
@@ -158,7 +160,9 @@ class Places(Steps):
                 entry.error = no_space("committed mail could not be parked")
                 continue
             for place in entry.places:
-                entry.error = entry.error or self._checked(prepared, place.account, place.folder)
+                entry.error = entry.error or self._checked(
+                    prepared, place.account, place.folder, make=_makes(entry)
+                )
             if entry.error is None and entry.quota is not None:
                 entry.error = _refused(asked, entry.quota)
             if entry.error is not None:
@@ -174,12 +178,17 @@ class Places(Steps):
                 self._full()
 
     def _checked(
-        self, prepared: dict[tuple[str, str], Exception | None], account: str, folder: str
+        self,
+        prepared: dict[tuple[str, str, bool], Exception | None],
+        account: str,
+        folder: str,
+        *,
+        make: bool,
     ) -> Exception | None:
-        """Why a folder takes no mail; each is asked once for a batch."""
-        key = (account, folder)
+        """Why a folder takes no mail; each is asked once for a batch. With `make` a new account is made."""
+        key = (account, folder, make)
         if key not in prepared:
-            prepared[key] = self._prepare(account, folder)
+            prepared[key] = self._prepare(*key)
         return prepared[key]
 
     def _check_queue(self, entries: Sequence[Entry]) -> None:
@@ -204,12 +213,14 @@ class Places(Steps):
                 entry.error = refusal(ValueError(f"{name!r} cannot be the id of a new message"))
             taken.add(name)
 
-    def _prepare(self, account: str, folder: str) -> Exception | None:
+    def _prepare(self, account: str, folder: str, make: bool) -> Exception | None:
         try:
             store = self._accounts.get(account)
-            store.prepare()
+            store.prepare(make=make)
             if folder:
                 store.filler.check(folder)
+        except AccountOver as error:
+            return error
         except MailError as error:
             if error.imap != "TRYCREATE":
                 _log.error("mailbox {account}: {error}", account=account, error=str(error))
@@ -306,10 +317,15 @@ class Places(Steps):
             if entry.fillings is not None:
                 entry.fillings.append(filling)
         try:
-            wrong = self._accounts.get(account).fill(fillings)
+            make = any(_makes(entry) for entry, _ in wanted)
+            wrong = self._accounts.get(account).fill(fillings, make=make)
         except Exception as error:
             wrong = [(filling, error) for filling in fillings]
         for filling, reason in wrong:
+            if isinstance(reason, AccountOver) and not _makes(by_base[filling.base][0]):
+                # Removed at this moment: a message of one of its own sessions, which makes no account.
+                by_base[filling.base][0].error = reason
+                continue
             _log.error(
                 "mail for {account} is parked, it could not be delivered: {error}",
                 account=account,
@@ -324,6 +340,8 @@ class Places(Steps):
             store = self._accounts.get(meta["account"])
             leave = store.forget if meta["noticed"] else store.remove
             leave(meta.get("in", ""), meta["bases"])
+        except AccountOver:
+            pass
         except Exception as error:
             _log.error(
                 "deleted mail of {account} is still there: {error}",
@@ -342,6 +360,8 @@ class Places(Steps):
             )
             left = [base for base, _ in entry.moved.failed]
             reason = entry.moved.failed[0][1] if left else None
+        except AccountOver:
+            return
         except Exception as error:
             left, reason = meta["bases"], error
         if left:
@@ -495,6 +515,11 @@ class Places(Steps):
         """A mailbox that takes no mail keeps neither the site from starting nor the journal from ending."""
         for owed in self._settler.apply(loaded, writers):
             self._write_parked(owed)
+
+
+def _makes(entry: Entry) -> bool:
+    """Whether it makes the account, when that is not there: mail that arrives does, what a session files does not."""
+    return entry.fillings is None
 
 
 def _refused(asked: Asked, quota: Quota) -> Exception | None:

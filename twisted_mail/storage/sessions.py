@@ -45,7 +45,7 @@ class Sessions:
     async def open(self, key: str) -> Mailboxes:
         """The mailboxes of an account, for one session. Raises MailError."""
         account = self._open.get(key)
-        if account is None:
+        if account is None or account.over:
             store = self._hold(key)
             digests = Digests(self._world.disk, store)
             account = self._open[key] = OpenAccount(
@@ -67,8 +67,10 @@ class Sessions:
 
     def _ended(self, account: OpenAccount) -> None:
         if account.end():
-            del self._open[account.key]
-            self._let_go(account.key)
+            # Another one of that name may have been made since.
+            if self._open.get(account.key) is account:
+                del self._open[account.key]
+                self._let_go(account.key)
             account.search.close()
             # In a thread: another may be using it.
             self._world.threads.call(account.digests.close).addErrback(_told)

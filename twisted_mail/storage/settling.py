@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ..disk import Disk, make_directories
 from .account import AccountStore
+from .errors import AccountOver
 from .filling import Filling, Wanted
 from .queued import QueuedMessage
 from .record import Kind, Piece, Place
@@ -103,6 +104,8 @@ class Settler:
         """Move its mail to `target` (below the data directory). Never raises."""
         try:
             store = self._accounts(account)
+            # Before it goes: who has it open makes nothing of it again, and is told.
+            store.end()
             self._drop(account)
             if self._disk.exists(store.home):
                 make_directories(self._disk, os.path.dirname(os.path.join(self._data, target)))
@@ -115,6 +118,8 @@ class Settler:
         try:
             target = os.path.join(self._data, meta["target"])
             self._accounts(meta["account"]).folders.remove(meta["folder"], target)
+        except AccountOver:
+            pass
         except Exception as error:
             _log.error(
                 "a folder of {account} is still there: {error}",
@@ -187,7 +192,13 @@ class Settler:
                     date = source.date
                 filling = Filling(wish.folder, base, source, flags, date)
                 wanted.append(Wanted(filling, wish.elsewhere, wish.left))
-            failed = self._accounts(account).settle(wanted, gone, removed)
+            try:
+                failed = self._accounts(account).settle(wanted, gone, removed)
+            except AccountOver:
+                # Another one of that name may have been made since; what has no content makes none.
+                if not sources:
+                    return []
+                failed = self._accounts(account).settle(wanted, gone, removed)
         finally:
             for one in sources.values():
                 one.close()

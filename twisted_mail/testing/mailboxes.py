@@ -96,6 +96,7 @@ class MemoryAccount:
         self.large = 1024 * 1024
         self.watchers: list[tuple[frozenset[str] | None, Callable[[str], None]]] = []
         self.annotating: list[tuple[object, Callable[[str, Collection[str]], None]]] = []
+        self.endings: list[Callable[[], None]] = []
         self.sessions = 0
         """How many have opened the mailboxes and not closed them."""
         self.opened = 0
@@ -140,6 +141,12 @@ class MemoryAccount:
         if box is None:
             raise MailError(550, "5.1.1", "There is no such mailbox", imap=missing)
         return box
+
+    def end(self) -> None:
+        """The account is no more; who has it open is told."""
+        endings, self.endings = self.endings, []
+        for ended in endings:
+            ended()
 
     def tell(self, name: str) -> None:
         """Tell who watches that `name` has changed ("": which mailboxes there are)."""
@@ -442,6 +449,15 @@ class MemoryMailboxes:
         def end() -> None:
             if watching in self.account.annotating:
                 self.account.annotating.remove(watching)
+
+        return end
+
+    def watch_end(self, ended: Callable[[], None]) -> Callable[[], None]:
+        self.account.endings.append(ended)
+
+        def end() -> None:
+            if ended in self.account.endings:
+                self.account.endings.remove(ended)
 
         return end
 
