@@ -65,7 +65,7 @@ def password_is(site, address, password):
 
 
 def test_it_makes_the_data_directory_when_it_comes_first(site):
-    assert call("domain", "list") == ""
+    call("domain", "add", "example.org")
     assert (site / "data").stat().st_mode & 0o777 == 0o700
     assert (site / "data/accounts.sqlite3").stat().st_mode & 0o777 == 0o600
 
@@ -74,6 +74,36 @@ def test_without_a_configuration_it_is_the_first_starts_site(site):
     (site / "mail.toml").unlink()
     call("domain", "add", "localhost")
     assert (site / "mail-data/accounts.sqlite3").exists()
+
+
+LOOKS = [
+    ("domain", "list"), ("user", "list"), ("alias", "list", "--json"), ("user", "quota", BOB),
+    ("user", "passwd", BOB), ("user", "remove", BOB, "--yes"), ("domain", "remove", "x.example"),
+    ("user", "add", BOB), ("alias", "add", "x@example.org", BOB),
+    ("export", "--user", BOB, "--format", "mbox", "out"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [*LOOKS, ("queue", "list"), ("queue", "retry", "--all")])
+def test_in_a_wrong_directory_nothing_is_made(site, words):
+    (site / "mail.toml").unlink()
+    output = call(*words, code=2)
+    assert output.startswith(
+        f"mailctl: there is no site here: {site} has no mail.toml, and {site}/"
+    )
+    assert "mailctl --config FILE" in output
+    assert os.listdir(site) == []
+
+
+@pytest.mark.parametrize("words", LOOKS)
+def test_before_the_first_domain_nothing_is_made(site, words):
+    output = call(*words, code=2)
+    assert output.startswith(
+        f"mailctl: there is no site yet: {site}/data/accounts.sqlite3 is not there, "
+        f"which {site}/mail.toml means. "
+    )
+    assert output.endswith("mailctl domain add DOMAIN\n")
+    assert os.listdir(site) == ["mail.toml"]
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])
@@ -121,7 +151,7 @@ def test_domains(site):
         {"domain": "xn--bcher-kva.example", "users": 0, "aliases": 0},
     ]
     call("domain", "remove", "bücher.example")
-    assert call("domain", "list") == "example.org\t0\t0\n"
+    assert call("domain", "list") == "domain\tusers\taliases\nexample.org\t0\t0\n"
 
 
 def test_a_domain_twice(site):
@@ -138,6 +168,8 @@ def test_a_domain_in_use_stays(bob):
 
 
 def test_lists_of_nothing(site):
+    call("domain", "add", "example.org")
+    call("domain", "remove", "example.org")
     for name in ("domain", "user", "alias"):
         assert call(name, "list", "--json") == "[]\n"
         assert call(name, "list") == ""
@@ -149,10 +181,13 @@ def test_lists_of_nothing(site):
 def test_users(bob):
     (user,) = json.loads(call("user", "list", "--json"))
     assert (user["user"], user["enabled"], user["mailbox"]) == (BOB, True, "example.org/bob")
-    assert call("user", "list") == f"{BOB}\tyes\t2027-01-15T08:00:00+00:00\texample.org/bob\n"
+    assert call("user", "list") == (
+        f"user\tenabled\tcreated\tmailbox\n{BOB}\tyes\t2027-01-15T08:00:00+00:00\texample.org/bob\n"
+    )
 
 
 def test_a_user_of_an_unknown_domain(site):
+    call("domain", "add", "example.net")
     output = call("user", "add", BOB, "--password-stdin", code=1, input="secret\n")
     assert output == (
         "mailctl: the domain example.org is not here; add it first: mailctl domain add example.org\n"
@@ -256,8 +291,15 @@ def quota_of(*words):
 
 
 def test_the_quota_of_a_user(bob, site):
-    assert call("user", "quota", BOB) == f"{BOB}\tnone\t[quota]\tnone\t[quota]\n"
+    assert call("user", "quota", BOB) == (
+        f"user:     {BOB}\n"
+        "storage:  0 B used, no bound (for everybody, [quota])\n"
+        "messages: 0 used, no bound (for everybody, [quota])\n"
+    )
     assert quota_of("--storage", "2 GiB") == (1 << 31, "user", None, "[quota]")
+    assert quota_of("--storage", "3 gb")[0] == 3_000_000_000
+    assert quota_of("--storage", "20480")[0] == 20480
+    assert quota_of("--storage", "2G")[0] == 1 << 31
     assert quota_of("--messages", "50") == (1 << 31, "user", 50, "user")
     (site / "mail.toml").write_text(
         f'{(site / "mail.toml").read_text()}\n[quota]\nstorage = "1 kB"\nmessages = 9\n'
@@ -271,15 +313,18 @@ def test_the_quota_of_a_user(bob, site):
 
 @pytest.mark.parametrize(
     "words",
-    [("--storage", "2 GB more"), ("--storage", "0 B"), ("--messages", "0"), ("--messages", "-3"),
+    [("--storage", "2 GB more"), ("--storage", "0 B"), ("--storage", "lots"), ("--messages", "0"), ("--messages", "-3"),
      ("--messages", "many")],
 )  # fmt: skip
 def test_a_quota_that_is_none(bob, words):
-    assert "must be" in call("user", "quota", BOB, *words, code=1)
+    output = call("user", "quota", BOB, *words, code=1)
+    assert output.startswith(f"mailctl: {words[0]} '{words[1]}': must be ")
+    assert output.endswith('"none", or "default"\n')
     assert quota_of() == (None, "[quota]", None, "[quota]")
 
 
 def test_the_quota_of_nobody(site):
+    call("domain", "add", "example.org")
     assert call("user", "quota", BOB, code=1) == f"mailctl: there is no user {BOB}\n"
 
 
@@ -294,7 +339,7 @@ def test_aliases(bob):
         {"alias": "sales@example.org", "targets": [BOB, "carol@elsewhere.example"]},
     ]
     assert (
-        call("alias", "list").splitlines()[1]
+        call("alias", "list").splitlines()[2]
         == f"sales@example.org\t{BOB}, carol@elsewhere.example"
     )
     call("alias", "remove", "@example.org")
@@ -309,4 +354,9 @@ def test_an_alias_of_nobody(bob):
 def test_a_user_whom_an_alias_needs_stays(bob):
     call("alias", "add", "sales@example.org", BOB)
     output = call("user", "remove", BOB, "--yes", code=1)
-    assert "sales@example.org" in output
+    assert output == (
+        f"mailctl: the alias sales@example.org still leads to {BOB}; remove that alias first, or make "
+        "it anew with other targets:\n"
+        "mailctl alias remove sales@example.org; mailctl alias add sales@example.org TARGET...\n"
+    )
+    assert BOB in call("user", "list")

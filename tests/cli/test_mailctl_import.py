@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from twisted_mail.accounts.directory import Directory
 from twisted_mail.accounts.passwords import Cost, hash_password
 from twisted_mail.address import Address
 from twisted_mail.cli import mailctl
-from twisted_mail.cli.importing_progress import Shown, octets_text
+from twisted_mail.cli.importing_progress import Shown
+from twisted_mail.cli.output import counted, octets_text
 from twisted_mail.storage.importing import InterruptedImportError
 
 BOB = "bob@example.org"
@@ -69,12 +71,13 @@ def dovecots(root):
 def test_from_dovecot_and_out_again(site):
     source = dovecots(site / "d")
     told = call(
-        "import", "--from-dovecot", source, "--user", BOB, "--config", "-",
+        "import", "--from-dovecot", source, "--user", BOB, "--doveconf", "-",
         input="namespace inbox {\n  separator = .\n  prefix = INBOX.\n  inbox = yes\n"
         "  mailbox Spam {\n    special_use = \\Junk\n  }\n}\n",
     )  # fmt: skip
+    assert "mailbox\tmessages\tsize\tthere already\tmoved since\tdamaged\n" in told
     assert "INBOX\t1\t14 B\t0\t0\t0\n" in told
-    assert "taken over: 1 messages, 14 B, 4 mailboxes" in told
+    assert "taken over: 1 message, 14 B, 4 mailboxes" in told
     assert 'separator = "."\n  prefix = "INBOX."' in told
     assert "holds mail already" in call("import", "--from-dovecot", source, "--user", BOB, status=1)
     told = call("export", "--user", BOB, "--format", "maildir", "out")
@@ -87,11 +90,13 @@ def test_an_mbox_and_out_again(site):
     text = "From x Wed Jan  3 01:05:34 1996\nSubject: x\nStatus: RO\n\nx\n\n"
     (site / "m").write_text(text)
     told = call("import", "mbox", "m", "--user", BOB, "--mailbox", "Old/Été")
-    assert told == "imported: 1 messages, 14 B, into Old/Été\n"
-    call("export", "--user", BOB, "--format", "mbox", "--mailbox", "Old/Été", "out")
+    assert told == "imported: 1 message, 14 B, into Old/Été\n"
+    told = call("export", "--user", BOB, "--format", "mbox", "--mailbox", "Old/Été", "out")
     assert (site / "out/Old/Été.mbox").read_text() == text.replace("From x", "From MAILER-DAEMON")
+    assert told.startswith("mailbox\tmessages\tsize\t")
+    assert told.endswith("exported: 1 message, 70 B, 1 mailbox\n")
     told = call("import", "maildir", dovecots(site / "d"), "--user", BOB, "--under", "Old")
-    assert told == "imported: 1 messages, 14 B, into Old\n"
+    assert told == "imported: 1 message, 14 B, into Old\n"
 
 
 def test_a_quota_ends_it_and_it_goes_on(site):
@@ -103,9 +108,116 @@ def test_a_quota_ends_it_and_it_goes_on(site):
     assert told == "imported: 100 messages, 1.4 KiB, after 500 before, into INBOX\n"
 
 
+def test_a_quota_of_fewer_messages_than_come_at_once(site):
+    (site / "m").write_text("From x Sat Jan  3 01:05:34 1996\nSubject: x\n\nx\n\n" * 20)
+    call("user", "quota", BOB, "--messages", "3")
+    told = call("import", "mbox", "m", "--user", BOB, status=1)
+    assert "INBOX: 20 messages at once are more than the mailbox may hold, 3" in told
+    assert "larger" not in told
+
+
+def test_an_mbox_is_there_already(site):
+    (site / "m").write_text("From x Sat Jan  3 01:05:34 1996\nSubject: x\n\nx\n\n")
+    call("import", "mbox", "m", "--user", BOB)
+    call("import", "mbox", "m", "--user", BOB, "--mailbox", "Another")
+    words = ("export", "--user", BOB, "--format", "mbox")
+    call(*words, "--mailbox", "INBOX", "out")
+    before = (site / "out/INBOX.mbox").read_bytes()
+    for _ in range(2):
+        told = call(*words, "out", status=1)
+        assert f"there already, and an mbox is never overwritten: {site}/out/INBOX.mbox;" in told
+        assert "Give another directory" in told and "goes on" not in told
+        # nothing was begun
+        assert os.listdir(site / "out") == ["INBOX.mbox"]
+    assert (site / "out/INBOX.mbox").read_bytes() == before
+    call(*words, "--mailbox", "Another", "out")
+    told = call(*words, "--mailbox", "Gone", "out", status=1)
+    assert "there is no mailbox Gone" in told and "goes on" not in told
+
+
+def test_what_a_user_has(site):
+    (site / "m").write_text("From x Sat Jan  3 01:05:34 1996\nSubject: x\n\nx\n\n" * 200)
+    call("import", "mbox", "m", "--user", BOB)
+    call("user", "quota", BOB, "--storage", "1G", "--messages", "300")
+    assert call("user", "quota", BOB).splitlines() == [
+        f"user:     {BOB}",
+        "storage:  2.7 KiB (2800 B) used, at most 1.0 GiB (1073741824 B) (for this user)",
+        "messages: 200 used, at most 300 (for this user)",
+    ]
+    (row,) = json.loads(call("user", "quota", BOB, "--json"))
+    assert (row["storage_used"], row["messages_used"]) == (2800, 200)
+    (site / "data/mail/example.org/bob/index.sqlite3").unlink()
+    assert "storage:  not counted yet, at most" in call("user", "quota", BOB)
+    (row,) = json.loads(call("user", "quota", BOB, "--json"))
+    assert (row["storage_used"], row["messages_used"]) == (None, None)
+
+
+# -- as root, for data that another user owns
+
+UNREADABLE = """
+import os, sys
+class Owner:
+    def find_spec(self, name, path=None, target=None):
+        if os.geteuid() != os.getuid() and not os.environ.get("BREAK"):
+            print("IMPORTED LATE:", name, file=sys.stderr)
+        if os.geteuid() != os.getuid():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Owner())
+import twisted_mail.cli.site
+if os.environ.get("BREAK"):
+    twisted_mail.cli.site._LATER = ()
+from twisted_mail.cli import main
+main()
+"""
+"""Nothing that is imported after root has become the owner of the data is found."""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root becomes the owner of the data")
+def test_the_owner_need_not_be_able_to_read_the_program(site):
+    for path in (site / "data", *(site / "data").iterdir()):
+        os.chown(path, 65534, 65534)
+    # pytest's own directories are for root alone
+    for path in (site, *site.parents[:2]):
+        path.chmod(0o755)
+    (site / "m").write_text("From x Sat Jan  3 01:05:34 1996\nSubject: x\n\nx\n\n")
+    source = dovecots(site / "d")
+
+    def call(*words, status=0, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", UNREADABLE, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | environment,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "IMPORTED LATE" not in done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    words = ("import", "mbox", "m", "--user", BOB)
+    told = call(*words, BREAK="yes", status=1)
+    assert told.startswith("mailctl: No module named")
+    assert "user 65534, to whom the data belongs, may not read all of this program" in told
+    call("import", "--from-dovecot", source, "--user", BOB, "--move")
+    call(*words, "--mailbox", "Été")
+    call("import", "maildir", source, "--user", BOB)
+    for format_ in ("mbox", "maildir"):
+        call("export", "--user", BOB, "--format", format_, f"out-{format_}")
+    call("user", "quota", BOB)
+    call("user", "list")
+    call("queue", "list")
+    call("queue", "retry", "--all")
+    call("user", "remove", BOB)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--from-dovecot", "d", "--user", BOB, "--doveconf", "gone"), "--doveconf gone: No such"),
+        (("--from-dovecot", "d", "--user", BOB, "--doveconf", "."), "--doveconf .: Is a directory"),
+        (("--from-dovecot", "d", "--user", BOB, "--doveconf", "/dev/null"), "nothing of Dovecot's"),
+        (("--from-dovecot", "d", "--user", BOB, "--doveconf", "mail.toml"), "nothing of Dovecot's"),
         (("mbox", "nothing", "--user", BOB), "No such file"),
         (("mbox", ".", "--user", BOB), "is a directory"),
         (("mbox", "m", "--user", "x@example.org"), "no user x@example.org"),
@@ -129,6 +241,8 @@ def test_what_is_wrong_is_said(site, words, said):
     [
         (), ("--from-dovecot", "d"), ("--user", BOB), ("--from-dovecot", "d", "mbox", "m"),
         ("mbox", "m"), ("--from-dovecot", "d", "--user", BOB, "--special-use", "x"),
+        ("--from-dovecot", "d", "--user", BOB, "--copy", "--move"),
+        ("--from-dovecot", "d", "--user", BOB, "--link", "--move"),
     ],
 )  # fmt: skip
 def test_wrong_usage(site, words):
@@ -157,6 +271,12 @@ def test_progress_in_lines(capsys):
     assert [octets_text(number) for number in (0, 1023, 1024, 5 << 30)] == [
         "0 B", "1023 B", "1.0 KiB", "5.0 GiB",
     ]  # fmt: skip
+
+
+def test_numbers_in_words():
+    assert counted(1, "mailbox", "mailboxes") == "1 mailbox"
+    assert counted(0, "mailbox", "mailboxes") == "0 mailboxes"
+    assert counted(2, "message") == "2 messages"
 
 
 def test_progress_on_a_terminal(capsys, monkeypatch):

@@ -21,9 +21,10 @@ def test_json_is_an_array(capsys):
 
 def test_tabs_where_nobody_looks(capsys):
     show(ROWS, False)
-    assert capsys.readouterr().out == (
-        "alice@example.org\tyes\ta, b\n[bold]žofie@example.org\tno\t\n"
-    )
+    rows = "alice@example.org\tyes\ta, b\n[bold]žofie@example.org\tno\t\n"
+    assert capsys.readouterr().out == f"user\tenabled\ttargets\n{rows}"
+    show(ROWS, headings=False)
+    assert capsys.readouterr().out == rows
 
 
 def test_a_table_on_a_terminal(capsys, monkeypatch):

@@ -51,7 +51,9 @@ def test_quota(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "octets"),
     [("none", None), ("1 GiB", 1 << 30), ("500MB", 500_000_000), ("1.5 KiB", 1536),
-     ("2 TB", 2 * 10**12), ("7 B", 7), ("10 kB", 10_000)],
+     ("2 TB", 2 * 10**12), ("7 B", 7), ("10 kB", 10_000),
+     ("100 KB", 100_000), ("1gb", 10**9), ("1 G", 1 << 30), ("500 Mb", 500_000_000),
+     ("20480", 20480), ("2 gib", 1 << 31), ("1.5k", 1536), ("3Ti", 3 << 40), ("None", None)],
 )  # fmt: skip
 def test_sizes(text: str, octets: int | None) -> None:
     assert parse_storage(text) == octets
@@ -59,7 +61,7 @@ def test_sizes(text: str, octets: int | None) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "GiB", "1 gib", "-1 MB", "1  MB", "1 MB ", "0 B", "0.0 GiB", "1e3 MB", "9999999 PiB",
+    ["", "0", "GiB", "1 i", "1 bb", "-1 MB", "1  MB", "1 MB ", "0 B", "0.0 GiB", "1e3 MB", "9999999 PiB",
      "٣ MB", "1.1234567 MB"],
 )  # fmt: skip
 def test_what_is_no_size(text: str, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_there_and_back(root, dovecot, make_site):
     site.start()
     told = site.mailctl(
         "import", "--from-dovecot", str(dovecot.maildir("alice")), "--user", ALICE,
-        "--config", str(root / "doveconf"),
+        "--doveconf", str(root / "doveconf"),
     ).stdout  # fmt: skip
     assert f"taken over: {MESSAGES - 3} messages" in told
     assert "separator" not in told  # it is set
@@ -263,7 +263,7 @@ def test_prefix_and_control_while_the_server_runs(root, make_site):
         ok(session.select("INBOX"))
         site.mailctl(
             "import", "--from-dovecot", str(dovecot.maildir("alice")), "--user", ALICE, "--move",
-            "--control", str(control / "alice"), "--config", str(root / "doveconf"),
+            "--control", str(control / "alice"), "--doveconf", str(root / "doveconf"),
         )  # fmt: skip
         # UIDVALIDITY is another: this session cannot go on
         with pytest.raises((imaplib.IMAP4.abort, OSError)):

@@ -25,9 +25,26 @@ from typing import Final
 from ..address import Address, normalize_domain
 from .expansion import MAX_EXPANSION, Expander
 from .passwords import PasswordRecord
-from .tables import Alias, DirectoryError, Expansion, Tables, User, alias_name
+from .tables import (
+    Alias,
+    DirectoryError,
+    Expansion,
+    NobodyError,
+    StillNeededError,
+    Tables,
+    User,
+    alias_name,
+)
 
-__all__ = ["Alias", "Directory", "DirectoryError", "Expansion", "User", "mailbox_name"]
+__all__ = [
+    "Alias",
+    "Directory",
+    "DirectoryError",
+    "Expansion",
+    "StillNeededError",
+    "User",
+    "mailbox_name",
+]
 
 _CACHE_SIZE: Final = 4096
 
@@ -280,6 +297,9 @@ class Directory:
         for address in self._tables.aliases_into(removed.domain):
             try:
                 self._expander.follow(address, self._tables.targets(address.key) or ())
+            except NobodyError as error:
+                # It does exist, as long as this is refused.
+                raise StillNeededError(error.alias, error.target) from None
             except DirectoryError as error:
                 raise DirectoryError(f"{error}; change that alias first") from None
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..address import Address
-from .tables import DirectoryError, Expansion, Tables, User, alias_name
+from .tables import DirectoryError, Expansion, NobodyError, Tables, User, alias_name
 
 __all__ = ["MAX_EXPANSION", "Expander"]
 
@@ -65,7 +65,7 @@ class Expander:
                 continue
             named = self._resolve(target)
             if named is None:
-                raise DirectoryError(f"the alias {name} leads to {target}, which does not exist")
+                raise NobodyError(name, target)
             if isinstance(named, User):
                 users[named.id] = named
             else:

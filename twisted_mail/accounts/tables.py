@@ -19,7 +19,16 @@ from typing import Final
 from ..address import Address
 from .passwords import PasswordRecord
 
-__all__ = ["Alias", "DirectoryError", "Expansion", "Tables", "User", "alias_name"]
+__all__ = [
+    "Alias",
+    "DirectoryError",
+    "Expansion",
+    "NobodyError",
+    "StillNeededError",
+    "Tables",
+    "User",
+    "alias_name",
+]
 
 SCHEMA_VERSION: Final = 2
 _BUSY_SECONDS: Final = 10.0
@@ -69,6 +78,27 @@ _MIGRATIONS: Final = {
 
 class DirectoryError(ValueError):
     """A refused change, or a directory that cannot be used; the text is for the operator."""
+
+
+class NobodyError(DirectoryError):
+    """The alias `alias` leads to `target`, and nobody is called that."""
+
+    def __init__(self, alias: str, target: Address) -> None:
+        super().__init__(f"the alias {alias} leads to {target}, which does not exist")
+        self.alias = alias
+        self.target = target
+
+
+class StillNeededError(DirectoryError):
+    """Refused: the alias `alias` leads to `target`."""
+
+    def __init__(self, alias: str, target: Address) -> None:
+        super().__init__(
+            f"the alias {alias} still leads to {target}; remove that alias first, "
+            "or make it anew with other targets"
+        )
+        self.alias = alias
+        self.target = target
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ This module knows only names: a command imports what it needs when it is called.
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from .site import SiteFiles
+from .site import Refusal, SiteFiles
 
 __all__ = ["mailctl", "main"]
 
@@ -34,6 +36,19 @@ class _Commands(click.Group):
         module, name = _ELSEWHERE.get(cmd_name, (cmd_name, cmd_name))
         command: click.Command = getattr(import_module(f".{module}", __name__), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ImportError, LookupError) as error:
+            # A LookupError that is no KeyError is a codec's.
+            if os.geteuid() == os.getuid() or isinstance(error, (KeyError, IndexError)):
+                raise
+            raise Refusal(
+                f"{error}: user {os.geteuid()}, to whom the data belongs, may not read all of this "
+                f"program or its Python ({sys.prefix}); install it where that user can, "
+                "or give the command as that user"
+            ) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -25,7 +25,7 @@ __all__ = ["check"]
 def check(site: SiteFiles, as_json: bool) -> None:
     """Look at configuration, certificates, permissions, outgoing mail and ports. Exit code 1: something is wrong."""
     findings = list(_findings(site))
-    show([asdict(finding) for finding in findings], as_json)
+    show([asdict(finding) for finding in findings], as_json, headings=False)
     if any(finding.state == ERROR for finding in findings):
         raise SystemExit(1)
 

@@ -22,7 +22,7 @@ def domain() -> None:
 @pass_site
 def add(site: SiteFiles, name: str) -> None:
     """Take mail for domain NAME from now on."""
-    with site.directory() as directory:
+    with site.directory(make=True) as directory:
         click.echo(f"added {directory.add_domain(name)}")
 
 

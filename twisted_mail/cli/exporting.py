@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .importing_progress import Shown, octets_text
+from .importing_progress import Shown
 from .importing_store import checked_name, foreign_files, mailbox_of, user_option, with_store
-from .output import show
+from .output import counted, octets_text, show
 from .site import Refusal, SiteFiles, pass_site
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def export(
     key, _ = mailbox_of(site, address)
 
     async def work(world: World, store: MailStore, progress: Shown) -> tuple[list[Exported], Any]:
-        from ..storage.exporting import export_maildir, export_mbox
+        from ..storage.exporting import RefusedExportError, export_maildir, export_mbox
 
         disk: Disk = _Outside(world.disk)
         mailboxes = await store.open_mailboxes(key)
@@ -61,15 +61,19 @@ def export(
                 account = store.account(key)
                 done = await export_maildir(mailboxes, account, disk, target, wanted, progress)
             return done, await mailboxes.list()
+        except RefusedExportError:
+            goes_on.clear()
+            raise
         finally:
             await mailboxes.close()
 
+    goes_on = [True]
     try:
         reports, boxes = with_store(site.config, work)
     except Refusal as error:
         raise Refusal(
             f"{error.message}\nwhat is in {target} is kept; the same command goes on from there"
-            if os.path.isdir(target)
+            if goes_on and os.path.isdir(target)
             else error.message
         ) from None
     _tell(reports)
@@ -108,12 +112,14 @@ def _tell(reports: list[Exported]) -> None:
                 "path": report.path,
             }
             for report in reports
-        ],
-        False,
+        ]
     )
     messages = sum(report.messages for report in reports)
     octets = sum(report.octets for report in reports)
-    click.echo(f"exported: {messages} messages, {octets_text(octets)}, {len(reports)} mailboxes")
+    click.echo(
+        f"exported: {counted(messages, 'message')}, {octets_text(octets)}, "
+        f"{counted(len(reports), 'mailbox', 'mailboxes')}"
+    )
 
 
 def _advise(config: Config, uses: list[tuple[str, str]]) -> None:

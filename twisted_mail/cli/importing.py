@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .importing_progress import Shown, octets_text
+from .importing_progress import Shown
 from .importing_store import checked_name, foreign_files, mailbox_of, user_option, with_store
+from .output import counted, octets_text
 from .site import Refusal, SiteFiles, pass_site
 
 if TYPE_CHECKING:
@@ -30,18 +31,13 @@ _Command = Callable[..., None]
     help="Take over the Maildir that Dovecot served: same UIDs, nothing is downloaded again.",
 )
 @click.option("--user", "address", metavar="ADDRESS", help="Whose mailboxes.")
-@click.option(
-    "--copy", "method", flag_value="copy", default="copy", help="Copy the files. The default."
-)
-@click.option(
-    "--link", "method", flag_value="link", help="Give them another name; DIR stays as it is."
-)
-@click.option("--move", "method", flag_value="move", help="Take them out of DIR.")
+@click.option("--copy", "copy", is_flag=True, help="Copy the files. The default.")
+@click.option("--link", "link", is_flag=True, help="Give them another name; DIR stays as it is.")
+@click.option("--move", "move", is_flag=True, help="Take them out of DIR.")
 @click.option("--merge", is_flag=True, help="Though the account holds mail already.")
 @click.option("--control", metavar="DIR", help="Where Dovecot's mail_location has its CONTROL=.")
 @click.option(
-    "--config",
-    "dovecot_config",
+    "--doveconf",
     metavar="FILE",
     help='What `doveconf -n` printed: separator, prefix, special uses, POP3; "-" is standard input.',
 )
@@ -60,7 +56,14 @@ _Command = Callable[..., None]
 )
 @click.pass_context
 def import_(
-    ctx: click.Context, /, directory: str | None, address: str | None, **options: Any
+    ctx: click.Context,
+    /,
+    directory: str | None,
+    address: str | None,
+    copy: bool,
+    link: bool,
+    move: bool,
+    **options: Any,
 ) -> None:
     """Mail of before becomes a user's. The server may run meanwhile; who is interrupted gives the
     same command again.
@@ -73,11 +76,14 @@ def import_(
         return
     if directory is None or address is None:
         raise click.UsageError("Missing --from-dovecot and --user, or a command: mbox, maildir")
+    if copy + link + move > 1:
+        raise click.UsageError("only one of --copy, --link and --move")
     site = ctx.find_object(SiteFiles)
     assert site is not None
     from .importing_dovecot import take_over
 
-    take_over(site, directory, address, **options)
+    method = "move" if move else "link" if link else "copy"
+    take_over(site, directory, address, method=method, **options)
 
 
 # -- messages from elsewhere
@@ -205,7 +211,7 @@ def _letters(
         click.echo(f"mailctl: left out: {len(source.left_out) - 100} more", err=True)
     before = f", after {result.before} before" if result.before else ""
     click.echo(
-        f"imported: {result.messages} messages, {octets_text(result.octets)}{before}, "
+        f"imported: {counted(result.messages, 'message')}, {octets_text(result.octets)}{before}, "
         f"into {', '.join(result.mailboxes) or 'no mailbox'}"
     )
     if result.missing:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .importing_progress import Shown, octets_text
+from .importing_progress import Shown
 from .importing_store import foreign_files, mailbox_of, with_store
-from .output import show
+from .output import counted, octets_text, show
 from .site import Refusal, SiteFiles
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def take_over(
     method: str,
     merge: bool,
     control: str | None,
-    dovecot_config: str | None,
+    doveconf: str | None,
     uses: tuple[str, ...],
     pop3: str | None,
 ) -> None:
@@ -40,6 +40,7 @@ def take_over(
     from ..storage.importing import Method, TakeOver
     from ..storage.importing_dovecot import (
         DovecotConfig,
+        is_config,
         read_config,
         read_dovecot,
         uidl_format,
@@ -47,10 +48,12 @@ def take_over(
     )
 
     directory = os.path.abspath(directory)
-    text = None
-    if dovecot_config is not None:
-        with click.open_file(dovecot_config, errors="replace") as file:
-            text = file.read(1 << 20)
+    text = None if doveconf is None else _text(doveconf)
+    if text is not None and not is_config(text):
+        raise Refusal(
+            f"--doveconf {doveconf}: nothing of Dovecot's configuration is in it; "
+            "give what `doveconf -n` prints"
+        )
     dovecot = DovecotConfig() if text is None else read_config(text)
     key, _ = mailbox_of(site, address)
     try:
@@ -102,6 +105,15 @@ def take_over(
         raise Refusal("not all messages are as they were; nothing was deleted")
 
 
+def _text(name: str) -> str:
+    """A file's, or standard input's. Raises Refusal."""
+    try:
+        with click.open_file(name, errors="replace") as file:
+            return str(file.read(1 << 20))
+    except OSError as error:
+        raise Refusal(f"--doveconf {name}: {error.strerror or error}") from None
+
+
 def _given(special: dict[str, str], uses: tuple[str, ...], names: list[str]) -> dict[str, str]:
     for text in uses:
         use, equals, name = text.partition("=")
@@ -131,8 +143,7 @@ def _tell(reports: list[Report], unusable: list[tuple[str, str]], left_out: list
                 "damaged": len(report.wrong),
             }
             for report in reports
-        ],
-        False,
+        ]
     )
     for report in reports:
         for name in report.wrong:
@@ -147,7 +158,10 @@ def _tell(reports: list[Report], unusable: list[tuple[str, str]], left_out: list
         )
     messages = sum(report.taken for report in reports)
     octets = sum(report.octets for report in reports)
-    click.echo(f"taken over: {messages} messages, {octets_text(octets)}, {len(reports)} mailboxes")
+    click.echo(
+        f"taken over: {counted(messages, 'message')}, {octets_text(octets)}, "
+        f"{counted(len(reports), 'mailbox', 'mailboxes')}"
+    )
 
 
 def _advise(config: Config, dovecot: DovecotConfig, *, given: bool) -> None:
@@ -159,7 +173,7 @@ def _advise(config: Config, dovecot: DovecotConfig, *, given: bool) -> None:
     click.echo(
         f"clients know the mailboxes by {whose} names. Set in the configuration, and restart:\n"
         f'  [imap]\n  separator = "{dovecot.separator}"\n  prefix = "{dovecot.prefix}"'
-        + ("" if given else "\n(or give --config with what `doveconf -n` prints)")
+        + ("" if given else "\n(or give --doveconf with what `doveconf -n` prints)")
     )
 
 

@@ -10,11 +10,12 @@ import click
 from twisted.internet.defer import Deferred
 
 from ..storage.importing import InterruptedImportError
+from .output import octets_text
 
 if TYPE_CHECKING:
     from ..world import World
 
-__all__ = ["Shown", "interruptible", "octets_text"]
+__all__ = ["Shown", "interruptible"]
 
 T = TypeVar("T")
 _EVERY: Final = 5.0
@@ -43,9 +44,9 @@ class Shown:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=Console(stderr=True))
@@ -76,15 +77,6 @@ class Shown:
             self._bar.update(self._task, text=self._text())
             self._bar.stop()
             self._bar = None
-
-
-def octets_text(number: int) -> str:
-    value, unit = float(number), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 async def interruptible(world: World, progress: Shown, work: Awaitable[T]) -> T:

@@ -1,4 +1,4 @@
-"""How mailctl shows lists: a JSON array, a table on a terminal, columns between tabs elsewhere."""
+"""How mailctl shows lists: a JSON array, a table on a terminal, columns between tabs elsewhere; and its numbers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,43 @@ from typing import Any
 
 import click
 
-__all__ = ["json_option", "show"]
+__all__ = ["counted", "json_option", "octets_text", "show"]
 
 json_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON array."
 )
 
 
-def show(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    """Print `rows`, which all have the same keys: those are the columns."""
+def show(
+    rows: Sequence[Mapping[str, Any]], as_json: bool = False, *, headings: bool = True
+) -> None:
+    """Print `rows`, which all have the same keys: those are the columns, and stand above them.
+
+    Without `headings` they do so on a terminal alone. Nothing is printed when there are no rows.
+    """
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
     elif sys.stdout.isatty() and rows:
         _table(rows)
     else:
+        if headings and rows:
+            click.echo("\t".join(rows[0]))
         for row in rows:
             click.echo("\t".join(_text(value) for value in row.values()))
+
+
+def octets_text(number: int) -> str:
+    value, unit = float(number), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -38,7 +59,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         # Text, so that brackets in what users typed are not taken for markup.
         table.add_row(*(Text(_text(value)) for value in row.values()))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _text(value: Any) -> str:

@@ -109,7 +109,7 @@ def list_(
         for line in listed_text(rows, now):
             click.echo(line)
     else:
-        show_rows([listed_row(row, now) for row in rows], False)
+        show_rows([listed_row(row, now) for row in rows], headings=False)
     if more:
         # Not among the rows, which a program may read.
         click.echo(f"there are more: add --after {rows[-1].seq}:{rows[-1].number}", err=True)
@@ -286,6 +286,8 @@ def _view(site: SiteFiles) -> Iterator[View | None]:
     data = site.config.data
     try:
         if not data.exists():
+            if site.path is None:
+                site.require(data)
             yield None
             return
         site.become_owner()

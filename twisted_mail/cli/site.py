@@ -1,6 +1,7 @@
 """What the commands work on: the site's configuration and accounts, opened when a command asks.
 
-Refusals of the rooms below become `Refusal`: one line on standard error, exit code 1.
+Refusals of the rooms below become `Refusal`: one line on standard error, exit code 1. Where there is no site at all,
+`NoSite` says so, and nothing is made: exit code 2.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ..address import Address
     from ..config import Config
 
-__all__ = ["Refusal", "SiteFiles", "parse_address", "pass_site"]
+__all__ = ["NoSite", "Refusal", "SiteFiles", "parse_address", "pass_site"]
 
 
 class Refusal(click.ClickException):
@@ -27,6 +29,36 @@ class Refusal(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"mailctl: {self.message}", err=True, file=file)
+
+
+class NoSite(Refusal):  # an answer, as Refusal is
+    """Another directory, or another configuration, was meant; exit code 2."""
+
+    exit_code = 2
+
+
+_LATER: Final = (
+    "ctypes",
+    "encodings.idna",
+    "encodings.utf_16_be",
+    "getpass",
+    "rich.console",
+    "rich.progress",
+    "rich.table",
+    "twisted_mail.accounts.passwords",
+    "twisted_mail.cli.exporting",
+    "twisted_mail.cli.importing",
+    "twisted_mail.cli.importing_dovecot",
+    "twisted_mail.cli.queue_changes",
+    "twisted_mail.cli.queue_text",
+    "twisted_mail.cli.run",
+    "twisted_mail.imap.names",
+    "twisted_mail.storage.account_view",
+    "twisted_mail.storage.exporting",
+    "twisted_mail.storage.importing_letters",
+    "twisted_mail.storage.spool_view",
+)
+"""Whatever a command imports after it has opened the site."""
 
 
 class SiteFiles:
@@ -54,18 +86,21 @@ class SiteFiles:
             raise Refusal(f"the configuration cannot be used\n{error}") from None
 
     @contextmanager
-    def directory(self) -> Iterator[Directory]:
-        """The accounts, while a command works on them; made when they are not there."""
+    def directory(self, *, make: bool = False) -> Iterator[Directory]:
+        """The accounts, while a command works on them. When they are not there: made, or NoSite."""
         # The clock as World's is, without making a reactor.
         from twisted.python.runtime import seconds
 
         from ..accounts.directory import DirectoryError
         from ..disk import OsDisk
-        from ..site import make_data, open_directory
+        from ..site import directory_path, make_data, open_directory
 
         config = self.config
         try:
-            make_data(config, OsDisk())
+            if make:
+                make_data(config, OsDisk())
+            else:
+                self.require(directory_path(config))
             self.become_owner()
             directory = open_directory(config, now=seconds, entropy=os.urandom)
         except (ValueError, OSError) as error:
@@ -77,10 +112,27 @@ class SiteFiles:
         finally:
             directory.close()
 
+    def require(self, path: Path) -> None:
+        """Raises NoSite when `path`, of the site's data, is not there."""
+        if path.exists():
+            return
+        if self.path is None:
+            raise NoSite(
+                f"there is no site here: {Path.cwd()} has no mail.toml, and {path} is not there. "
+                "Go to its directory, or name its configuration: mailctl --config FILE …"
+            )
+        raise NoSite(
+            f"there is no site yet: {path} is not there, which {self.path} means. It is made by "
+            "the server's first start, and by: mailctl domain add DOMAIN"
+        )
+
     def become_owner(self) -> None:
         """As root, go on as who owns the data: what is made here must be the server's to write."""
         owner = self.config.data.stat()
         if os.geteuid() == 0 and owner.st_uid != 0:
+            # The owner may not read where this program is installed.
+            for name in _LATER:
+                import_module(name)
             os.setgroups([])
             os.setegid(owner.st_gid)
             os.seteuid(owner.st_uid)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .output import json_option, show
+from .output import json_option, octets_text, show
 from .site import Refusal, SiteFiles, parse_address, pass_site
 
 if TYPE_CHECKING:
@@ -89,14 +89,18 @@ def passwd(site: SiteFiles, address: str, password_stdin: bool) -> None:
 
 @user.command()
 @click.argument("address")
-@click.option("--storage", metavar="SIZE", help='Such as "2 GiB"; "none", or "default".')
+@click.option(
+    "--storage",
+    metavar="SIZE",
+    help='Such as "2 GiB", "500 MB", "2G" (GiB) or "20480" (octets); "none", or "default".',
+)
 @click.option("--messages", metavar="NUMBER", help='How many; "none", or "default".')
 @json_option
 @pass_site
 def quota(
     site: SiteFiles, address: str, storage: str | None, messages: str | None, as_json: bool
 ) -> None:
-    """Show how much the user ADDRESS may keep, or change it; it counts at once.
+    """Show how much the user ADDRESS keeps, and may keep, or change the bound; it counts at once.
 
     "none" is no bound at all, "default" what [quota] says for everybody. More mail than that is
     refused; what is there already stays.
@@ -108,21 +112,33 @@ def quota(
             raise Refusal(f"there is no user {parsed}")
         own = [found.storage, found.messages]
         if storage is not None:
-            own[0] = _bound(storage, _octets)
+            own[0] = _bound("--storage", storage, _octets)
         if messages is not None:
-            own[1] = _bound(messages, _number)
+            own[1] = _bound("--messages", messages, _number)
         if own != [found.storage, found.messages]:
             directory.set_quota(parsed, *own)
-        octets, number = directory.quota(found.mailbox)
-    nothing = None if as_json else "none"
-    row: dict[str, object] = {
-        "user": str(parsed),
-        "storage": nothing if octets is None else octets,
-        "storage_from": "[quota]" if own[0] is None else "user",
-        "messages": nothing if number is None else number,
-        "messages_from": "[quota]" if own[1] is None else "user",
-    }
-    show([row], as_json)
+        bounds = directory.quota(found.mailbox)
+    used = _usage(site.config, found.mailbox)
+    origins = ["[quota]" if bound is None else "user" for bound in own]
+    if as_json:
+        row = {
+            "user": str(parsed),
+            "storage": bounds[0],
+            "storage_from": origins[0],
+            "storage_used": used[0],
+            "messages": bounds[1],
+            "messages_from": origins[1],
+            "messages_used": used[1],
+        }
+        show([row], True)
+        return
+    click.echo(f"user:     {parsed}")
+    shows: tuple[tuple[str, Callable[[int], str]], ...] = (("storage:", _size), ("messages:", str))
+    for (label, text), there, bound, origin in zip(shows, used, bounds, origins, strict=True):
+        held = "not counted yet" if there is None else f"{text(there)} used"
+        limit = "no bound" if bound is None else f"at most {text(bound)}"
+        whose = "for everybody, [quota]" if origin == "[quota]" else "for this user"
+        click.echo(f"{label:9} {held}, {limit} ({whose})")
 
 
 @user.command()
@@ -131,6 +147,8 @@ def quota(
 @pass_site
 def remove(site: SiteFiles, address: str, yes: bool) -> None:
     """Remove the user ADDRESS. The mail is taken out of the site and kept, until somebody deletes it."""
+    from ..accounts.directory import StillNeededError
+
     parsed = parse_address(address)
     with site.directory() as directory:
         if directory.user(parsed) is None:
@@ -141,20 +159,26 @@ def remove(site: SiteFiles, address: str, yes: bool) -> None:
                 f"Remove the user {parsed} and take the mail out of the site?", abort=True
             )
         # The account first: whoever gets mail or logs in from now on is not this user.
-        removed = directory.remove_user(parsed)
+        try:
+            removed = directory.remove_user(parsed)
+        except StillNeededError as error:
+            raise Refusal(
+                f"{error}:\nmailctl alias remove {error.alias}; "
+                f"mailctl alias add {error.alias} TARGET..."
+            ) from None
     click.echo(f"removed {parsed}")
     moved = _take_mail_out(site.config, removed.mailbox)
     click.echo("there was no mail" if moved is None else f"the mail is in {moved}")
 
 
-def _bound(text: str, parse: Callable[[str], int | None]) -> int | None:
+def _bound(option: str, text: str, parse: Callable[[str], int | None]) -> int | None:
     """What `Directory.set_quota` wants. Raises Refusal."""
-    if text == "default":
+    if text.lower() == "default":
         return None
     try:
-        return 0 if text == "none" else parse(text)
+        return 0 if text.lower() == "none" else parse(text)
     except ValueError as error:
-        raise Refusal(str(error)) from None
+        raise Refusal(f'{option} {text!r}: {error}, or "default"') from None
 
 
 def _octets(text: str) -> int | None:
@@ -165,8 +189,25 @@ def _octets(text: str) -> int | None:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 13 and int(text)):
-        raise ValueError('--messages must be a number above 0, "none" or "default"')
+        raise ValueError('must be a number above 0, or "none"')
     return int(text)
+
+
+def _usage(config: Config, mailbox: str) -> tuple[int | None, int | None]:
+    """Octets and messages that are there; None when that cannot be known now."""
+    import sqlite3
+
+    from ..disk import OsDisk
+    from ..storage.account_view import usage
+
+    try:
+        return usage(OsDisk(), str(config.data / "mail" / mailbox)) or (None, None)
+    except (OSError, sqlite3.Error):
+        return None, None
+
+
+def _size(octets: int) -> str:
+    return octets_text(octets) if octets < 1024 else f"{octets_text(octets)} ({octets} B)"
 
 
 def _take_mail_out(config: Config, mailbox: str) -> Path | None:

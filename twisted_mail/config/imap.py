@@ -87,8 +87,8 @@ class Quota(Section):
 
     storage: StorageLimit = Field(
         default="none",
-        description='Octets of all messages of an account, such as `"1 GiB"` or `"500 MB"`; '
-        '`"none"` is no bound.',
+        description='Octets of all messages of an account, such as `"1 GiB"`, `"500 MB"` or `"1G"` '
+        '(a letter alone counts in 1024); `"none"` is no bound.',
     )
     messages: int = Field(
         default=0,

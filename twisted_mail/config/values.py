@@ -151,19 +151,26 @@ def _source(
 
 
 _UNITS: Final[dict[str, int]] = {
-    "B": 1,
-    **{f"{letter}iB": 1 << 10 * n for n, letter in enumerate("KMGTP", 1)},
-    **{f"{letter}B": 1000**n for n, letter in enumerate("kMGTP", 1)},
+    "": 1,
+    "b": 1,
+    # A letter alone counts as `ls`, `du` and other servers' quotas do.
+    **{
+        f"{letter}{end}": 1 << 10 * n
+        for n, letter in enumerate("kmgtp", 1)
+        for end in ("", "i", "ib")
+    },
+    **{f"{letter}b": 1000**n for n, letter in enumerate("kmgtp", 1)},
 }
-_STORAGE: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,6}))? ?([A-Za-z]{1,3})", re.ASCII)
+_STORAGE: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,6}))? ?([A-Za-z]{0,3})", re.ASCII)
 
 
 def parse_storage(text: str) -> int | None:
-    """Octets that ``"1.5 GiB"`` or ``"500 MB"`` means; None for ``"none"``. Raises ValueError."""
-    if text == "none":
+    """Octets that ``"1.5 GiB"``, ``"500 MB"``, ``"2g"`` (GiB) or ``"20480"`` means, in any case of letters; None for
+    ``"none"``. Raises ValueError."""
+    if text.lower() == "none":
         return None
     found = _STORAGE.fullmatch(text)
-    unit = _UNITS.get(found[3]) if found else None
+    unit = _UNITS.get(found[3].lower()) if found else None
     if found is None or unit is None:
         raise ValueError('must be a size such as "1 GiB" or "500 MB", or "none"')
     fraction = found[2] or ""

@@ -36,12 +36,16 @@ from .mailbox import uidl_of
 from .maildir import FileName
 from .names import INBOX, directory_of
 
-__all__ = ["Exported", "export_maildir", "export_mbox"]
+__all__ = ["Exported", "RefusedExportError", "export_maildir", "export_mbox"]
 
 LOG: Final = "export.json"
 BLOCK: Final = 256 * 1024
 SYNC_EVERY: Final = 4 * 1024 * 1024
 HEAD: Final = 2 * 1024 * 1024
+
+
+class RefusedExportError(ValueError):
+    """What was asked for cannot be made in this place: the same call again would be refused again."""
 
 
 @dataclass(slots=True)
@@ -58,11 +62,11 @@ class Exported:
 
 
 async def _chosen(mailboxes: Mailboxes, names: Sequence[str]) -> list[str]:
-    """Raises ValueError for a name that is no mailbox."""
+    """Raises RefusedExportError for a name that is no mailbox."""
     there = [box.name for box in await mailboxes.list() if box.selectable]
     for name in names:
         if name not in there:
-            raise ValueError(f"there is no mailbox {name}; there are: {', '.join(there)}")
+            raise RefusedExportError(f"there is no mailbox {name}; there are: {', '.join(there)}")
     return [name for name in there if not names or name in names]
 
 
@@ -121,20 +125,26 @@ async def export_mbox(
 ) -> list[Exported]:
     """An mbox a mailbox, below the directory `target`. `names`: which; all when there are none.
 
-    Raises ValueError, OSError, MailError, InterruptedImportError.
+    Raises RefusedExportError, OSError, MailError, InterruptedImportError.
     """
     chosen = await _chosen(mailboxes, names)
     make_directories(disk, target)
     log = _MboxLog(disk, target)
     try:
         total = octets = 0
+        taken = []
         for name in chosen:
             status = await mailboxes.status(name)
             total, octets = total + status.messages, octets + status.size
+            path = _path(target, name)
+            if log.done.get(name, (0,))[0] != status.validity and disk.exists(path):
+                taken.append(path)
+        if taken:
+            _refuse(disk, log, taken)
         progress.begin("exporting", total, octets)
         found = []
         for name in chosen:
-            path = os.path.join(target, *(_file(part) for part in name.split("/"))) + ".mbox"
+            path = _path(target, name)
             opened = await mailboxes.open(name, read_only=True)
             try:
                 found.append(await _export_one(disk, opened, name, path, log, progress))
@@ -155,6 +165,21 @@ async def export_mbox(
     return found
 
 
+def _path(target: str, name: str) -> str:
+    return os.path.join(target, *(_file(part) for part in name.split("/"))) + ".mbox"
+
+
+def _refuse(disk: Disk, log: _MboxLog, taken: list[str]) -> None:
+    """Before anything is written: whoever exports a second time keeps the first one whole."""
+    if not log.done:
+        disk.unlink(log.path)
+    more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+    raise RefusedExportError(
+        f"there already, and an mbox is never overwritten: {', '.join(taken[:3])}{more}; "
+        "an export that is finished, or another file. Give another directory, or move these away"
+    )
+
+
 def _file(part: str) -> str:
     """A level of a mailbox's name as a file's."""
     safe = part.replace("\0", "_")
@@ -169,7 +194,7 @@ async def _export_one(
     validity, end, written = log.done.get(name, (0, 0, {}))
     if validity != snapshot.validity:
         if disk.exists(path):
-            raise ValueError(f"{path} is there already")
+            raise RefusedExportError(f"{path} is there already")
         end, written = 0, {}
         # From here on the file is ours to go on with.
         log.add(name, snapshot.validity, 0, ())
@@ -177,7 +202,9 @@ async def _export_one(
     fd = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         if disk.fstat(fd).st_size < end:
-            raise ValueError(f"{path} has become shorter; delete it and {log.path}, and begin anew")
+            raise RefusedExportError(
+                f"{path} has become shorter; delete it and {log.path}, and begin anew"
+            )
         disk.truncate(path, end)
         log.done[name] = (snapshot.validity, end, written)
         report.before = report.messages = len(written)
@@ -296,7 +323,9 @@ async def export_maildir(
     chosen = await _chosen(mailboxes, names)
     foreign = [name for name in _others(disk, target) if name]
     if foreign:
-        raise ValueError(f"{target} holds something else: {', '.join(foreign[:5])}")
+        raise RefusedExportError(
+            f"{target} holds something else: {', '.join(foreign[:5])}; give another directory"
+        )
     total = octets = 0
     for name in chosen:
         status = await mailboxes.status(name)
@@ -356,7 +385,7 @@ async def _export_folder(
     report = Exported(name, path)
     uidlist = maildir.read_small(disk, os.path.join(path, UIDLIST))
     if uidlist is not None and not uidlist.startswith(b"3 V%d " % snapshot.validity):
-        raise ValueError(f"{path} is another mailbox's already")
+        raise RefusedExportError(f"{path} is another mailbox's already; give another directory")
     there = maildir.listing(disk, path)
     guid = hashlib.sha256(opened.mailbox_id.encode()).hexdigest()[:32]
     head = f"3 V{snapshot.validity} N{snapshot.uidnext} G{guid}"

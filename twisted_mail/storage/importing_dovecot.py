@@ -28,6 +28,7 @@ __all__ = [
     "DovecotMail",
     "Item",
     "NotForUsError",
+    "is_config",
     "items",
     "not_plain",
     "read_config",
@@ -194,6 +195,20 @@ class DovecotConfig:
     prefix: str = ""
     uses: tuple[tuple[str, str], ...] = ()
     pop3_uidl_format: str = "%08Xu%08Xv"
+
+
+_OF_DOVECOT: Final = re.compile(
+    r"^# [^\n]*dovecot\.conf"
+    r"|^[ \t]*(?:(?:namespace|protocol|service|plugin|passdb|userdb|mailbox)\b[^\n=]*\{"
+    r"|(?:mail_(?:location|driver|path|home|plugins|uid)|namespace/\w+/\w+|pop3_uidl_format|protocols"
+    r"|dovecot_(?:config|storage)_version)[ \t]*=)",
+    re.MULTILINE,
+)
+
+
+def is_config(text: str) -> bool:
+    """Whether any line of it is from Dovecot's configuration."""
+    return _OF_DOVECOT.search(text) is not None
 
 
 def read_config(text: str) -> DovecotConfig:

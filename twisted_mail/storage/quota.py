@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..status import MailError
-from .errors import mailbox_full, too_large_for_mailbox
+from .errors import mailbox_full, too_large_for_mailbox, too_many_for_mailbox
 
 __all__ = ["Asked", "Limits", "Quota", "Usage", "refused"]
 
@@ -60,8 +60,12 @@ def refused(limits: Limits, used: tuple[int, int], octets: int, messages: int) -
     ):
         if limit is None or there + more <= limit or (more <= 0 and there > limit):
             continue
-        cause = f"{there} and {more} {name} are over {limit}"
-        return too_large_for_mailbox(cause) if more > limit else mailbox_full(cause)
+        cause = f"{there} {name} and {more} more are over its quota of {limit}"
+        if more <= limit:
+            return mailbox_full(cause)
+        if name == "messages":
+            return too_many_for_mailbox(more, limit, cause)
+        return too_large_for_mailbox(cause)
     return None
 
 
