@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -106,12 +107,13 @@ def messages(draw: st.DrawFn) -> bytes:
 def test_it_is_equal_to_the_naive_search(data: st.DataObject) -> None:
     contents = dict(enumerate(data.draw(st.lists(messages(), min_size=1, max_size=8)), 1))
     limit = data.draw(st.sampled_from([fulltext.FEW, 0]))
-    few, fulltext.FEW = fulltext.FEW, limit
-    packed, fulltext.PACKED = fulltext.PACKED, data.draw(st.sampled_from([0, 4096]))
+    size = data.draw(st.sampled_from([0, 4096]))
     cut = data.draw(st.sampled_from([40, 1 << 20]))
+    few, fulltext.FEW = fulltext.FEW, limit
+    packed, fulltext.PACKED = fulltext.PACKED, size
     try:
-        with TemporaryDirectory() as directory:
-            index = opened(directory)
+        # What is drawn may end a run in its midst.
+        with TemporaryDirectory() as directory, closing(opened(directory)) as index:
             for _ in range(data.draw(st.integers(0, 4))):
                 some = data.draw(st.sets(st.sampled_from(sorted(contents))))
                 index.learn(
@@ -150,7 +152,6 @@ def test_it_is_equal_to_the_naive_search(data: st.DataObject) -> None:
                         [u for u in uids if has_field(contents[u], name, needle)],
                         uids,
                     )
-            index.close()
     finally:
         fulltext.FEW, fulltext.PACKED = few, packed
 
