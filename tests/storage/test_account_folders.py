@@ -131,7 +131,7 @@ def test_no_two_folders_have_the_same_uidvalidity(here, tmp_path):
 
 def test_a_file_that_another_program_moves_takes_no_uid_that_was_given(here):
     trash = here.id("Trash")
-    for n in range(3):
+    for _ in range(3):
         here.add(trash, ())
     here.store.remove(trash, ["1800000000.2.test"])
     here.add()

@@ -137,7 +137,7 @@ def test_no_bytes_make_it_raise(data):
 
 
 def test_subscriptions_as_dovecot_has_them():
-    data = "V\t2\n\nWork\tPlans\n&AMk-t&AOk-\na&-b\n".encode()
+    data = b"V\t2\n\nWork\tPlans\n&AMk-t&AOk-\na&-b\n"
     assert parse_subscriptions(data) == ["Work/Plans", "Été", "a&b"]
     assert format_subscriptions(["Work/Plans", "Été", "a&b"]) == data
 
