@@ -204,7 +204,7 @@ def test_a_folder_goes_with_what_is_in_it(site):
     which = folder(site, "d/a", "Work")
     remove_folder(site, "d/a", "Work")
     assert [one.content for one in held(site, "d/a")] == [text(2)]
-    assert len(os.listdir(os.path.join(site.data, "removed"))) == 1
+    assert len(os.listdir(os.path.join(site.data, "deleted"))) == 1
     with pytest.raises(MailError) as caught:
         site.run(
             site.store.move("d/a", folder(site, "d/a", "Sent"), bases(site, "d/a", "Sent"), which)
@@ -213,7 +213,7 @@ def test_a_folder_goes_with_what_is_in_it(site):
     for boot in ("boot-1", "boot-2"):
         site = again(site, boot)
         assert [(one.folder, one.content) for one in held(site, "d/a")] == [("Sent", text(2))]
-    assert len(os.listdir(os.path.join(site.data, "removed"))) == 1
+    assert len(os.listdir(os.path.join(site.data, "deleted"))) == 1
 
 
 def test_a_folder_that_is_not_there_takes_nothing_and_nothing_is_left_of_it(site):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from twisted.logger import Logger
 
@@ -30,6 +30,13 @@ class Recovery:
 
     def settle(self, loaded: Sequence[Loaded], writers: frozenset[int]) -> None:
         """The same for the records of these `writers`, who died while we are up."""
+
+    def begun(self) -> Collection[str]:
+        """A checkpoint begins. Gives what `dropped` is to be told."""
+        return ()
+
+    def dropped(self, before: Collection[str]) -> None:
+        """All that the journal had when `begun` gave this is dropped, also on the disk."""
 
 
 class Checkpoints:
@@ -84,6 +91,7 @@ class Checkpoints:
         for directory in (self._spill, self._scratch, self._writers.directory):
             for name in self._disk.names(directory):
                 self._disk.unlink(os.path.join(directory, name))
+        self._recovery.dropped(self._recovery.begun())
 
     def run(self) -> None:
         """Seal the current segment, sync the file system, drop what is sealed. At most one at a time."""
@@ -131,7 +139,11 @@ class Checkpoints:
 
     def _checkpoint(self) -> None:
         disk = self._disk
+        # Before the seal: the records about what is there now are in what is dropped.
+        before = self._recovery.begun()
         if not self._seal_current():
+            # Nothing is in the journal.
+            self._dropped(before)
             return
         sealed = self._segments.sealed()
         # Held by a process with places neither filled nor parked: then everything is kept.
@@ -142,6 +154,7 @@ class Checkpoints:
             with self._writers.dead() as dead:
                 if not dead:
                     self._drop_all(sealed)
+                    self._dropped(before)
                     return
             # A process that was killed in the midst of a batch lets go of its locks one by one.
             _log.warn("the journal is kept: a process died just now")
@@ -149,6 +162,11 @@ class Checkpoints:
             _log.warn("the journal is kept: places of a process are not filled yet")
         finally:
             disk.close(pins)
+
+    def _dropped(self, before: Collection[str]) -> None:
+        if before:
+            self._disk.sync_directory(self._segments.directory)
+            self._recovery.dropped(before)
 
     def _seal_current(self) -> bool:
         """Settle what dead processes left, and let batches go on in the next segment. False: nothing is to be done."""

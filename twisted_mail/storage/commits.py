@@ -34,6 +34,7 @@ from .record import Kind, Place, filed
 from .scan import ascii_size
 from .settling import moving, removing
 from .source import InlineSource, LinkedSource, SpilledSource
+from .sweeping import DELETED
 
 __all__ = ["Commits"]
 
@@ -226,9 +227,8 @@ class Commits:
             await self._commit(Entry(Kind.REMOVE, meta, size=64 * len(part)))
 
     async def remove_folder(self, key: str, folder: str) -> None:
-        """A folder and what is in it. What is on its way there goes to the inbox."""
-        unique = f"{int(self._world.now())}-{self._world.entropy(4).hex()}"
-        target = os.path.join("removed", f"{key.replace('/', '_')}-{unique}")
+        """A folder and what is in it, for good. What is on its way there goes to the inbox."""
+        target = os.path.join(DELETED, f"{int(self._world.now())}-{self._world.entropy(8).hex()}")
         meta = {"account": key, "folder": folder, "target": target}
         await self._commit(Entry(Kind.FOLDER_REMOVED, meta, size=256))
 

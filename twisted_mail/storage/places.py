@@ -13,7 +13,7 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -30,6 +30,7 @@ from .quota import Asked, Quota, Usage
 from .record import Kind, Record
 from .settling import Owed, Settler, accepted, removing
 from .spool import Item, Spool
+from .sweeping import Sweeper
 
 __all__ = ["Accounts", "Places"]
 
@@ -118,6 +119,7 @@ class Places(Steps):
         starting: Callable[[bool], None],
         pin: Callable[[bool], None],
         full: Callable[[], None],
+        sweeper: Sweeper,
     ) -> None:
         self._disk = disk
         self._data = data
@@ -129,6 +131,7 @@ class Places(Steps):
         self._starting = starting
         self._pin = pin
         self._full = full
+        self._sweeper = sweeper
         self._settler = Settler(disk, data, accounts.get, accounts.drop, spool, boot)
         self.parked = os.path.join(data, "parked")
         self._guard = threading.Lock()
@@ -510,6 +513,12 @@ class Places(Steps):
 
     def settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int]) -> None:
         self._settle(loaded, writers)
+
+    def begun(self) -> Collection[str]:
+        return self._sweeper.there()
+
+    def dropped(self, before: Collection[str]) -> None:
+        self._sweeper.condemn(before)
 
     def _settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None) -> None:
         """A mailbox that takes no mail keeps neither the site from starting nor the journal from ending."""

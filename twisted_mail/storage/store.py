@@ -5,6 +5,7 @@
     data/queue/        mail for elsewhere                   (storage.spool)
     data/mail/<key>/   one account each                     (storage.account)
     data/removed/      the mail of removed accounts
+    data/deleted/      mailboxes that users deleted        (storage.sweeping)
     data/site.json     the version of what is stored, and the number of unclean stops
 
 Any number of processes may have one store open. `MailStore.start` recovers what an unclean stop left before it
@@ -44,6 +45,7 @@ from .record import Kind, Place
 from .sessions import Sessions
 from .source import InlineSource, SpilledSource
 from .spool import Spool
+from .sweeping import Sweeper
 
 __all__ = ["MailStore"]
 
@@ -55,6 +57,10 @@ CHECKPOINT_EVERY = 600.0
 """Seconds after which a journal that is not full is checkpointed all the same."""
 MAKE_ROOM_EVERY = 5.0
 RETRY_EVERY = 30.0
+DELETED_FOR = 60.0
+"""Seconds after which there is a checkpoint for a mailbox that was deleted: until then it takes its space."""
+SWEEP_PAUSE = 0.05
+"""Seconds between two slices."""
 
 
 class MailStore:
@@ -88,6 +94,9 @@ class MailStore:
         self._journal_path = os.path.join(self._data, "journal")
         self._spool = Spool(self._disk, self._data)
         self._usage = Usage(lambda key: self._accounts.get(key).usage(), world.now)
+        self._sweeper = Sweeper(
+            self._disk, self._data, lambda: world.threads.back(self._sweep_soon)
+        )
         self._places = Places(
             self._disk,
             self._data,
@@ -99,6 +108,7 @@ class MailStore:
             starting=self._count_start,
             pin=lambda held: self._journal.pin(held),
             full=lambda: world.threads.back(self._make_room),
+            sweeper=self._sweeper,
         )
         self._journal = Journal(
             world,
@@ -115,7 +125,6 @@ class MailStore:
         self.move = self.commits.move
         self.replace = self.commits.replace
         self.expunge = self.commits.expunge
-        self.remove_folder = self.commits.remove_folder
         self._sessions = Sessions(
             world,
             self,
@@ -131,6 +140,9 @@ class MailStore:
         self._timers: list[Any] = []
         self._checkpoint: Deferred[None] | None = None
         self._retry: Deferred[bool] | None = None
+        self._sweeping: Deferred[bool] | None = None
+        self._sweep_timer: Any = None
+        self._deleted_timer: Any = None
         self._space: tuple[float, int] = (float("-inf"), 0)
         self._room_made = float("-inf")
 
@@ -141,18 +153,21 @@ class MailStore:
         await self._world.threads.call(self._start)
         self._timer(CHECKPOINT_EVERY, self._due)
         self._timer(RETRY_EVERY, self._try_again)
+        self._sweep_soon()
 
     async def stop(self) -> None:
         """Finish what was begun and close. After it the next start has nothing to recover."""
         timers, self._timers = self._timers, []
-        for timer in timers:
-            if timer.active():
+        for timer in (*timers, self._sweep_timer, self._deleted_timer):
+            if timer is not None and timer.active():
                 timer.cancel()
         self._journal.refuse()
         if self._checkpoint is not None:
             await self._checkpoint
         if self._retry is not None:
             await self._retry
+        if self._sweeping is not None:
+            await self._sweeping
         await self._world.threads.call(self._stop)
 
     def _start(self) -> None:
@@ -236,6 +251,31 @@ class MailStore:
         self._retry = None
         if isinstance(result, Failure):
             _log.error("parked mail: {error}", error=str(result.value))
+
+    def _sweep_soon(self) -> None:
+        """Deleted mailboxes that nobody needs any more, a slice after the other."""
+        if self._timers and self._sweep_timer is None:
+            self._sweep_timer = self._world.reactor.callLater(SWEEP_PAUSE, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = self._world.threads.call(self._sweeper.sweep)
+        self._sweeping.addCallback(self._swept)
+
+    def _swept(self, more: bool) -> bool:
+        self._sweeping = self._sweep_timer = None
+        if more:
+            self._sweep_soon()
+        return more
+
+    async def remove_folder(self, key: str, folder: str) -> None:
+        """As `Commits.remove_folder`; its space is free some time afterwards."""
+        await self.commits.remove_folder(key, folder)
+        if self._timers and self._deleted_timer is None:
+            self._deleted_timer = self._world.reactor.callLater(DELETED_FOR, self._deleted)
+
+    def _deleted(self) -> None:
+        self._deleted_timer = None
+        self._due()
 
     # -- the site file
 
