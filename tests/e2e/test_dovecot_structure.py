@@ -374,7 +374,8 @@ def test_odd_ones(root: Path) -> None:
     assert not found, "\n".join(found[:10])
 
 
-CORPUS = Path(__file__).parents[3] / "shared/corpora/mime4j"
+SHARED = os.environ.get("TWISTED_MAIL_SHARED") or Path(__file__).parents[3] / "shared"
+CORPUS = Path(SHARED) / "corpora" / "mime4j"
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")

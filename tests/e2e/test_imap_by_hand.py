@@ -48,11 +48,9 @@ def test_curl_lists_reads_searches_flags_and_uploads(site, tmp_path):
 
 
 @pytest.mark.needs("curl")
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 def test_curl_logs_in_by_every_mechanism(running, mechanism):
     done = curl(running, "", "--login-options", f"AUTH={mechanism}", status=None)
-    if mechanism == "SCRAM-SHA-256" and done.returncode == 67:
-        pytest.skip("this curl has no SCRAM")
     assert done.returncode == 0, done.stderr
     assert "INBOX" in done.stdout
 

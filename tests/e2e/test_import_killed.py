@@ -11,7 +11,7 @@ from mailsite import ALICE, DEADLINE, MAILCTL, until
 
 pytestmark = pytest.mark.e2e
 
-MESSAGES = 6000
+MESSAGES = 20_000
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
