@@ -145,6 +145,8 @@ def test_a_bounce_is_not_refused(site):
 
 
 async def append(site, *contents):
+    # As a login does
+    site.store.account("example.org/alice").prepare()
     given = []
     for content in contents:
         draft = site.store.draft()
