@@ -402,3 +402,32 @@ def test_two_messages_of_one_name_stay_two(mail):
     mail.wait()
     found = {found.content for found in mail.all(other.contents(list(other.snapshot.uids)))}
     assert found == {MAIL % (n, n, n) for n in range(1, 5)}
+
+
+def test_what_a_move_could_not_copy_stays(mail):
+    """Of two whose names the target has, one is being renamed all the time."""
+    mail.run(mail.one.create("A"))
+    mail.run(mail.one.create("B"))
+    a, b = (os.path.join(mail.site.maildir("d/a"), f".{name}", "cur") for name in "AB")
+    for n in (1, 2):
+        mail.append("A", MAIL % (n, n, n))
+    for name in os.listdir(a):
+        with open(os.path.join(b, name), "wb") as file:
+            file.write(b"Subject: other\n\n")
+    one = mail.open("A")
+    mail.open("B")
+    filing = one._filing
+
+    class Half:
+        """Copies the first alone, and does not know its UID yet."""
+
+        expunge, move = filing.expunge, filing.move
+
+        async def copy(self, key, source, bases, target):
+            done = await filing.copy(key, source, bases[:1], target)
+            return done._replace(validity=0, uids=())
+
+    one._filing = Half()
+    filed = mail.run(one.move([1, 2], "B"))
+    assert (filed.validity, list(filed.uids)) == (0, [])
+    assert list(one.snapshot.uids) == [2]

@@ -145,8 +145,8 @@ class Selected:
         if target == self.mailbox_id:
             # RFC 6851 section 3.3: as a copy here, and an expunge
             filed = await self._filing.copy(self._account.key, target, bases, target)
-            copied = frozenset(filed.sources)
-            bases = [row.base for row in rows if row.uid in copied]
+            made = frozenset(filed.sources)
+            bases = [row.base for row in rows if row.uid in made]
             await self._filing.expunge(self._account.key, target, bases)
             return filed
         key, source = self._account.key, self.mailbox_id
@@ -155,11 +155,17 @@ class Selected:
             return await self._filing.move(key, source, bases, target)
         # Somebody has copied files from one to the other. A base is one message of a folder: these get another one.
         again = await self._filing.copy(key, source, taken, target)
-        await self._filing.expunge(key, source, taken)
+        # What could not be copied stays.
+        copied = frozenset(again.sources)
+        there = [row.base for row in rows if row.uid in copied]
+        await self._filing.expunge(key, source, there)
         rest = [base for base in bases if base not in frozenset(taken)]
         moved = await self._filing.move(key, source, rest, target) if rest else Filed(0, ())
         pairs = [
-            pair for done in (again, moved) for pair in zip(done.sources, done.uids, strict=True)
+            pair
+            for done in (again, moved)
+            if done.validity  # else the UIDs are not known yet
+            for pair in zip(done.sources, done.uids, strict=True)
         ]
         return Filed(
             again.validity or moved.validity,
