@@ -51,12 +51,12 @@ class Dkim(NamedTuple):
 class Arc(NamedTuple):
     """The chain (RFC 8617 section 5.2). `result`: none, pass or fail, or temperror when a key could not be had.
 
-    `count`: its instances. When it passes, `sealers` are the d= of the seals from the first to the last, and `results`
+    `instances`: how many sets it has. When it passes, `sealers` are the d= of the seals from the first to the last, and `results`
     the ARC-Authentication-Results fields' values in the same order, unfolded, from the authserv-id on.
     """
 
     result: str
-    count: int = 0
+    instances: int = 0
     sealers: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     reason: str = ""

@@ -2,14 +2,16 @@
 
 The draft takes blocks with LF line ends, counts them, and knows a checksum. Over `SPILL_OVER` bytes, or fewer when many
 drafts wait for one record, it moves to a spill file, written in pool threads, a bounded number of bytes ahead; `finish`
-syncs that file and its folder, so that the journal's record may name it. Nothing here is a promise to anybody: a draft
-that is dropped leaves nothing.
+syncs that file and its folder, so that the journal's record may name it. What is known only at the end and stands on
+top (signatures, Authentication-Results) comes by `put_on_top`. Nothing here is a promise to anybody: a draft that is
+dropped leaves nothing.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -25,6 +27,8 @@ SPILL_OVER = 256 * 1024
 AHEAD = 256 * 1024
 """Bytes that may wait for the disk before the writer is told to wait."""
 
+_COPIED = 1024 * 1024
+
 _log = Logger()
 
 
@@ -38,6 +42,7 @@ class Draft:
         "_busy",
         "_fd",
         "_keep",
+        "_top",
         "_waiters",
         "_world",
         "blocks",
@@ -63,6 +68,7 @@ class Draft:
         """The spill file's name in the spill directory, or None while the content is in `blocks`."""
         self.error: BaseException | None = None
         self._fd = -1
+        self._top = b""
         self._busy = False
         self._waiters: list[Deferred[None]] = []
 
@@ -85,14 +91,52 @@ class Draft:
         self._waiters.append(waiter)
         return waiter
 
+    def put_on_top(self, top: bytes) -> None:
+        """`top` comes before all that was written: once, and not before the last `write`."""
+        if self.error is not None or not top:
+            return
+        self.size += len(top)
+        self.lines += top.count(b"\n")
+        if self.spill is not None or self._busy:
+            # The whole of it, with its checksum, is made when it is finished.
+            self._top = top
+            return
+        self.blocks.insert(0, top)
+        self.held += len(top)
+        self.crc = 0
+        for block in self.blocks:
+            self.crc = zlib.crc32(block, self.crc)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes of what was written, from `offset`; b"" at its end. Raises MailError.
+
+        Nothing may be written meanwhile.
+        """
+        if self.spill is None and not self._busy and self.error is None:
+            return _slice(self.blocks, offset, size)
+        while self.blocks and self.error is None:
+            if not self._busy:
+                self._flush()
+            await self._idle()
+        await self._idle()
+        if self.error is not None:
+            raise refusal(self.error)
+        # Busy, so that nobody closes the file under the thread.
+        self._busy = True
+        reading = self._world.threads.call(self._world.disk.pread, self._fd, size, offset)
+        found: list[bytes] = []
+        await self._until(reading.addCallback(found.append))
+        if not found:
+            raise refusal(self.error or ValueError("discarded"))
+        return found[0]
+
     async def finish(self, *, spill: bool = False) -> None:
         """All of it is in `blocks`, or (always with `spill`) synced in the spill file. Raises MailError."""
         if self.spill is not None or self._busy or (spill and self.blocks):
             await self._idle()
             if self.error is None:
                 self._busy = True
-                self._world.threads.call(self._sync).addBoth(self._flushed)
-                await self._idle()
+                await self._until(self._world.threads.call(self._sync))
         if self.error is not None:
             error = self.error
             self.discard()
@@ -113,6 +157,10 @@ class Draft:
         self.held = 0
         self.spill = None
 
+    async def _until(self, work: Deferred[Any]) -> None:
+        work.addBoth(self._flushed)
+        await self._idle()
+
     async def _idle(self) -> None:
         """Return when no thread works for this draft. Cancelling the wait does not cancel the work."""
         while self._busy:
@@ -129,23 +177,50 @@ class Draft:
         disk = self._world.disk
         if self._fd < 0:
             name = self._world.entropy(12).hex()
-            self._fd = disk.open(
-                os.path.join(self.spill_directory, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            )
+            self._fd = self._open(name)
             self.spill = name
         disk.write(self._fd, b"".join(blocks))
+
+    def _open(self, name: str) -> int:
+        path = os.path.join(self.spill_directory, name)
+        return self._world.disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def _sync(self) -> None:
         disk = self._world.disk
         if self.blocks:
             blocks, self.blocks, self.held = self.blocks, [], 0
             self._append(blocks)
+        if self._top:
+            self._write_anew()
         fd, self._fd = self._fd, -1
         try:
             disk.fdatasync(fd)
         finally:
             disk.close(fd)
         disk.sync_directory(self.spill_directory)
+
+    def _write_anew(self) -> None:
+        """The spill file becomes one that has `_top` before what was written. Nothing was synced yet, and mostly
+        nothing has gone to the disk: this costs a copy in memory.
+        """
+        disk = self._world.disk
+        top, self._top = self._top, b""
+        old, old_name = self._fd, self.spill
+        assert old_name is not None
+        name = self._world.entropy(12).hex()
+        new = self._open(name)
+        self._fd, self.spill = new, name
+        try:
+            disk.write(new, top)
+            crc, offset = zlib.crc32(top), 0
+            while block := disk.pread(old, _COPIED, offset):
+                disk.write(new, block)
+                crc = zlib.crc32(block, crc)
+                offset += len(block)
+            self.crc = crc
+        finally:
+            disk.close(old)
+            disk.unlink(os.path.join(self.spill_directory, old_name))
 
     def _flushed(self, result: object) -> None:
         self._busy = False
@@ -176,3 +251,17 @@ class Draft:
             self._world.disk.close(fd)
         if name is not None:
             self._world.disk.unlink(os.path.join(self.spill_directory, name))
+
+
+def _slice(blocks: list[bytes], offset: int, size: int) -> bytes:
+    found: list[bytes] = []
+    for block in blocks:
+        if offset >= len(block):
+            offset -= len(block)
+            continue
+        found.append(block[offset : offset + size])
+        size -= len(found[-1])
+        offset = 0
+        if size <= 0:
+            break
+    return b"".join(found)
