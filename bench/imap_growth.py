@@ -129,10 +129,13 @@ def plot(rows: Sequence[Row]) -> str:
     for x in range(round(low_x), round(high_x) + 1):
         across, _ = place(x, low_y)
         out.append(f'<text x="{across:.0f}" y="350" text-anchor="middle">{10**x:,}</text>')
-    for (peer, name), line in points.items():
+    below = 0.0
+    for (peer, name), line in sorted(points.items(), key=lambda item: -max(item[1])[1]):
         path = "L".join(f"{a:.1f} {b:.1f}" for a, b in (place(*point) for point in sorted(line)))
         dashes = "" if peer.startswith("ours") else ' stroke-dasharray="6 4"'
         out.append(f'<path d="M{path}" fill="none" stroke="{_LINES[name]}"{dashes}/>')
         a, b = place(*max(line))
+        # lines that end together are named one below the other
+        below = b = max(b, below + 14)
         out.append(f'<text x="{a + 6:.0f}" y="{b + 4:.0f}">{name}, {peer.partition("-")[0]}</text>')
     return "\n".join([*out, "</svg>", ""])
