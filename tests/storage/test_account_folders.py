@@ -357,3 +357,24 @@ def test_bits_are_what_the_session_says(here):
     uid = here.add("", ("\\Seen", "\\Deleted"))
     assert here.store.snapshot("").flags[0] == SEEN | DELETED
     assert uid == 1
+
+
+def test_junk_goes_to_the_folder_with_that_use_whatever_it_is_called(tmp_path):
+    here = Here(tmp_path, furnished=False)
+    # A new account gets its folders for it
+    assert here.store.folders.junk() == here.id("Junk")
+    assert {box.name for box in here.store.folders.all()} >= {"INBOX", "Junk", "Sent"}
+    here.store.folders.rename("Junk", "Spam")
+    assert here.store.folders.junk() == here.id("Spam")
+    # One that its user has removed is made anew
+    here.store.folders.remove(here.id("Spam"), str(tmp_path / "gone"))
+    made = here.store.folders.junk()
+    assert made == here.id("Junk")
+    assert here.store.folders.find("Junk").special_use == ("\\Junk",)
+
+
+def test_junk_goes_to_a_folder_of_that_name_without_the_use(tmp_path):
+    here = Here(tmp_path)
+    here.store.folders.remove(here.id("Junk"), str(tmp_path / "gone"))
+    own = here.store.folders.create("Junk")
+    assert here.store.folders.junk() == own

@@ -106,6 +106,21 @@ class Folders:
                 return Box(state.folder, name, path, state.special_use)
         return self._all().get(name)
 
+    def junk(self) -> str:
+        """The id of the folder that unwanted mail goes to (RFC 6154 section 2): the one with that use, else the one of
+        that name, else it is made."""
+        self.furnish()
+        for box in self.all():
+            if "\\Junk" in box.special_use:
+                return box.folder
+        try:
+            return self.create("Junk", ("\\Junk",))
+        except MailError:
+            box_of_that_name = self.find("Junk")
+            if box_of_that_name is None:
+                raise
+            return box_of_that_name.folder
+
     def create(self, name: str, special_use: tuple[str, ...] = ()) -> str:
         """Gives the new folder's id. Raises MailError imap="ALREADYEXISTS"."""
         with self._home.locked():
