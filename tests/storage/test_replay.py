@@ -276,10 +276,10 @@ def test_every_operation_failing_once_loses_nothing(tmp_path):
         try:
             scenario(site, outcome)
         except (MailError, OSError, ValueError):
-            if not site.store._timers:
+            if not site.store._upkeep.on:
                 return bool(disk.failed)  # it did not start: said so, and nothing was promised
         disk.fail_at = 0
-        if site.store._timers:
+        if site.store._upkeep.on:
             site.world.reactor.advance(31)  # what was parked is tried again
             site.turn()
             outcome.check(site)

@@ -6,7 +6,7 @@
     data/mail/<key>/   one account each                     (storage.account)
     data/removed/      the mail of removed accounts
     data/deleted/      mailboxes that users deleted        (storage.sweeping)
-    data/site.json     the version of what is stored, and the number of unclean stops
+    data/site.json     the version of what is stored       (storage.site_file)
 
 Any number of processes may have one store open. `MailStore.start` recovers what an unclean stop left before it
 returns. Nothing here blocks the reactor thread.
@@ -14,7 +14,6 @@ returns. Nothing here blocks the reactor thread.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -43,24 +42,15 @@ from .queued import Change, QueuedMessage
 from .quota import Limits, Quota, Usage, refused
 from .record import Kind, Place
 from .sessions import Sessions
+from .site_file import SiteFile
 from .source import InlineSource, SpilledSource
 from .spool import Spool
 from .sweeping import Sweeper
+from .upkeep import Upkeep
 
 __all__ = ["MailStore"]
 
 _log = Logger()
-VERSION = 3
-"""1 knew no queue, 2 no folders: their programs would skip records that they do not know, and drop them."""
-_KNOWN = (1, 2, VERSION)
-CHECKPOINT_EVERY = 600.0
-"""Seconds after which a journal that is not full is checkpointed all the same."""
-MAKE_ROOM_EVERY = 5.0
-RETRY_EVERY = 30.0
-DELETED_FOR = 60.0
-"""Seconds after which there is a checkpoint for a mailbox that was deleted: until then it takes its space."""
-SWEEP_PAUSE = 0.05
-"""Seconds between two slices."""
 
 
 class MailStore:
@@ -84,8 +74,7 @@ class MailStore:
         self._disk = world.disk
         self._data = os.path.abspath(data)
         self._mail = os.path.join(self._data, "mail")
-        self._generation = 0
-        self._stored = VERSION
+        self._site = SiteFile(self._disk, self._data)
         self._sequence = 0
         self._process = world.entropy(6).hex()
         # Maildir's convention: no "/" and no ":" in the host's part; and POP3 wants a base of at most 70.
@@ -94,8 +83,8 @@ class MailStore:
         self._journal_path = os.path.join(self._data, "journal")
         self._spool = Spool(self._disk, self._data)
         self._usage = Usage(lambda key: self._accounts.get(key).usage(), world.now)
-        self._sweeper = Sweeper(
-            self._disk, self._data, lambda: world.threads.back(self._sweep_soon)
+        sweeper = Sweeper(
+            self._disk, self._data, lambda: world.threads.back(self._upkeep.sweep_soon)
         )
         self._places = Places(
             self._disk,
@@ -105,10 +94,10 @@ class MailStore:
             usage=self._usage,
             boot=boot,
             entropy=world.entropy,
-            starting=self._count_start,
+            starting=self._site.count_start,
             pin=lambda held: self._journal.pin(held),
-            full=lambda: world.threads.back(self._make_room),
-            sweeper=self._sweeper,
+            full=lambda: world.threads.back(self._upkeep.make_room),
+            sweeper=sweeper,
         )
         self._journal = Journal(
             world,
@@ -116,8 +105,9 @@ class MailStore:
             self._places,
             boot=boot,
             segment_size=segment_size,
-            due=lambda: world.threads.back(self._due),
+            due=lambda: world.threads.back(self._upkeep.checkpoint),
         )
+        self._upkeep = Upkeep(world, self._journal, self._places, sweeper)
         self._limits = limits
         self.commits = Commits(world, self._journal, self._accounts.get, self._unique, self.limits)
         self.append = self.commits.append
@@ -137,37 +127,20 @@ class MailStore:
         self.open_mailboxes = self._sessions.open
         self.queue = Outgoing(world, self._data, self._spool, self._settle_dead)
         """The queue on the disk, for who runs it and who looks at it."""
-        self._timers: list[Any] = []
-        self._checkpoint: Deferred[None] | None = None
-        self._retry: Deferred[bool] | None = None
-        self._sweeping: Deferred[bool] | None = None
-        self._sweep_timer: Any = None
-        self._deleted_timer: Any = None
         self._space: tuple[float, int] = (float("-inf"), 0)
-        self._room_made = float("-inf")
 
     # -- start and stop
 
     async def start(self) -> None:
         """Open the store, recovering first what an unclean stop left. Raises OSError, MailError, ValueError."""
         await self._world.threads.call(self._start)
-        self._timer(CHECKPOINT_EVERY, self._due)
-        self._timer(RETRY_EVERY, self._try_again)
-        self._sweep_soon()
+        self._upkeep.start()
 
     async def stop(self) -> None:
         """Finish what was begun and close. After it the next start has nothing to recover."""
-        timers, self._timers = self._timers, []
-        for timer in (*timers, self._sweep_timer, self._deleted_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self._upkeep.stop()
         self._journal.refuse()
-        if self._checkpoint is not None:
-            await self._checkpoint
-        if self._retry is not None:
-            await self._retry
-        if self._sweeping is not None:
-            await self._sweeping
+        await self._upkeep.over()
         await self._world.threads.call(self._stop)
 
     def _start(self) -> None:
@@ -179,10 +152,10 @@ class MailStore:
                 raise ValueError(
                     f"{path} lies on another file system than {self._data}: messages are linked, not copied"
                 )
-        self._read_site()
+        self._site.read()
         self._spool.prepare()
         self._journal.start()
-        self._generation = self._read_site()
+        self._site.read()
         if strays := self._spool.strays():
             _log.error(
                 "queue.sqlite3 is empty, and {count} messages lie in {path}: nobody knows any more whom they are for."
@@ -215,109 +188,10 @@ class MailStore:
             return False
         return not self._places.retry(wait=True)
 
-    def _timer(self, seconds: float, work: Any) -> None:
-        def run() -> None:
-            self._timers.remove(timer)
-            self._timer(seconds, work)
-            work()
-
-        timer = self._world.reactor.callLater(seconds, run)
-        self._timers.append(timer)
-
-    def _make_room(self) -> None:
-        """The journal keeps the space of what was deleted since the last checkpoint: time for one."""
-        now = self._world.now()
-        if not 0 <= now - self._room_made < MAKE_ROOM_EVERY:
-            self._room_made = now
-            self._due()
-
-    def _due(self) -> None:
-        """A checkpoint, unless one is under way."""
-        if self._checkpoint is not None or not self._timers:
-            return
-        self._checkpoint = self._world.threads.call(self._journal.checkpoint)
-        self._checkpoint.addBoth(self._checkpointed)
-
-    def _checkpointed(self, _: object) -> None:
-        self._checkpoint = None
-
-    def _try_again(self) -> None:
-        """Parked mail, unless that is under way."""
-        if self._retry is None:
-            self._retry = self._world.threads.call(self._places.retry)
-            self._retry.addBoth(self._tried_again)
-
-    def _tried_again(self, result: object) -> None:
-        self._retry = None
-        if isinstance(result, Failure):
-            _log.error("parked mail: {error}", error=str(result.value))
-
-    def _sweep_soon(self) -> None:
-        """Deleted mailboxes that nobody needs any more, a slice after the other."""
-        if self._timers and self._sweep_timer is None:
-            self._sweep_timer = self._world.reactor.callLater(SWEEP_PAUSE, self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = self._world.threads.call(self._sweeper.sweep)
-        self._sweeping.addCallback(self._swept)
-
-    def _swept(self, more: bool) -> bool:
-        self._sweeping = self._sweep_timer = None
-        if more:
-            self._sweep_soon()
-        return more
-
     async def remove_folder(self, key: str, folder: str) -> None:
         """As `Commits.remove_folder`; its space is free some time afterwards."""
         await self.commits.remove_folder(key, folder)
-        if self._timers and self._deleted_timer is None:
-            self._deleted_timer = self._world.reactor.callLater(DELETED_FOR, self._deleted)
-
-    def _deleted(self) -> None:
-        self._deleted_timer = None
-        self._due()
-
-    # -- the site file
-
-    def _read_site(self) -> int:
-        """The number of unclean stops, and one; 0 for a new site. Raises ValueError for what a newer version stored."""
-        path = os.path.join(self._data, "site.json")
-        if not self._disk.exists(path):
-            return 0
-        fd = self._disk.open(path, os.O_RDONLY)
-        try:
-            values = json.loads(self._disk.pread(fd, 4096, 0))
-        finally:
-            self._disk.close(fd)
-        self._stored = values["version"]
-        if self._stored not in _KNOWN:
-            raise ValueError(
-                f"{path}: stored by version {values['version']} of the format, this program knows"
-                f" {VERSION}; use the newer program"
-            )
-        return int(values["generation"])
-
-    def _write_site(self, generation: int) -> None:
-        path = os.path.join(self._data, "site.json")
-        fd = self._disk.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._disk.write(
-                fd, json.dumps({"version": VERSION, "generation": generation}).encode() + b"\n"
-            )
-            self._disk.fdatasync(fd)
-        finally:
-            self._disk.close(fd)
-        self._disk.rename(f"{path}.new", path)
-        self._disk.sync_directory(self._data)
-
-    def _count_start(self, unclean: bool) -> None:
-        """Alone on the site: two processes may start at the same moment on a new one."""
-        self._generation = self._read_site()
-        if unclean or not self._generation:
-            self._generation += 1
-        elif self._stored == VERSION:
-            return
-        self._write_site(self._generation)
+        self._upkeep.folder_deleted()
 
     def _make_account(self, key: str) -> AccountStore:
         # Keys come from the directory, or from somebody's realm: none leads out of the mail directory.
@@ -326,7 +200,7 @@ class MailStore:
         return AccountStore(
             self._disk,
             os.path.join(self._mail, key),
-            generation=self._generation,
+            generation=self._site.generation,
             now=self._world.now,
             entropy=self._world.entropy,
         )
@@ -357,7 +231,7 @@ class MailStore:
                 free = 0
             self._space = (now, free)
         if self._space[1] < size + MARGIN_BYTES:
-            self._make_room()
+            self._upkeep.make_room()
             raise no_space("the file system of the data directory is full")
 
     async def accept(

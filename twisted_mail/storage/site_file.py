@@ -1,0 +1,67 @@
+"""`site.json` of a data directory: the version of what is stored there, and the number of unclean stops.
+
+That number is the *generation*: what an index of an older one says may be older than what clients were told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ..disk import Disk
+
+__all__ = ["VERSION", "SiteFile"]
+
+VERSION = 3
+"""1 knew no queue, 2 no folders: their programs would skip records that they do not know, and drop them."""
+_KNOWN = (1, 2, VERSION)
+
+
+class SiteFile:
+    """The file of the site in the directory `data`. Blocks; no thread safety but what its caller's locks give."""
+
+    def __init__(self, disk: Disk, data: str) -> None:
+        self._disk = disk
+        self._data = data
+        self._path = os.path.join(data, "site.json")
+        self._stored = VERSION
+        self.generation = 0
+        """As read last; 0 for a new site."""
+
+    def read(self) -> None:
+        """Raises ValueError for what a newer version stored."""
+        if not self._disk.exists(self._path):
+            self.generation = 0
+            return
+        fd = self._disk.open(self._path, os.O_RDONLY)
+        try:
+            values = json.loads(self._disk.pread(fd, 4096, 0))
+        finally:
+            self._disk.close(fd)
+        self._stored = values["version"]
+        if self._stored not in _KNOWN:
+            raise ValueError(
+                f"{self._path}: stored by version {values['version']} of the format, this program knows"
+                f" {VERSION}; use the newer program"
+            )
+        self.generation = int(values["generation"])
+
+    def count_start(self, unclean: bool) -> None:
+        """Alone on the site: two processes may start at the same moment on a new one."""
+        self.read()
+        if unclean or not self.generation:
+            self.generation += 1
+        elif self._stored == VERSION:
+            return
+        self._write()
+
+    def _write(self) -> None:
+        fd = self._disk.open(f"{self._path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            values = {"version": VERSION, "generation": self.generation}
+            self._disk.write(fd, json.dumps(values).encode() + b"\n")
+            self._disk.fdatasync(fd)
+        finally:
+            self._disk.close(fd)
+        self._disk.rename(f"{self._path}.new", self._path)
+        self._disk.sync_directory(self._data)
