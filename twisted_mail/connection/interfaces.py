@@ -7,7 +7,7 @@ transport. `connection.protocol` drives both: reads, writes, timers, TLS, back-p
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -172,3 +172,12 @@ class TimedSession(Session, Protocol):
     afterwards). It is the whole time without a byte from the client, except that a client which does
     not read what it is sent gets no more than `Bounds.idle_seconds`. While `Engine.midway`,
     `Bounds.message_seconds` ends it too: an engine that waits for the end of an IDLE is not midway."""
+
+
+class GreetingSession(Session, Protocol):
+    """A session that has to find out something before it greets, or waits to see who speaks first. The driver looks for
+    an attribute `greet`, as for `poke`; then `greeting` is not asked."""
+
+    greet: Callable[[Callable[[], bool]], Awaitable[Answer]]
+    """The greeting, once a connection; CLOSE sends the client away. The argument tells whether the client has sent
+    something already (SMTP: RFC 5321 section 4.3.1 forbids it); that is answered behind the greeting."""

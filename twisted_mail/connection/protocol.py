@@ -111,6 +111,7 @@ class Connection(Output):
         if self._pokable:
             self._session.poke = self.poke
         self._timed = _has(session, "idle_seconds")
+        self._greets = _has(session, "greet")
 
     def poke(self) -> None:
         """The session has something to say: `PokableSession.poke`."""
@@ -147,7 +148,10 @@ class Connection(Output):
         # RFC 3207 section 4.2, RFC 2595 section 4: no second greeting after the handshake
         if not self._greeted:
             self._greeted = True
-            self.write(self._session.greeting())
+            if self._greets:
+                self._take_turn(self._greet)
+            else:
+                self.write(self._session.greeting())
         if self._poked:
             self._pokes.add(self)
 
@@ -301,9 +305,15 @@ class Connection(Output):
             self._engine.receive(data)
         return bool(data)
 
+    def _greet(self) -> bool:
+        return self._ask(self._session.greet(lambda: self._engine.buffered > 0))
+
     def _answer_poke(self) -> bool:
         self._poked = False
-        coroutine = self._session.handle(POKED)
+        return self._ask(self._session.handle(POKED))
+
+    def _ask(self, coroutine: Coroutine[Any, Any, Any]) -> bool:
+        """What the session says when no event asked it."""
         try:
             awaited = coroutine.send(None)
         except StopIteration as stop:
