@@ -73,6 +73,8 @@ class TestValues:
             "pop3s": ("tcp:995",),
             "imap": ("tcp:143",),
             "imaps": ("tcp:993",),
+            "http": (),
+            "https": (),
         }
         assert empty.development
         assert empty.file == tmp_path / "mail.toml"

@@ -8,6 +8,8 @@ from .load import default, load
 from .mistakes import ConfigError, Mistake
 from .model import (
     LISTENERS,
+    WEB_LISTENERS,
+    Acme,
     Auth,
     CertificatePair,
     Config,
@@ -15,6 +17,7 @@ from .model import (
     Limits,
     Listen,
     Log,
+    MtaSts,
     Pop3,
     Quota,
     Smtp,
@@ -24,6 +27,8 @@ from .outgoing import Delivery, Dns, Queue, Route, TlsPolicy
 
 __all__ = [
     "LISTENERS",
+    "WEB_LISTENERS",
+    "Acme",
     "Auth",
     "CertificatePair",
     "Config",
@@ -35,6 +40,7 @@ __all__ = [
     "Listen",
     "Log",
     "Mistake",
+    "MtaSts",
     "Pop3",
     "Queue",
     "Quota",

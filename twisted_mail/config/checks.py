@@ -16,6 +16,7 @@ from .model import Auth, Tls
 from .outgoing import Delivery, Route
 from .secrets import read_secret
 from .section import Section
+from .web import Acme, eab_key
 
 __all__ = ["SECTIONS"]
 
@@ -54,11 +55,28 @@ def check_auth(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
 
 def check_delivery(delivery: Delivery) -> Iterator[tuple[KeyPath, str]]:
     """The authorities can be read."""
-    if delivery.ca_file is None:
+    yield from _authorities(delivery.ca_file)
+
+
+def check_acme(acme: Acme) -> Iterator[tuple[KeyPath, str]]:
+    """The authorities and the key of the binding can be read."""
+    yield from _authorities(acme.ca_file)
+    if acme.eab_key_file is None:
+        return
+    try:
+        eab_key(read_secret(acme.eab_key_file))
+    except OSError as error:
+        yield ("eab_key_file",), f"must be a file that can be read ({error.strerror})"
+    except ValueError as error:
+        yield ("eab_key_file",), str(error)
+
+
+def _authorities(ca_file: Path | None) -> Iterator[tuple[KeyPath, str]]:
+    if ca_file is None:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(delivery.ca_file)
+        context.load_verify_locations(ca_file)
     except ssl.SSLError:
         yield ("ca_file",), "must be PEM with at least one certificate"
     except OSError as error:
@@ -79,6 +97,7 @@ def check_route(route: Route) -> Iterator[tuple[KeyPath, str]]:
 
 SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath, str]]]]] = {
     "tls": (Tls, check_tls),
+    "acme": (Acme, check_acme),
     "auth": (Auth, check_auth),
     "delivery": (Delivery, check_delivery),
     "routes": (Route, check_route),

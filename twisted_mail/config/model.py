@@ -17,9 +17,12 @@ from .imap import Imap, Quota
 from .outgoing import Delivery, Dns, Queue, Route, route_mistakes
 from .section import Section
 from .values import Account, Checker, Endpoint, File, Hostname, Realm, mistakes_in
+from .web import WEB_LISTENERS, Acme, MtaSts, listen_by_default, web_mistakes
 
 __all__ = [
     "LISTENERS",
+    "WEB_LISTENERS",
+    "Acme",
     "Auth",
     "CertificatePair",
     "Config",
@@ -27,6 +30,7 @@ __all__ = [
     "Limits",
     "Listen",
     "Log",
+    "MtaSts",
     "Pop3",
     "Quota",
     "Section",
@@ -35,7 +39,7 @@ __all__ = [
 ]
 
 LISTENERS: Final = ("smtp", "submission", "submissions", "pop3", "pop3s", "imap", "imaps")
-"""The names of [listen], in the order they are shown."""
+"""The names of [listen] that serve mail, in the order they are shown."""
 
 
 class CertificatePair(Section):
@@ -48,11 +52,18 @@ class CertificatePair(Section):
 
 
 class Tls(Section):
-    """Certificates. Without them a development CA and certificate are made in `certs/` beside the
+    """Certificates. `acme = true` is all that a site on the internet needs: they are had from Let's Encrypt, and
+    renewed. With neither, a development CA and certificate are made in `certs/` beside the
     configuration file. They are read again when the files change, and on SIGHUP; open connections
     stay. TLS 1.2 and newer.
     """
 
+    acme: bool = Field(
+        default=False,
+        description="Get the certificate from a CA, and renew it in time; see [acme]. The CA asks "
+        "for it on port 80: `listen.http`, which is there by itself when there is no [listen]. Until "
+        "the first one has come the development certificate is served.",
+    )
     certificate: File | None = Field(
         default=None,
         description="PEM file with the certificate chain for every client that names no other "
@@ -74,7 +85,9 @@ class Tls(Section):
             found.append((("key",), "must be there: tls.certificate needs its key"))
         if self.certificate is None and self.key is not None:
             found.append((("certificate",), "must be there: tls.key needs its certificate"))
-        if self.certificate is None and self.key is None and self.sni:
+        if self.acme and self.certificate is not None:
+            found.append((("acme",), "must be false with tls.certificate: one of the two is used"))
+        if self.certificate is None and self.key is None and self.sni and not self.acme:
             found.append((("certificate",), "must be there: [[tls.sni]] only adds to it"))
         mistakes_in(found)
         return self
@@ -84,7 +97,7 @@ class Listen(Section):
     """Where each service listens: lists of
     [Twisted endpoint strings](https://docs.twisted.org/en/stable/core/howto/endpoints.html),
     such as `"tcp:25"`, `"tcp:25:interface=192.0.2.1"`, `"tcp6:25"`. With this table, a name left
-    out is not served; without it, all seven listen on their standard ports.
+    out is not served; without it, the seven that serve mail listen on their standard ports.
     """
 
     smtp: tuple[Endpoint, ...] = Field(
@@ -116,12 +129,22 @@ class Listen(Section):
         strict=False,
         description="Mailboxes to users, TLS from the first byte (RFC 8314).",
     )
+    http: tuple[Endpoint, ...] = Field(
+        default=(),
+        strict=False,
+        description="A small web server: what the CA of `tls.acme` asks for, on port 80, and nothing else.",
+    )
+    https: tuple[Endpoint, ...] = Field(
+        default=(),
+        strict=False,
+        description="The same with TLS, for MTA-STS policies ([mta_sts]), on port 443.",
+    )
 
     @model_validator(mode="after")
     def _no_clash(self) -> Listen:
         seen: list[tuple[str, str]] = []
         found = []
-        for name in LISTENERS:
+        for name in (*LISTENERS, *WEB_LISTENERS):
             for index, text in enumerate(getattr(self, name)):
                 for other, taken in seen:
                     if endpoints.clash(taken, text):
@@ -358,7 +381,9 @@ class Config(Section):
         'always be taken. `""` is the first user of the directory.',
     )
     tls: Tls = Tls()
+    acme: Acme = Acme()
     listen: Listen = Listen(**_STANDARD_PORTS)
+    mta_sts: MtaSts = MtaSts()
     smtp: Smtp = Smtp()
     pop3: Pop3 = Pop3()
     imap: Imap = Imap()
@@ -384,9 +409,19 @@ class Config(Section):
             self._directory = context["directory"]
             self._file = context.get("file")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _web_by_default(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "listen" not in data:
+            acme = data.get("acme")
+            challenge = acme.get("challenge", "") if isinstance(acme, dict) else ""
+            if web := listen_by_default(data, challenge):
+                return {**data, "listen": {**_STANDARD_PORTS, **web}}
+        return data
+
     @model_validator(mode="after")
-    def _routes_agree(self) -> Config:
-        mistakes_in(route_mistakes(self.routes))
+    def _tables_agree(self) -> Config:
+        mistakes_in([*route_mistakes(self.routes), *web_mistakes(self)])
         return self
 
     @property
@@ -402,4 +437,4 @@ class Config(Section):
     @property
     def development(self) -> bool:
         """Whether the certificate is one of our own making: no [tls] was given."""
-        return self.tls.certificate is None
+        return self.tls.certificate is None and not self.tls.acme
