@@ -14,7 +14,7 @@ from twisted_mail.accounts.passwords import Cost, hash_password
 from twisted_mail.address import Address
 from twisted_mail.config import Config
 from twisted_mail.service import MailService
-from twisted_mail.site import make_store
+from twisted_mail.site import make_store, open_directory
 from twisted_mail.testing.world import simulated_world
 
 ALICE = Address("alice", "example.org")
@@ -170,9 +170,40 @@ def test_sessions_of_a_user_whom_another_process_removes(world: Any, tmp_path: P
             # Before it has heard of that
             said = working.ask(b"d CREATE Work\r\n")
             world.reactor.advance(1)
-        bye = b"* BYE [UNAVAILABLE] The account is no more\r\n"
+        bye = b"* BYE [UNAVAILABLE] The account is closed\r\n"
         assert said + working.read() == b"d NO [UNAVAILABLE] The account is no more\r\n" + bye
         assert idle.read() == bye
         assert idle.closed and working.closed
         assert not home.exists()
         assert not [one for one in events if one["log_level"] >= LogLevel.error]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_sessions_of_a_user_who_is_disabled(world: Any, tmp_path: Path, elsewhere: bool) -> None:
+    listen = LISTEN | {"pop3": ["tcp:110"]}
+    pop3 = {"allow_plaintext_loopback": True}
+    with Site(world, tmp_path, listen=listen, pop3=pop3) as site:
+        idle = site.login()
+        said = site.ask(idle, b"b APPEND INBOX {8+}\r\nA: b\r\n\r\n\r\n")
+        assert said.startswith(b"b OK "), said
+        site.ask(idle, b"c SELECT INBOX\r\nd IDLE\r\n")
+        fetching = world.reactor.connect(110, address="127.0.0.1")
+        fetching.read()
+        assert site.ask(fetching, b"USER alice\r\n").startswith(b"+OK")
+        assert site.ask(fetching, b"PASS secret\r\n").startswith(b"+OK 1 ")
+        assert site.ask(fetching, b"DELE 1\r\n").startswith(b"+OK")
+        directory = site.directory
+        if elsewhere:
+            config = site.service.config
+            directory = open_directory(config, now=world.now, entropy=world.entropy)
+        directory.set_enabled(ALICE, False)
+        world.reactor.advance(1)
+        assert idle.read() == b"* BYE [UNAVAILABLE] The account is closed\r\n"
+        assert idle.closed
+        assert site.ask(fetching, b"QUIT\r\n") == b"-ERR [SYS/PERM] The account is closed\r\n"
+        assert fetching.closed
+        directory.set_enabled(ALICE, True)
+        if elsewhere:
+            directory.close()
+        # The lock was given back, and nothing is lost.
+        assert b"(MESSAGES 1)" in site.ask(site.login(), b"b STATUS INBOX (MESSAGES)\r\n")

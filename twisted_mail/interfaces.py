@@ -8,7 +8,7 @@ what the client shall read; anything else is answered as a temporary failure and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from zope.interface import Attribute, Interface
@@ -19,6 +19,7 @@ from .mailboxes import Mailboxes
 __all__ = [
     "Content",
     "IAccount",
+    "IEndingAccount",
     "ILocalDelivery",
     "IMailbox",
     "IMailboxAccount",
@@ -84,6 +85,17 @@ class IMailboxAccount(IAccount):
 
     def open_mailboxes() -> Awaitable[Mailboxes]:
         """*Awaitable.* The account's mailboxes, for one session. Raises MailError."""
+
+
+class IEndingAccount(IAccount):
+    """Optional on an avatar: its sessions of IMAP and POP3 can be ended from outside."""
+
+    def watch_end(ended: Callable[[], None]) -> Callable[[], None]:
+        """Call `ended`, once, on the reactor thread, not before this returns, when this user is let in no more.
+
+        Gives what ends the watch. An IMAP client is sent away then, one of POP3 at its next command; nothing that
+        it had marked is deleted.
+        """
 
 
 class ILocalDelivery(Interface):

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from .accounts.admitted import Admitted
 from .accounts.authenticate import Authenticator
 from .accounts.checkers import DirectoryChecker, make_checkers
 from .accounts.directory import Directory
@@ -88,6 +89,7 @@ class MailService(Service):
         self._tls: ServerTls | None = None
         self._factories: dict[str, MailFactory] = {}
         self._directory: Directory | None = None
+        self._admitted: Admitted | None = None
         self._store: MailStore | None = None
         self._sending: Sending | None = None
         self._starting: Deferred[None] | None = None
@@ -195,7 +197,8 @@ class MailService(Service):
         if not self.listeners:
             self._log.warn("[listen] names no address: nobody is served")
         self._sending = sending = Sending(config, world, directory, self.listeners)
-        realm = _make_realm(config, directory, store)
+        self._admitted = Admitted(world.reactor, directory)
+        realm = _make_realm(config, directory, store, self._admitted)
         intake = _make_intake(config, world, directory, store, sending, ILocalDelivery(realm, None))
         authenticator = _make_authenticator(config, world, directory, realm)
         self._factories = _make_factories(config, world, intake, authenticator, tls)
@@ -254,6 +257,9 @@ class MailService(Service):
                 await store.stop()
             except Exception:
                 self._log.failure("the store did not close well; the next start recovers it")
+        admitted, self._admitted = self._admitted, None
+        if admitted is not None:
+            admitted.stop()
         directory, self._directory = self._directory, None
         if directory is not None:
             directory.close()
@@ -265,11 +271,13 @@ def _abort_all(factories: list[MailFactory]) -> None:
         factory.abort_all()
 
 
-def _make_realm(config: Config, directory: Directory, store: MailStore) -> IRealm:
+def _make_realm(
+    config: Config, directory: Directory, store: MailStore, admitted: Admitted
+) -> IRealm:
     """Raises RealmError."""
     if config.auth.realm:
         return load_realm(config.auth.realm)
-    return Realm(directory, store.open_inbox, store.open_mailboxes)
+    return Realm(directory, store.open_inbox, store.open_mailboxes, admitted)
 
 
 def _make_intake(

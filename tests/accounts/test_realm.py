@@ -19,7 +19,7 @@ from twisted_mail.accounts.directory import Directory
 from twisted_mail.accounts.passwords import PasswordRecord
 from twisted_mail.accounts.realm import Account, Realm, RealmError, load_realm
 from twisted_mail.address import Address
-from twisted_mail.interfaces import IAccount
+from twisted_mail.interfaces import IAccount, IEndingAccount
 
 
 def a(text: str) -> Address:
@@ -143,3 +143,16 @@ def test_realms_that_cannot_be_had(site_module: str, name: str, reason: str) -> 
     with pytest.raises(RealmError) as caught:
         load_realm(name.replace("SITE", site_module))
     assert reason in str(caught.value)
+
+
+def test_who_was_disabled_sends_as_nobody(realm: Realm, directory: Directory) -> None:
+    account = avatar(realm, b"alice")
+    assert account.may_send_as(a("alice+tag@example.org"))
+    directory.set_enabled(a("alice@example.org"), False)
+    assert not account.may_send_as(a("alice@example.org"))
+
+
+def test_without_who_tells_it_an_end_is_never_told(realm: Realm) -> None:
+    account = avatar(realm, b"alice")
+    assert verifyObject(IEndingAccount, account)
+    account.watch_end(lambda: None)()

@@ -6,7 +6,7 @@ import pytest
 from imap_dialogue import MESSAGE, Dialogue
 from twisted.logger import LogLevel, capturedLogs
 
-BYE = b"* BYE [UNAVAILABLE] The account is no more\r\n"
+BYE = b"* BYE [UNAVAILABLE] The account is closed\r\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twisted_mail.connection.interfaces import Answer, Signal, Then
-from twisted_mail.interfaces import IAccount, IMailbox, MessageInfo
+from twisted_mail.interfaces import IEndingAccount, IMailbox, MessageInfo
 from twisted_mail.message.downgrade import downgrade_header, needs_downgrade
 from twisted_mail.message.wire import wire_size
 from twisted_mail.pop3.engine import Engine
@@ -81,7 +81,7 @@ class MemoryMailbox:
         self.closed += 1
 
 
-@implementer(IAccount)
+@implementer(IEndingAccount)
 class MemoryAccount:
     """`open_inbox` gives what `inbox` gives, or raises what it raises."""
 
@@ -89,9 +89,19 @@ class MemoryAccount:
 
     def __init__(self, inbox: Callable[[], Awaitable[MemoryMailbox]]) -> None:
         self.inbox = inbox
+        self.watched: list[Callable[[], None]] = []
 
     def open_inbox(self) -> Awaitable[MemoryMailbox]:
         return self.inbox()
+
+    def watch_end(self, ended: Callable[[], None]) -> Callable[[], None]:
+        self.watched.append(ended)
+        return lambda: self.watched.remove(ended)
+
+    def end(self) -> None:
+        """The user is let in no more."""
+        for ended in self.watched:
+            ended()
 
     def may_send_as(self, address: object) -> bool:
         return False

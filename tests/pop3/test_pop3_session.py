@@ -610,3 +610,24 @@ def test_no_commands_make_it_raise(lines: list[bytes]) -> None:
         client.say(*(verb + line for verb in VERBS for line in lines))
         client.session.lost()
         assert client.mailbox.closed == len(client.authenticator.logins)
+
+
+# Who is let in no more
+
+
+def test_it_ends_at_the_next_command_and_deletes_nothing() -> None:
+    client = on(ONE, TWO)
+    assert client.say("DELE 1").startswith(b"+OK")
+    client.account.end()
+    assert client.say("QUIT", "NOOP") == b"-ERR [SYS/PERM] The account is closed\r\n"
+    assert client.closed
+    client.session.lost()
+    assert client.mailbox.removed is None
+    assert (client.mailbox.closed, client.account.watched) == (1, [])
+
+
+def test_who_has_left_is_watched_no_more() -> None:
+    client = on(ONE)
+    assert len(client.account.watched) == 1
+    client.say("QUIT")
+    assert client.account.watched == []

@@ -78,6 +78,7 @@ class Directory:
             Address.parse(postmaster) if postmaster else None,
         )
         self._version = self._tables.version()
+        self._changes = 0
         self._cached_is_local = lru_cache(_CACHE_SIZE)(self._tables.is_local_domain)
         self._cached_user = lru_cache(_CACHE_SIZE)(self._tables.user)
         self._cached_password = lru_cache(_CACHE_SIZE)(self._tables.password)
@@ -139,6 +140,11 @@ class Directory:
         """
         self._refresh()
         return self._cached_quota(mailbox)
+
+    def changes(self) -> int:
+        """A number that is another one when anything has changed, here or in another process."""
+        self._refresh()
+        return self._changes
 
     def domains(self) -> list[str]:
         """A-labels, sorted."""
@@ -210,7 +216,7 @@ class Directory:
             )
 
     def set_enabled(self, address: Address, enabled: bool) -> None:
-        """Whether this user may log in."""
+        """Whether this user may log in. Who may not, and is, is sent away (`accounts.admitted`)."""
         with self._change():
             user = self._require_user(address)
             self._db.execute("UPDATE users SET enabled = ? WHERE id = ?", (enabled, user.id))
@@ -328,6 +334,7 @@ class Directory:
             self._forget()
 
     def _forget(self) -> None:
+        self._changes += 1
         self._cached_is_local.cache_clear()
         self._cached_user.cache_clear()
         self._cached_password.cache_clear()

@@ -18,9 +18,10 @@ from twisted.cred.portal import IRealm
 from zope.interface import Interface, implementer
 
 from ..address import Address
-from ..interfaces import IAccount, IMailbox, IMailboxAccount
+from ..interfaces import IAccount, IEndingAccount, IMailbox, IMailboxAccount
 from ..mailboxes import Mailboxes
 from ..status import MailError
+from .admitted import Admitted
 from .directory import Directory
 from .tables import User
 
@@ -35,7 +36,7 @@ class NoAccount(UnauthorizedLogin):
     """Somebody has a right password and no account: a checker knows more names than the directory."""
 
 
-@implementer(IMailboxAccount)
+@implementer(IMailboxAccount, IEndingAccount)
 class Account:
     """A user of the directory who has logged in."""
 
@@ -45,12 +46,14 @@ class Account:
         directory: Directory,
         open_inbox: Callable[[str], Awaitable[IMailbox]],
         open_mailboxes: Callable[[str], Awaitable[Mailboxes]],
+        admitted: Admitted | None = None,
     ) -> None:
         self.name = str(user.address)
         self.user = user
         self._directory = directory
         self._open_inbox = open_inbox
         self._open_mailboxes = open_mailboxes
+        self._admitted = admitted
 
     async def open_inbox(self) -> IMailbox:
         """The user's inbox. Raises MailError as `IAccount.open_inbox` says."""
@@ -60,26 +63,37 @@ class Account:
         """All mailboxes of the user. Raises MailError as `IMailboxAccount.open_mailboxes` says."""
         return await self._open_mailboxes(self.user.mailbox)
 
+    def watch_end(self, ended: Callable[[], None]) -> Callable[[], None]:
+        """As `IEndingAccount.watch_end` says: when the user is disabled or removed."""
+        return (lambda: None) if self._admitted is None else self._admitted.watch(self.user, ended)
+
     def may_send_as(self, address: Address) -> bool:
         """Whether mail for `address` comes to this user, maybe among others: the own address, with
-        any ``+tag``, and every alias that leads here.
+        any ``+tag``, and every alias that leads here. Who was disabled meanwhile may send as nobody.
         """
+        user = self._directory.user(self.user.address)
+        if user is None or not user.enabled:
+            return False
         expansion = self._directory.expand(address)
         return expansion is not None and any(user.id == self.user.id for user in expansion.locals)
 
 
 @implementer(IRealm)
 class Realm:
-    """Avatars from the directory. Both functions are given the key of the user's mailbox."""
+    """Avatars from the directory. Both functions are given the key of the user's mailbox.
+
+    `admitted` tells sessions when their user is let in no more.
+    """
 
     def __init__(
         self,
         directory: Directory,
         open_inbox: Callable[[str], Awaitable[IMailbox]],
         open_mailboxes: Callable[[str], Awaitable[Mailboxes]] | None = None,
+        admitted: Admitted | None = None,
     ) -> None:
         self._directory = directory
-        self._gives = (directory, open_inbox, open_mailboxes or _no_mailboxes)
+        self._gives = (directory, open_inbox, open_mailboxes or _no_mailboxes, admitted)
 
     def requestAvatar(
         self, avatarId: bytes | tuple[()], mind: object, *interfaces: type[Interface]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from twisted.logger import Logger
 
 from ..accounts.authenticate import Authenticator, Login
-from ..interfaces import IMailboxAccount
+from ..interfaces import IEndingAccount, IMailboxAccount
 from ..mailboxes import Mailboxes, OpenMailbox
 from ..world import World
 from .encode import bye, ok
@@ -34,7 +34,7 @@ class Standing:
         "_login",
         "_login_failures",
         "_parting",
-        "_unwatch",
+        "_unwatches",
         "authenticator",
         "client_ip",
         "compressed",
@@ -84,7 +84,7 @@ class Standing:
         self._login_failures = 0
         self._login: Login | None = None
         self._parting: bytes | None = None
-        self._unwatch: Callable[[], None] | None = None
+        self._unwatches: list[Callable[[], None]] = []
         self.idling: bytes | None = None
         self.notify: Notifier | None = None
         self.mailboxes_: Mailboxes | None = None
@@ -212,7 +212,9 @@ class Standing:
                 self.seats.give_back(account.name)
             self._log_out(login)
             raise
-        self._unwatch = self.mailboxes_.watch_end(self._account_over)
+        self._unwatches.append(self.mailboxes_.watch_end(self._account_over))
+        if IEndingAccount.providedBy(account):
+            self._unwatches.append(account.watch_end(self._account_over))
         self._login = login
         self._login_failures = 0
         self.idle_seconds = self.settings.idle_seconds
@@ -225,10 +227,12 @@ class Standing:
         )
 
     def _account_over(self) -> None:
-        """The account is no more: the client is sent away."""
-        self._log.info("{account} is no more", connection=self.connection, account=self.account)
+        """The account is no more, or its user is let in no more: the client is sent away."""
+        if self._parting is not None:
+            return
+        self._log.info("{account} is closed", connection=self.connection, account=self.account)
         # RFC 9051 section 7.1.5, RFC 5530 section 3
-        self._parting = bye("The account is no more", "UNAVAILABLE")
+        self._parting = bye("The account is closed", "UNAVAILABLE")
         self.poke()
 
     def enable(self, names: Iterable[str]) -> None:
@@ -269,8 +273,8 @@ class Standing:
         self.notify_by(None)
         mailboxes, self.mailboxes_ = self.mailboxes_, None
         login, self._login = self._login, None
-        unwatch, self._unwatch = self._unwatch, None
-        if unwatch is not None:
+        unwatches, self._unwatches = self._unwatches, []
+        for unwatch in unwatches:
             unwatch()
         await self.unselect()
         if mailboxes is None or login is None:

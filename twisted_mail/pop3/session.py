@@ -1,7 +1,8 @@
 """A POP3 session: commands in, decisions out (RFC 1939 and its extensions).
 
 It promises: messages are deleted by QUIT alone, never by a connection that drops; the mailbox is
-frozen at login and given up at the end, once, whatever happens; a password is asked for only where
+frozen at login and given up at the end, once, whatever happens; who is let in no more is
+sent away at the next command, and nothing is deleted for him; a password is asked for only where
 nobody else can hear it (TLS, or this machine when allowed); nothing raises, every failure is an
 -ERR with its response code (RFC 2449 section 8, RFC 3206), and what is unknown is [SYS/TEMP].
 
@@ -22,6 +23,7 @@ from twisted.logger import Logger
 from ..accounts.authenticate import Authenticator, Exchange, Login
 from ..connection.drive import to_the_end
 from ..connection.interfaces import Answer, Then
+from ..interfaces import IEndingAccount
 from ..status import MailError
 from .engine import SASL_RESPONSE, Command, Event, SaslResponse
 from .maildrop import PIECE, Mailbox, Maildrop
@@ -77,6 +79,8 @@ class Pop3Session:
         self._login_failures = 0
         self._busy = False
         self._lost = False
+        self._over = False
+        self._unwatch: Callable[[], None] | None = None
         self._utf8 = False
         self._user: str | None = None
         self._exchange: Exchange | None = None
@@ -93,6 +97,9 @@ class Pop3Session:
     async def handle(self, event: Event) -> Answer:
         self._busy = True
         try:
+            if self._over:
+                # RFC 3206 section 5: it "won't correct itself"
+                return Answer(err("The account is closed", "SYS/PERM"), Then.CLOSE)
             if isinstance(event, Command):
                 return await self._command(event)
             if isinstance(event, SaslResponse):
@@ -315,6 +322,8 @@ class Pop3Session:
             self._log_out(login)
             raise
         self._login = login
+        if IEndingAccount.providedBy(login.account):
+            self._unwatch = login.account.watch_end(self._account_over)
         self._drop = drop = Maildrop(mailbox, utf8=self._utf8)
         self._log.info(
             "{account} logged in, {messages} messages",
@@ -326,6 +335,10 @@ class Pop3Session:
             octets=drop.octets,
         )
         return Answer(ok(f"{drop.count} messages ({drop.octets} octets)"))
+
+    def _account_over(self) -> None:
+        """The user is let in no more; RFC 1939 has no way to say so before the next command."""
+        self._over = True
 
     def _listing(self, first: bytes, pieces: Iterator[bytes]) -> Answer:
         if self._maildrop.count <= PIECE:
@@ -370,6 +383,9 @@ class Pop3Session:
         """Give up mailbox and login."""
         drop, self._drop = self._drop, None
         login, self._login = self._login, None
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
         if drop is None or login is None:
             return
         self._log.info(
