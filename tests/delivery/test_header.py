@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_mail.delivery.header import MAX_HEADER, HeaderEditor, HeaderRules
-from twisted_mail.message.downgrade import downgrade_header
+from twisted_mail.message.downgrade import ascii_saving, downgrade_header
 from twisted_mail.message.headers import fields, split
 from twisted_mail.message.wire import wire_size
 from twisted_mail.status import MailError
@@ -19,7 +19,7 @@ MISSING = {b"date": b"Date: today\n", b"message-id": b"Message-ID: <1@here>\n"}
 
 
 def rules(submission=False):
-    return HeaderRules(TRACE, 3, submission, lambda: MISSING)
+    return HeaderRules(3, submission, lambda: MISSING)
 
 
 LINES = st.lists(
@@ -38,8 +38,9 @@ LINES = st.lists(
 def edit(blocks, submission=False):
     editor = HeaderEditor(rules(submission))
     try:
-        out = b"".join([editor.feed(block) for block in blocks])
-        return out + editor.finish(), editor.ascii_saving
+        out = b"".join([editor.feed(block) for block in blocks]) + editor.finish()
+        header = TRACE + editor.head
+        return header + out, ascii_saving(header)
     except MailError as error:
         return error.code, error.enhanced
 

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from twisted_mail.address import Address
 from twisted_mail.connection.interfaces import Answer, Signal, Then
-from twisted_mail.delivery.interfaces import Client, Envelope
+from twisted_mail.delivery.interfaces import Client, Envelope, Visit
 from twisted_mail.interfaces import IAccount
 from twisted_mail.smtp.engine import SmtpEngine
 from twisted_mail.smtp.session import Profile, SmtpSession, SmtpSettings
@@ -67,6 +67,12 @@ class FakeIntake:
         self.write_error: Exception | None = None
         self.commit_error: Exception | None = None
         self.commit_waits: Awaitable[object] | None = None
+        self.visitor: Visit | None = None
+        self.visits: list[tuple[str, bool]] = []
+
+    def visit(self, ip: str, connection: str, *, submission: bool) -> Visit | None:
+        self.visits.append((ip, submission))
+        return self.visitor
 
     async def check_sender(self, client: Client, envelope: Envelope) -> None:
         if self.sender_error is not None:

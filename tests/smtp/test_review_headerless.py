@@ -12,11 +12,12 @@ LINES = b"a line of text\n" * (MAX_HEADER // 8)
 
 
 def edited(content: bytes, piece: int) -> bytes:
-    editor = HeaderEditor(HeaderRules(TRACE, max_received=10))
+    editor = HeaderEditor(HeaderRules(max_received=10))
     out = b"".join(
         editor.feed(content[start : start + piece]) for start in range(0, len(content), piece)
     )
-    return out + editor.finish()
+    out += editor.finish()
+    return TRACE + editor.head + out
 
 
 @pytest.mark.parametrize("piece", [1000, 65536, 1 << 20])

@@ -132,7 +132,7 @@ def test_under_smtputf8_an_original_recipient_may_be_in_utf8() -> None:
     envelope = sent(
         "MAIL FROM:<> SMTPUTF8", f"RCPT TO:<{BOB}> ORCPT=utf-8;jürgen@x.example NOTIFY=NEVER"
     )
-    assert envelope.recipients[0][1:] == ("NEVER", "utf-8;jürgen@x.example")
+    assert envelope.recipients[0][1:3] == ("NEVER", "utf-8;jürgen@x.example")
 
 
 def test_requiretls_is_offered_and_taken_within_tls_only() -> None:

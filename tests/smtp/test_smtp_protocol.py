@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
+from smtp_conversation import FakeIntake
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
@@ -26,7 +27,7 @@ class Tls:
 def connect(profile: Profile = Profile.SMTP, **options: Any) -> tuple[Any, Any]:
     """A world and a client of a server without an intake: no message comes that far here."""
     world = simulated_world()
-    intake: Any = None
+    intake: Any = FakeIntake()
     settings = SmtpSettings("mail.example.org")
     limits = options.pop("limits", ConnectionLimits(9, 9))
     factory = SmtpFactory(world, profile, settings, intake, None, limits=limits, **options)

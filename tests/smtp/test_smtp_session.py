@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from smtp_conversation import Conversation
+from smtp_conversation import Conversation, FakeIntake, run
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs
 
-from twisted_mail.smtp.engine import EndOfData
-from twisted_mail.smtp.session import Profile
+from twisted_mail.connection.interfaces import Answer, Then
+from twisted_mail.smtp.engine import Command, EndOfData
+from twisted_mail.smtp.session import Profile, SmtpSession
 from twisted_mail.status import MailError
 
 DIALOGUES = {
@@ -849,3 +851,52 @@ def test_no_octets_break_a_session(stream: bytes, profile: Profile) -> None:
         said = conversation.send(b"EHLO a\r\nMAIL FROM:<" + stream + b"\r\n")
     assert said.decode("ascii")
     assert not any("log_failure" in event for event in events)
+
+
+class Visitor:
+    """`delivery.interfaces.Visit` that refuses whom it was told to."""
+
+    waits = True
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.heard: list[object] = []
+
+    async def greet(self, early: Callable[[], bool]) -> None:
+        self.heard.append(early())
+        if self.error is not None:
+            raise self.error
+
+    def helo(self, name: str) -> None:
+        self.heard.append(name)
+
+    def end(self) -> None:
+        self.heard.append("end")
+
+
+def greeting(visitor: Visitor, early: bool = False) -> tuple[Answer, SmtpSession]:
+    intake = FakeIntake()
+    intake.visitor = visitor  # type: ignore[assignment]
+    session = Conversation(intake=intake).session
+    assert intake.visits == [("192.0.2.7", False)]
+    return run(session.greet(lambda: early)), session
+
+
+def test_a_visit_is_asked_before_the_greeting_and_told_of_names() -> None:
+    visitor = Visitor()
+    answer, session = greeting(visitor, early=True)
+    assert answer.data == b"220 mail.hamburger.edu ESMTP ready\r\n"
+    run(session.handle(Command("EHLO", b"client.example")))
+    session.lost()
+    assert visitor.heard == [True, "client.example", "end"]
+
+
+def test_a_visit_can_send_the_client_away() -> None:
+    answer, _ = greeting(Visitor(MailError(554, "5.7.1", "Listed in dnsbl.example")))
+    assert answer.data == b"554 5.7.1 mail.hamburger.edu Listed in dnsbl.example\r\n"
+    assert answer.then is Then.CLOSE
+
+
+def test_a_visit_that_fails_keeps_nobody_out() -> None:
+    answer, _ = greeting(Visitor(ValueError("a mistake of ours")))
+    assert answer.data.startswith(b"220 ")

@@ -1,8 +1,7 @@
 """What an accepting server does to a message's header, while the message streams by.
 
-On every port: Return-Path, Delivered-To (one recipient) and Received on top, an old Return-Path goes, and a message
-that has been through too many servers is refused. On submission besides: Date and Message-ID when they are missing,
-and Bcc goes. Bodies are nobody's.
+On every port an old Return-Path goes, and a message that has been through too many servers is refused. On submission
+besides: Date and Message-ID when they are missing, and Bcc goes. Bodies are nobody's.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..message.downgrade import downgrade_header, needs_downgrade
 from ..message.headers import may_be_field, split, without
-from ..message.wire import wire_size
 from ..status import MailError
 
 __all__ = ["HeaderEditor", "HeaderRules"]
@@ -29,32 +26,33 @@ one go, for which others wait."""
 
 @dataclass(frozen=True, slots=True)
 class HeaderRules:
-    """What to do. `trace` goes on top; `missing` gives whole fields by lower-case name, put in when there are none."""
+    """What to do. `missing` gives whole fields by lower-case name, put in when there are none."""
 
-    trace: bytes
     max_received: int
     submission: bool = False
     missing: Callable[[], dict[bytes, bytes]] = dict
 
 
 class HeaderEditor:
-    """Takes content with LF line ends and gives it back with its header edited.
+    """Takes content with LF line ends and gives it back without its header.
 
-    `ascii_saving` is known once `done`: by how many octets on the wire the downgraded form (RFC 6858) is shorter
-    (negative: longer), None when the header is ASCII.
+    Once `done`, `received` is the header block as it came, and `head` what becomes of it, without the trace.
     """
 
-    __slots__ = ("_held", "_looked", "_rules", "ascii_saving", "done")
+    __slots__ = ("_held", "_looked", "_rules", "done", "head", "received")
 
     def __init__(self, rules: HeaderRules) -> None:
         self._rules = rules
         self._held = bytearray()
         self._looked = 0
         self.done = False
-        self.ascii_saving: int | None = None
+        self.received = self.head = b""
 
     def feed(self, text: bytes) -> bytes:
-        """More content in, edited content out. Raises MailError when the message is to be refused."""
+        """More content in; out comes what follows the header, which begins with the empty line, if there is anything.
+
+        Raises MailError when the message is to be refused.
+        """
         if self.done:
             return text
         held = self._held
@@ -67,7 +65,7 @@ class HeaderEditor:
         return b""
 
     def finish(self) -> bytes:
-        """What is left of a message without a body."""
+        """The rest, at the end of the content."""
         return b"" if self.done else self._edit()
 
     def _edit(self) -> bytes:
@@ -82,10 +80,9 @@ class HeaderEditor:
         # RFC 5321 section 6.3
         if found.count(b"received") >= self._rules.max_received:
             raise MailError(554, "5.4.6", "Too many hops: this message is in a loop")
-        header = self._rules.trace + self._edited(header, found)
-        if needs_downgrade(header):
-            self.ascii_saving = wire_size(header) - wire_size(downgrade_header(header))
-        return header + rest
+        self.received = header
+        self.head = self._edited(header, found)
+        return rest
 
     def _edited(self, header: bytes, found: list[bytes]) -> bytes:
         rules = self._rules

@@ -1,9 +1,10 @@
 """One message from MAIL to its commitment: who may send, where it goes, its trace, the store's yes.
 
-`MailIntake` gives every message a `_Message`; that one normalises line ends, edits the header and writes a draft, and
-at the end hands it to whoever takes it: our store, which commits mailboxes and queue in one record, or a realm of the
-site's own. Where recipients lead is asked at RCPT and again at the end: what has changed meanwhile is 451 for all.
-A mailbox that is full is refused at RCPT (`storage.quota`).
+`MailIntake` gives every message an `incoming.Message`; that one normalises line ends, edits the header and writes a
+draft, and at the end hands it to whoever takes it: our store, which commits mailboxes and queue in one record, or a
+realm of the site's own. Where recipients lead is asked at RCPT and again at the end: what has changed meanwhile is 451
+for all. A mailbox that is full is refused at RCPT (`storage.quota`). Who may bring mail at all, and what is thought of
+it, is for the `Guard`.
 
 A message is taken whole or not at all, with one exception. A realm cannot be part of our record: for recipients of
 its own and others elsewhere it is asked first, then the queue commits. When that fails the client hears 451, sends
@@ -25,14 +26,14 @@ from ..accounts.directory import Directory
 from ..address import Address
 from ..interfaces import ILocalDelivery
 from ..message import trace
-from ..message.lines import LineNormalizer
 from ..status import MailError
 from ..storage.draft import Draft
 from ..storage.queued import QueuedMessage
 from ..storage.store import MailStore
 from ..world import World
-from .header import HeaderEditor, HeaderRules
-from .interfaces import Client, Envelope, Incoming
+from .header import HeaderRules
+from .incoming import Message
+from .interfaces import Client, Envelope, Guard, Incoming, Recipient, Visit
 from .notices import Notices
 from .outbound import Outbound
 from .routes import Routes
@@ -64,7 +65,8 @@ class IntakeSettings:
 class MailIntake:
     """`delivery.interfaces.Intake` for a site. `realm` takes local mail in place of the store when it is given.
 
-    `routes`: None for none, so all goes by MX; `srs`: None for no rewriting. `notices` is the queue's own door.
+    `routes`: None for none, so all goes by MX; `srs`: None for no rewriting; `guard`: None for taking everybody as he
+    says he is. `notices` is the queue's own door.
     """
 
     def __init__(
@@ -77,12 +79,14 @@ class MailIntake:
         *,
         routes: Routes | None = None,
         srs: SenderRewriting | None = None,
+        guard: Guard | None = None,
     ) -> None:
         routes = routes if routes is not None else Routes()
         self._world = world
         self._settings = settings
         self._store = store
         self._directory = directory
+        self._guard = guard
         self._mailboxes = DirectoryRouter(directory, routes, srs, settings.literals)
         self._realm = (
             (realm, RealmRouter(realm, directory, routes, srs, settings.literals))
@@ -97,21 +101,40 @@ class MailIntake:
     def local_domains(self) -> Sequence[str]:
         return self._directory.domains()
 
+    def visit(self, ip: str, connection: str, *, submission: bool) -> Visit | None:
+        if self._guard is None:
+            return None
+        return self._guard.visit(ip, connection, submission=submission)
+
     async def check_sender(self, client: Client, envelope: Envelope) -> None:
         account, sender = client.account, envelope.reverse_path
         # RFC 6409 section 6.1
         if account is not None and sender is not None and not account.may_send_as(sender):
             raise MailError(553, "5.7.1", "You may not send as that address")
         self._store.check_space(envelope.size or 0)
+        if client.visit is not None:
+            await client.visit.sender(client, envelope)
 
     async def route(self, client: Client, envelope: Envelope, recipient: Address) -> None:
-        trusted = client.account is not None
+        visit = client.visit
+        try:
+            way = await self._way(recipient, client.account is not None)
+            if way.mailboxes and not _always_taken(recipient):
+                await self._store.check_quota(way.mailboxes, envelope.size or 0)
+        except MailError:
+            if visit is not None:
+                visit.refused(client, envelope, recipient)
+            raise
+        if visit is not None:
+            await visit.recipient(client, envelope, recipient, way.here)
+        self._count(envelope, way)
+
+    async def _way(self, recipient: Address, trusted: bool) -> Way:
         if self._realm is None:
-            way = self._mailboxes.way(recipient, trusted)
-        else:
-            way = await self._realm[1].way(recipient, trusted)
-        if way.mailboxes and not _always_taken(recipient):
-            await self._store.check_quota(way.mailboxes, envelope.size or 0)
+            return self._mailboxes.way(recipient, trusted)
+        return await self._realm[1].way(recipient, trusted)
+
+    def _count(self, envelope: Envelope, way: Way) -> None:
         if way.remote:
             spread = envelope.spread + len(way.remote)
             if spread > MAX_SPREAD and envelope.recipients:
@@ -125,26 +148,7 @@ class MailIntake:
         settings = self._settings
         now = self._world.now()
         recipients = envelope.recipients
-        only = recipients[0].address if len(recipients) == 1 else None
-        # RFC 5321 section 4.4: at final delivery only
-        delivery = b""
-        if envelope.departing < len(recipients):
-            delivery = trace.return_path(envelope.reverse_path)
-            if only is not None:
-                delivery += trace.delivered_to(only)
         rules = HeaderRules(
-            trace=delivery
-            + trace.received(
-                helo=client.helo,
-                ip=client.ip,
-                by=settings.hostname,
-                protocol=client.protocol,
-                tls=client.tls,
-                message_id=message_id,
-                recipient=only,
-                seconds=now,
-                utf8=envelope.smtputf8,
-            ),
             max_received=settings.max_received,
             submission=client.account is not None,
             missing=lambda: {
@@ -152,18 +156,43 @@ class MailIntake:
                 b"message-id": trace.message_id(f"{int(now)}.{message_id}", settings.hostname),
             },
         )
+        received = trace.received(
+            helo=client.helo,
+            ip=client.ip,
+            by=settings.hostname,
+            protocol=client.protocol,
+            tls=client.tls,
+            message_id=message_id,
+            recipient=recipients[0].address if len(recipients) == 1 else None,
+            seconds=now,
+            utf8=envelope.smtputf8,
+        )
+        inspection = None
+        if client.visit is not None:
+            inspection = client.visit.begin(client, envelope, message_id)
         draft = self._store.draft()
-        return _Message(self, message_id, client, envelope, draft, rules, len(delivery))
+        return Message(self, message_id, client, envelope, draft, rules, received, inspection)
+
+    def another_draft(self) -> Draft:
+        """For a body that takes the place of the one that came."""
+        return self._store.draft()
 
     @property
     def reject_bare_newlines(self) -> bool:
         return self._settings.reject_bare_newlines
 
-    async def keep(self, message: _Message) -> None:
+    async def recount(self, envelope: Envelope, recipients: Sequence[Recipient]) -> None:
+        """Recipients that the site itself has put in place of those that the client named. Raises MailError."""
+        envelope.recipients, envelope.departing, envelope.spread = [], 0, 0
+        for recipient in recipients:
+            self._count(envelope, await self._way(recipient.address, True))
+            envelope.recipients.append(recipient)
+
+    async def keep(self, message: Message) -> None:
         """Commit `message`; its draft is not the caller's any more, whatever happens. Raises MailError."""
         draft = message.draft
         try:
-            ways = self._ways(message) if self._realm is None else await self._realms_ways(message)
+            ways = await self._ways(message)
             if not message.skip and any(way.here for way in ways):
                 # All led elsewhere, so what a mailbox's copy has on top was not written.
                 raise _changed("a recipient has a mailbox here now")
@@ -193,26 +222,24 @@ class MailIntake:
         else:
             await self._to_store(message, draft, (), queue)
 
-    def _ways(self, message: _Message) -> list[Way]:
+    async def _ways(self, message: Message) -> list[Way]:
         trusted = message.client.account is not None
-        way = self._mailboxes.way
         try:
-            return [way(recipient.address, trusted) for recipient in message.envelope.recipients]
-        except MailError as error:
-            raise _changed(error) from error
-
-    async def _realms_ways(self, message: _Message) -> list[Way]:
-        assert self._realm is not None
-        trusted = message.client.account is not None
-        way = self._realm[1].way
-        try:
-            return [await way(one.address, trusted) for one in message.envelope.recipients]
+            if self._realm is None:
+                way = self._mailboxes.way
+                return [
+                    way(one.address, trusted or one.added) for one in message.envelope.recipients
+                ]
+            return [
+                await self._realm[1].way(one.address, trusted or one.added)
+                for one in message.envelope.recipients
+            ]
         except MailError as error:
             raise _changed(error) from error
 
     async def _to_store(
         self,
-        message: _Message,
+        message: Message,
         draft: Draft,
         keys: Sequence[str],
         queue: QueuedMessage | None,
@@ -230,12 +257,13 @@ class MailIntake:
             },
             queue=queue,
             unlimited=unlimited,
+            junk=message.junk,
         )
 
     async def _to_realm(
         self,
         realm: ILocalDelivery,
-        message: _Message,
+        message: Message,
         addresses: Sequence[Address],
         queue: QueuedMessage | None,
     ) -> None:
@@ -267,7 +295,7 @@ class MailIntake:
     async def _deliver(
         self,
         realm: ILocalDelivery,
-        message: _Message,
+        message: Message,
         addresses: Sequence[Address],
         content: bytes,
         queue: QueuedMessage | None,
@@ -297,89 +325,3 @@ def _always_taken(recipient: Address) -> bool:
 def _changed(error: object) -> MailError:
     """The recipient was taken at RCPT; it is not the message that is wrong."""
     return MailError(451, "4.3.0", "A recipient has changed, try again", error)
-
-
-class _Message:
-    """`delivery.interfaces.Incoming`. `skip`: octets on top that are a mailbox's copy's only; `eight_bit`: octets over
-    127 have come. `utf8_header` and `ascii_size` are known once all of it is there.
-    """
-
-    __slots__ = (
-        "_header",
-        "_intake",
-        "_lines",
-        "_refusal",
-        "client",
-        "draft",
-        "eight_bit",
-        "envelope",
-        "message_id",
-        "skip",
-    )
-
-    def __init__(
-        self,
-        intake: MailIntake,
-        message_id: str,
-        client: Client,
-        envelope: Envelope,
-        draft: Draft,
-        rules: HeaderRules,
-        skip: int,
-    ) -> None:
-        self.message_id = message_id
-        self.client = client
-        self.envelope = envelope
-        self.draft = draft
-        self.skip = skip
-        self.eight_bit = False
-        self._intake = intake
-        self._lines = LineNormalizer()
-        self._header = HeaderEditor(rules)
-        self._refusal: MailError | None = None
-
-    async def write(self, block: bytes) -> None:
-        if self._refusal is not None:
-            return
-        if not block.isascii():
-            self.eight_bit = True
-        try:
-            text = self._header.feed(self._lines.feed(block))
-        except MailError as error:
-            self._refuse(error)
-            return
-        if text:
-            room = self.draft.write(text)
-            if room is not None:
-                await room
-
-    async def commit(self) -> None:
-        if self._refusal is None:
-            try:
-                self.draft.write(self._header.feed(self._lines.finish()))
-                self.draft.write(self._header.finish())
-            except MailError as error:
-                self._refuse(error)
-        if self._refusal is None and self._lines.bare and self._intake.reject_bare_newlines:
-            # RFC 5321 section 2.3.8
-            self._refuse(MailError(550, "5.6.0", "Message contains bare CR or LF, send CR LF"))
-        if self._refusal is not None:
-            raise self._refusal
-        await self._intake.keep(self)
-
-    def abort(self) -> None:
-        self.draft.discard()
-
-    @property
-    def utf8_header(self) -> bool:
-        return self._header.ascii_saving is not None
-
-    @property
-    def ascii_size(self) -> int | None:
-        """Octets on the wire of the downgraded form; None when the header is ASCII."""
-        saving = self._header.ascii_saving
-        return None if saving is None else self.draft.size + self.draft.lines - saving
-
-    def _refuse(self, error: MailError) -> None:
-        self._refusal = error
-        self.draft.discard()

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from twisted.internet.defer import Deferred
+
 from ..address import Address
 from ..interfaces import IAccount
+from ..status import MailError
+from ..storage.draft import Draft
 
-__all__ = ["Client", "Envelope", "Incoming", "Intake", "Recipient"]
+__all__ = [
+    "Arrived",
+    "Client",
+    "Disposition",
+    "Envelope",
+    "Guard",
+    "Incoming",
+    "Inspection",
+    "Intake",
+    "Recipient",
+    "Visit",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +33,8 @@ class Client:
 
     `ip` without brackets; `helo` as given ("" before it); `protocol` is the "with" keyword of RFC 3848 (SMTP, ESMTP,
     ESMTPSA …; UTF8SMTPSA … of RFC 6531 section 4.3); `tls` is such as ``TLSv1.3 TLS_AES_256_GCM_SHA384`` or None;
-    `account` is who logged in, or None; `connection` is the log's id of the connection.
+    `account` is who logged in, or None; `connection` is the log's id of the connection; `visit` is what the `Guard`
+    knows of it, None when there is none.
     """
 
     ip: str
@@ -27,18 +43,21 @@ class Client:
     tls: str | None
     account: IAccount | None
     connection: str
+    visit: Visit | None = None
 
 
 class Recipient(NamedTuple):
     """One RCPT that was taken.
 
     `notify`: "" when nothing was said, else ``"NEVER"`` or a comma list of SUCCESS, FAILURE, DELAY; `orcpt` such as
-    ``"rfc822;alice@example.org"``, xtext decoded, or "" (RFC 3461 sections 4.1, 4.2).
+    ``"rfc822;alice@example.org"``, xtext decoded, or "" (RFC 3461 sections 4.1, 4.2). `added`: not by the client, but
+    by the site itself (a filter), which may send anywhere.
     """
 
     address: Address
     notify: str = ""
     orcpt: str = ""
+    added: bool = False
 
 
 @dataclass(slots=True)
@@ -88,6 +107,9 @@ class Incoming(Protocol):
 class Intake(Protocol):
     """Accepts mail."""
 
+    def visit(self, ip: str, connection: str, *, submission: bool) -> Visit | None:
+        """A client has connected; None when nothing is to be found out about it."""
+
     async def check_sender(self, client: Client, envelope: Envelope) -> None:
         """At MAIL: raises MailError 452 4.3.1 (no space), 553 5.7.1 (may not send as)."""
 
@@ -102,3 +124,92 @@ class Intake(Protocol):
 
     def local_domains(self) -> Sequence[str]:
         """The domains this site takes mail for (A-labels)."""
+
+
+@dataclass(slots=True)
+class Arrived:
+    """A message that is there as a whole, and not yet taken. Header blocks have LF line ends.
+
+    `header`: as it is to be kept, without the fields of `trace` (our Received); `draft` has what follows it, from the
+    empty line on.
+    """
+
+    message_id: str
+    client: Client
+    envelope: Envelope
+    trace: bytes
+    header: bytes
+    draft: Draft
+
+
+@dataclass(slots=True)
+class Disposition:
+    """What becomes of a message that is not refused.
+
+    `header` takes the place of the one that arrived, `top` are fields for the top, above our Received; `body`, when it
+    is not None, takes the place of the draft. `junk`: mailboxes here get it into their folder for junk; `discard`:
+    nobody gets it; `hold`: why the queue keeps it until somebody lets it go, "" for not.
+    """
+
+    header: bytes
+    top: bytes = b""
+    body: Draft | None = None
+    junk: bool = False
+    discard: bool = False
+    hold: str = ""
+
+
+class Inspection(Protocol):
+    """Looks at one message while it comes."""
+
+    def header(self, header: bytes) -> None:
+        """The header block as it came (LF line ends). Once, before anything else."""
+
+    def body(self, text: bytes) -> Deferred[None] | None:
+        """What follows the empty line. A Deferred, when there is one, fires when there is room for more."""
+
+    async def decide(self, arrived: Arrived) -> Disposition:
+        """What becomes of it. The envelope's recipients may be changed. Raises MailError to refuse it."""
+
+    def over(self, error: MailError | None) -> None:
+        """The end, once: it was taken, or refused, here or elsewhere."""
+
+    def abort(self) -> None:
+        """The client is gone, or has thought better of it."""
+
+
+class Visit(Protocol):
+    """One connection of a client, and what is found out about it."""
+
+    waits: bool
+    """Whether `greet` has something to wait for."""
+
+    async def greet(self, early: Callable[[], bool]) -> None:
+        """Before the greeting; `early` tells whether the client speaks first. Raises MailError to send it away."""
+
+    def helo(self, name: str) -> None:
+        """HELO or EHLO was said."""
+
+    async def sender(self, client: Client, envelope: Envelope) -> None:
+        """At MAIL, when nothing else speaks against it. Raises MailError."""
+
+    async def recipient(
+        self, client: Client, envelope: Envelope, recipient: Address, here: bool
+    ) -> None:
+        """At RCPT, when it could be taken; `here`: it has a mailbox here. Raises MailError."""
+
+    def refused(self, client: Client, envelope: Envelope, recipient: Address) -> None:
+        """At RCPT, when it could not."""
+
+    def begin(self, client: Client, envelope: Envelope, message_id: str) -> Inspection | None:
+        """At DATA. None when nobody wants to look at it."""
+
+    def end(self) -> None:
+        """The connection is gone."""
+
+
+class Guard(Protocol):
+    """What a site asks of those who bring mail, on all its ports."""
+
+    def visit(self, ip: str, connection: str, *, submission: bool) -> Visit | None:
+        """A client has connected."""

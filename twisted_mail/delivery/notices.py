@@ -15,9 +15,8 @@ from twisted.logger import Logger
 from ..address import Address
 from ..interfaces import ILocalDelivery
 from ..message import trace
-from ..message.downgrade import downgrade_header, needs_downgrade
+from ..message.downgrade import ascii_saving
 from ..message.headers import split
-from ..message.wire import wire_size
 from ..status import MailError
 from ..storage.queued import Change
 from ..storage.store import MailStore
@@ -117,10 +116,8 @@ class Notices:
         )
         draft = self._store.draft()
         draft.write(top + content)
-        ascii_size = None
-        if needs_downgrade(top + header):
-            saving = wire_size(top + header) - wire_size(downgrade_header(top + header))
-            ascii_size = draft.size + draft.lines - saving
+        saving = ascii_saving(top + header)
+        ascii_size = None if saving is None else draft.size + draft.lines - saving
         await self._store.accept(
             draft,
             way.mailboxes,

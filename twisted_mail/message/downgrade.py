@@ -17,12 +17,15 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Final
 
+from .wire import wire_size
+
 __all__ = [
     "FIELD_COST",
     "FIELD_END",
     "MAX_FIELD",
     "MAX_TRANSLATED",
     "Downgrader",
+    "ascii_saving",
     "blank_field",
     "downgrade_field",
     "downgrade_header",
@@ -260,3 +263,11 @@ def _mailbox(element: str) -> str:
 def _unquoted(phrase: str) -> str:
     """A phrase as its reader sees it."""
     return _QUOTING.sub(r"\1", phrase).strip()
+
+
+def ascii_saving(header: bytes) -> int | None:
+    """By how many octets on the wire the downgraded form of `header` (LF line ends) is shorter (negative: longer); None
+    when it is ASCII."""
+    if not needs_downgrade(header):
+        return None
+    return wire_size(header) - wire_size(downgrade_header(header))

@@ -19,7 +19,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from ..address import normalize_domain
-from ..connection.interfaces import Answer
+from ..connection.interfaces import Answer, Then
 from ..delivery.interfaces import Client, Intake
 from ..status import MailError
 from . import replies
@@ -65,6 +65,9 @@ class SmtpSession:
     starttls_refused: bytes = replies.BYTES_BEHIND_STARTTLS.data
     """The parting words when something was sent in clear behind STARTTLS."""
 
+    greet: Callable[[Callable[[], bool]], Awaitable[Answer]]
+    """There when somebody wants to know of the client before it is greeted: `GreetingSession`."""
+
     def __init__(
         self,
         profile: Profile,
@@ -90,6 +93,9 @@ class SmtpSession:
         self._exchange: Exchange | None = None
         self._errors = 0
         self._login_failures = 0
+        self._visit = intake.visit(client_ip, connection, submission=self._needs_login)
+        if self._visit is not None and self._visit.waits:
+            self.greet = self._greet
         self._transactions = Transactions(
             intake,
             self._client,
@@ -103,6 +109,25 @@ class SmtpSession:
 
     def greeting(self) -> bytes:
         return b"220 %s ESMTP ready\r\n" % self._settings.hostname.encode("ascii")
+
+    async def _greet(self, early: Callable[[], bool]) -> Answer:
+        assert self._visit is not None
+        try:
+            await self._visit.greet(early)
+        except MailError as error:
+            self._log.info(
+                "client sent away",
+                connection=self._connection,
+                client=self._client_ip,
+                error=str(error),
+            )
+            # RFC 5321 section 3.1
+            text = f"{self._settings.hostname} {error.text}"
+            answer = replies.refusal(MailError(error.code, error.enhanced, text))
+            return Answer(answer.data, Then.CLOSE)
+        except Exception:
+            self._log.failure("failure before a greeting", connection=self._connection)
+        return Answer(self.greeting())
 
     async def handle(self, event: Event) -> Answer:
         try:
@@ -151,6 +176,8 @@ class SmtpSession:
     def lost(self) -> None:
         self._transactions.reset()
         self._log_out()
+        if self._visit is not None:
+            self._visit.end()
 
     # Who is there
 
@@ -165,6 +192,8 @@ class SmtpSession:
             return replies.HELLO_SYNTAX
         self._transactions.reset()  # RFC 5321 section 4.1.4
         self._helo = _printable(argument)
+        if self._visit is not None:
+            self._visit.helo(self._helo)
         self._extended = extended
         if not extended:
             return replies.reply(250, None, self._settings.hostname)
@@ -271,6 +300,7 @@ class SmtpSession:
             self._tls,
             self._login.account if self._login is not None else None,
             self._connection,
+            self._visit,
         )
 
     # One message

@@ -244,6 +244,7 @@ class MailStore:
         queue: QueuedMessage | None = None,
         changes: Sequence[Change] = (),
         unlimited: Collection[str] = (),
+        junk: bool = False,
     ) -> None:
         """Commit a message to the inboxes of `accounts` (keys) and to the queue, all or none.
 
@@ -251,14 +252,18 @@ class MailStore:
 
         The draft is the store's from now on, whatever happens. `envelope` is kept in the record for people. `queue`
         gets the sizes of the draft. `changes` of other queued messages are in the same record: the message is the
-        bounce that they cause. `unlimited`: those of the accounts whose quota is not asked. Raises MailError.
+        bounce that they cause. `unlimited`: those of the accounts whose quota is not asked. `junk`: not to the inboxes,
+        but to the folders for that. Raises MailError.
         """
         try:
+            folders = await self._world.threads.call(self._junk, accounts) if junk else {}
             await draft.finish()
         except BaseException:
             draft.discard()
             raise
-        places = [Place(key, "", self._unique()) for key in dict.fromkeys(accounts)]
+        places = [
+            Place(key, folders.get(key, ""), self._unique()) for key in dict.fromkeys(accounts)
+        ]
         entry = self._entry(draft, places, ascii_size, envelope, queue, changes)
         if self._limits is not None:
             limited = self._limited([place.account for place in places], unlimited)
@@ -270,6 +275,20 @@ class MailStore:
         outcome: Deferred[None] = Deferred()
         self._journal.commit(entry).addBoth(self._accepted, spill, outcome)
         await outcome
+
+    def _junk(self, accounts: Collection[str]) -> dict[str, str]:
+        """The folders for junk, by account; those that cannot be had now are left out: what is not lost is found."""
+        found: dict[str, str] = {}
+        for key in accounts:
+            try:
+                account = self._accounts.get(key)
+                account.prepare(make=True)
+                found[key] = account.folders.junk()
+            except Exception as error:
+                _log.warn(
+                    "{account} has no folder for junk: {error}", account=key, error=str(error)
+                )
+        return found
 
     def _accepted(self, result: Any, spill: str | None, outcome: Deferred[None]) -> None:
         if isinstance(result, Failure) and spill is not None:
