@@ -323,6 +323,10 @@ class Writing(Protocol):
     def write(self, block: bytes) -> Awaitable[None] | None:
         """Take a block; what is to be awaited, when there is something, before the next one."""
 
+    async def finish(self) -> None:
+        """Nothing more is written. To be called where another message follows: so that only one file is open at a time.
+        Raises MailError."""
+
     def discard(self) -> None:
         """Forget it. May be called at any time, and more than once."""
 

@@ -35,12 +35,16 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         def __init__(self) -> None:
             super().__init__()
             self.discarded = False
+            self.finished = 0
             self.longest = 0
             made.append(self)
 
         def write(self, block: bytes) -> None:
             super().write(block)
             self.longest = max(self.longest, len(block))
+
+        async def finish(self) -> None:
+            self.finished += 1
 
         def discard(self) -> None:
             super().discard()
@@ -143,6 +147,24 @@ def test_what_is_in_memory_until_the_end_is_bounded(
     assert answer.startswith(b"a NO [LIMIT] ")
     (answer,) = dialogue.lines(b"b APPEND saved-messages" + small + large * 5 + small)
     assert answer.startswith(b"b OK ")
+
+
+def test_old_mail_with_8_bit_headers_needs_no_utf8(dialogue: Dialogue) -> None:
+    """RFC 6855 section 4 would have it refused: but who imports mail could not mend it."""
+    wire = b"Subject: \xfcber\r\n\r\nx\r\n"
+    (answer,) = dialogue.lines(b"a APPEND saved-messages {%d+}\r\n%s\r\n" % (len(wire), wire))
+    assert answer.startswith(b"a OK ")
+    assert texts(dialogue) == [wire.replace(b"\r\n", b"\n")]
+
+
+def test_one_file_is_open_at_a_time(
+    dialogue: Dialogue, written: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "LARGE", 4000)
+    small, large = (b" {%d+}\r\n%s" % (size, b"x" * size) for size in (3000, 9000))
+    dialogue.ask(b"a APPEND saved-messages" + large * 2 + small * 2 + large)
+    assert [one.finished for one in written] == [1, 1, 0, 0, 0]
+    assert dialogue.ask(b"\r\n").startswith(b"a OK ")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,46 @@ def test_reading_is_a_slice_of_what_was_written(blocks, offset, size, keep):
     site.run(site.store.stop())
 
 
+class Counting(OsDisk):
+    """`opened`: spill files that are open. `synced`: how often one was."""
+
+    def __init__(self) -> None:
+        self.opened: set[int] = set()
+        self.synced = 0
+
+    def open(self, path, flags, mode=0o600):
+        fd = super().open(path, flags, mode)
+        if "/spill/" in path:
+            self.opened.add(fd)
+        return fd
+
+    def close(self, fd):
+        self.opened.discard(fd)
+        super().close(fd)
+
+    def fdatasync(self, fd):
+        self.synced += fd in self.opened
+        super().fdatasync(fd)
+
+
+@pytest.mark.parametrize("keep", [10, 1000])
+def test_a_draft_that_is_finished_has_no_file_open_and_is_not_synced_again(keep):
+    disk = Counting()
+    site = Site(scratch(), disk=disk)
+    site.run(site.store.start())
+    draft = site.store.draft(keep)
+    draft.write(b"x" * 100)
+    site.run(draft.finish())
+    assert (disk.opened, disk.synced) == (set(), keep == 10)
+    site.run(draft.finish())
+    site.run(draft.finish(spill=True))
+    assert (disk.opened, disk.synced) == (set(), 1)
+    assert whole(draft, draft.spill_directory) == b"x" * 100
+    draft.discard()
+    site.run(site.store.stop())
+    assert os.listdir(draft.spill_directory) == []
+
+
 class Full(OsDisk):
     """No second spill file can be made."""
 

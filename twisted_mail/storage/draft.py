@@ -131,10 +131,13 @@ class Draft:
         return found[0]
 
     async def finish(self, *, spill: bool = False) -> None:
-        """All of it is in `blocks`, or (always with `spill`) synced in the spill file. Raises MailError."""
-        if self.spill is not None or self._busy or (spill and self.blocks):
+        """All of it is in `blocks`, or (always with `spill`) synced in the spill file. Raises MailError.
+
+        No file stays open. May be called more than once.
+        """
+        if self._fd >= 0 or self._busy or (spill and self.blocks):
             await self._idle()
-            if self.error is None:
+            if self.error is None and (self._fd >= 0 or self.blocks):
                 self._busy = True
                 await self._until(self._world.threads.call(self._sync))
         if self.error is not None:

@@ -169,6 +169,9 @@ class MemoryWriting:
         self.size += len(block)
         self.blocks.append(block)
 
+    async def finish(self) -> None:
+        """Nothing is open."""
+
     def discard(self) -> None:
         self.blocks.clear()
 

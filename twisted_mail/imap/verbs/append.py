@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CAPABILITIES", "MAX_MESSAGES", "STREAMS"]
 
-MAX_MESSAGES: Final = 200
-"""Of one MULTIAPPEND …"""
+MAX_MESSAGES: Final = 1000
+"""Of one MULTIAPPEND: they are one record, and nobody else commits while it is filled …"""
 MAX_SMALL: Final = 8 * 1024 * 1024
 """… and octets of those that storage may have in memory until the end: …"""
 LARGE: Final = 262_144
@@ -151,7 +151,11 @@ class _Append:
         if self._messages and self._uid:
             raise Bad("One message replaces another")  # RFC 8508 section 4.7
         if len(self._messages) >= MAX_MESSAGES or self._small > MAX_SMALL:
+            # RFC 5530 section 3
             raise No("Too many messages in one command", "LIMIT")
+        if self._messages and self._messages[-1].content.size >= LARGE:
+            # It is in a file, which need not stay open
+            await self._messages[-1].content.finish()
         self._message = message
         self._octets = 0
         self._exact = message.binary and not message.utf8
@@ -258,7 +262,11 @@ STREAMS: Final = (
     StreamVerb("REPLACE", State.SELECTED, _append),
 )
 CAPABILITIES: Final = (
-    Capability("MULTIAPPEND", "3502"),
+    Capability(
+        "MULTIAPPEND",
+        "3502",
+        note=f"at most {MAX_MESSAGES} messages, and 8 MiB of small ones: else `NO [LIMIT]`",
+    ),
     Capability("CATENATE", "4469"),
     Capability("REPLACE", "8508"),
 )

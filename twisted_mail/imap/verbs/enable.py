@@ -48,6 +48,6 @@ CAPABILITIES: Final = (
         "UTF8=ACCEPT",
         "6855",
         LOGGED_IN,
-        note="APPEND of a header with 8-bit octets is taken without it, too",
+        note="APPEND of a header with 8-bit octets is taken without it, too: old mail has them",
     ),
 )
