@@ -1,0 +1,108 @@
+"""Stories are found by each of their names, kept for their time, and never in the way."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from twisted.internet.defer import ensureDeferred
+
+from twisted_mail.storage import stories
+from twisted_mail.storage.stories import Stories, Story, find
+from twisted_mail.testing.world import simulated_world
+
+
+def story(number: int, world) -> Story:
+    return Story(
+        f"{number:012x}",
+        world.now(),
+        f"<{number}@example.org>",
+        f"c{number}",
+        {"ip": "192.0.2.1", "recipients": ["a@example.org"], "size": number},
+        [(0.0, "connected"), (0.5, "spf=pass (ä)")],
+    )
+
+
+def wait(world, seconds: float = 2.0) -> None:
+    world.reactor.advance(seconds)
+    for _ in range(20):
+        world.reactor.settle()
+
+
+def test_a_story_is_found_by_each_of_its_names(tmp_path):
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    kept = Stories(world, path)
+    told = [story(number, world) for number in range(3)]
+    told.append(told[0]._replace(id="", message="", connection="c9"))
+    for one in told:
+        kept.put(one)
+    wait(world)
+    assert (path.stat().st_mode & 0o777) == 0o600
+    for name in ("000000000001", "<1@example.org>", "1@example.org", "c1"):
+        assert find(path, name) == [told[1]]
+    assert find(path, "nothing") == []
+    assert find(path, "") == []
+
+
+def test_closing_writes_what_waits(tmp_path):
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    kept = Stories(world, path)
+    kept.put(story(1, world))
+    closing = []
+    ensureDeferred(kept.close()).addBoth(closing.append)
+    wait(world, 0)
+    assert closing == [None]
+    assert len(find(path, "c1")) == 1
+    assert world.reactor.getDelayedCalls() == []
+
+
+def test_old_ones_and_those_over_the_bound_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(stories, "_SWEPT", 1)
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    kept = Stories(world, path, keep=100.0, most=3)
+    for number in range(5):
+        kept.put(story(number, world))
+    wait(world)
+    kept.put(story(5, world))
+    wait(world)
+    assert [bool(find(path, f"c{number}")) for number in range(6)] == [False] * 3 + [True] * 3
+    world.reactor.advance(200)
+    kept.put(story(6, world))
+    wait(world)
+    assert [bool(find(path, f"c{number}")) for number in (5, 6)] == [False, True]
+
+
+def test_what_waits_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(stories, "PENDING", 2)
+    world = simulated_world()
+    kept = Stories(world, tmp_path / "stories.sqlite3")
+    for number in range(9):
+        kept.put(story(number, world))
+    wait(world)
+    assert find(tmp_path / "stories.sqlite3", "c1")
+    assert not find(tmp_path / "stories.sqlite3", "c2")
+
+
+def test_a_file_of_another_version_is_begun_anew_and_a_broken_one_is_in_nobodys_way(tmp_path):
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE stories (other)")
+        database.execute("PRAGMA user_version=99")
+    database.close()
+    kept = Stories(world, path)
+    kept.put(story(1, world))
+    wait(world)
+    assert find(path, "c1")
+    path.write_bytes(b"not a database at all" * 100)
+    for name in ("-wal", "-shm"):
+        (tmp_path / f"stories.sqlite3{name}").unlink(missing_ok=True)
+    kept.put(story(2, world))
+    wait(world)
+    with pytest.raises(sqlite3.Error):
+        find(path, "c2")
+    with pytest.raises(FileNotFoundError):
+        find(tmp_path / "none", "c2")

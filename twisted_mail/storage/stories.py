@@ -1,0 +1,180 @@
+"""The stories of messages: what happened to each from its connection to its place, in words, for those who ask later.
+
+``stories.sqlite3`` is a log that is looked up, not a promise: it may be deleted, a crash loses the last second of it,
+and when it cannot be written mail goes on. Stories are written in a pool thread, many at once; they are kept for a
+while, and no more than so many.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..world import World
+
+__all__ = ["Stories", "Story", "find"]
+
+_log = Logger()
+VERSION: Final = 1
+SOON: Final = 1.0
+"""Seconds that a story waits for others."""
+PENDING: Final = 5_000
+"""Stories that wait to be written, at most; further ones are not kept."""
+_SWEPT: Final = 200
+"""Written stories after which the old ones go."""
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS stories (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL, message TEXT NOT NULL,
+    connection TEXT NOT NULL, story TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_id ON stories (id);
+CREATE INDEX IF NOT EXISTS by_message ON stories (message);
+CREATE INDEX IF NOT EXISTS by_connection ON stories (connection);
+CREATE INDEX IF NOT EXISTS by_time ON stories (at);
+"""
+
+
+class Story(NamedTuple):
+    """One message, or one attempt to send one.
+
+    `id`: the queue id of its 250, "" when it came to none; `at`: seconds since 1970; `message`: its Message-ID with
+    angle brackets, "" when unknown; `connection`: the log's id; `facts` about it by name (ip, helo, sender,
+    recipients, size …), values of JSON; `lines`: (seconds since `at`, what happened).
+    """
+
+    id: str
+    at: float
+    message: str
+    connection: str
+    facts: dict[str, Any]
+    lines: Sequence[tuple[float, str]]
+
+
+class Stories:
+    """Where they are put. `keep`: seconds; `most`: how many."""
+
+    def __init__(
+        self, world: World, path: Path, *, keep: float = 7 * 86_400.0, most: int = 200_000
+    ) -> None:
+        self._world = world
+        self._path = path
+        self._keep = keep
+        self._most = most
+        self._pending: list[Story] = []
+        self._writing = False
+        self._timer: Any = None
+        self._since_swept = _SWEPT
+        self._idle: list[Deferred[None]] = []
+
+    def put(self, story: Story) -> None:
+        """Keep it, soon. Never raises, never waits."""
+        if len(self._pending) >= PENDING:
+            return
+        self._pending.append(story)
+        if not self._writing and self._timer is None:
+            self._timer = self._world.reactor.callLater(SOON, self._write)
+
+    async def close(self) -> None:
+        """All of them are written when it returns, or cannot be."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._write()
+        while self._writing:
+            idle: Deferred[None] = Deferred()
+            self._idle.append(idle)
+            await idle
+
+    def _write(self) -> None:
+        self._timer = None
+        stories, self._pending = self._pending, []
+        self._since_swept += len(stories)
+        sweep = self._since_swept >= _SWEPT
+        if sweep:
+            self._since_swept = 0
+        self._writing = True
+        now = self._world.now()
+        self._world.threads.call(self._insert, stories, now if sweep else None).addBoth(self._wrote)
+
+    def _wrote(self, result: object) -> None:
+        self._writing = False
+        if isinstance(result, Failure):
+            _log.warn("stories could not be kept: {error}", error=str(result.value))
+        if self._pending:
+            self._write()
+            return
+        idle, self._idle = self._idle, []
+        for one in idle:
+            one.callback(None)
+
+    def _insert(self, stories: Sequence[Story], now: float | None) -> None:
+        rows = [
+            (
+                one.id,
+                one.at,
+                one.message,
+                one.connection,
+                json.dumps({"facts": one.facts, "lines": one.lines}, ensure_ascii=False),
+            )
+            for one in stories
+        ]
+        with _opened(self._path) as database, database:
+            database.executemany(
+                "INSERT INTO stories (id, at, message, connection, story) VALUES (?, ?, ?, ?, ?)",
+                rows,
+            )
+            if now is not None:
+                database.execute("DELETE FROM stories WHERE at < ?", (now - self._keep,))
+                database.execute(
+                    "DELETE FROM stories WHERE number <= (SELECT max(number) FROM stories) - ?",
+                    (self._most,),
+                )
+
+
+def find(path: Path, name: str, *, limit: int = 20) -> list[Story]:
+    """The stories of a queue id, a Message-ID (with or without its brackets), or a connection; the oldest first.
+
+    Raises FileNotFoundError when there is no such file, sqlite3.Error when it cannot be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    bare = name.strip().removeprefix("<").removesuffix(">")
+    if not bare:
+        return []
+    with _opened(path) as database:
+        found = database.execute(
+            "SELECT id, at, message, connection, story FROM stories"
+            " WHERE id = ? OR message = ? OR connection = ? ORDER BY number DESC LIMIT ?",
+            (bare, f"<{bare}>", bare, limit),
+        ).fetchall()
+    return [_story(row) for row in reversed(found)]
+
+
+def _story(row: tuple[Any, ...]) -> Story:
+    id_, at, message, connection, text = row
+    value = json.loads(text)
+    lines = [(float(seconds), str(words)) for seconds, words in value["lines"]]
+    return Story(id_, at, message, connection, value["facts"], lines)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, timeout=5)) as database:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            if version:
+                # Of another version of this program: a log that is begun anew.
+                database.execute("DROP TABLE IF EXISTS stories")
+            path.chmod(0o600)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA user_version={VERSION}")
+        database.execute("PRAGMA synchronous=OFF")
+        yield database
