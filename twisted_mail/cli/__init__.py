@@ -19,7 +19,17 @@ from .site import Refusal, SiteFiles
 
 __all__ = ["mailctl", "main"]
 
-_COMMANDS: Final = ("alias", "certs", "check", "domain", "export", "import", "queue", "user")
+_COMMANDS: Final = (
+    "alias",
+    "certs",
+    "check",
+    "dkim",
+    "domain",
+    "export",
+    "import",
+    "queue",
+    "user",
+)
 _ELSEWHERE: Final = {"export": ("exporting", "export"), "import": ("importing", "import_")}
 """Module and name of commands that cannot, or shall not, be called as a module is."""
 
