@@ -55,7 +55,8 @@ def _paragraphs(alarm: Alarm, account: str, host: str, owner: bool) -> list[str]
     paragraphs = [
         f"The mail server {host} has slowed {whose}: {one_line(alarm.cause, 300)}."
         f" Mail of this account to other servers is taken at no more than {pace}; the rest is asked to come again"
-        " later. Mail that was taken is sent, and nothing is lost. Reading mail, and writing to people on this server, goes on as ever.",
+        " later. Mail that was taken is sent, and nothing is lost."
+        " Reading mail, and writing to people on this server, goes on as ever.",
     ]
     if owner:
         paragraphs += [
