@@ -152,7 +152,7 @@ def test_what_is_in_memory_until_the_end_is_bounded(
 def test_old_mail_with_8_bit_headers_needs_no_utf8(dialogue: Dialogue) -> None:
     """RFC 6855 section 4 would have it refused: but who imports mail could not mend it."""
     wire = b"Subject: \xfcber\r\n\r\nx\r\n"
-    (answer,) = dialogue.lines(b"a APPEND saved-messages {%d+}\r\n%s\r\n" % (len(wire), wire))
+    (answer,) = dialogue.lines(b"a APPEND saved-messages {%d+}\r\n%s" % (len(wire), wire))
     assert answer.startswith(b"a OK ")
     assert texts(dialogue) == [wire.replace(b"\r\n", b"\n")]
 
