@@ -37,7 +37,7 @@ from ..disk import Disk, make_directories
 
 __all__ = [
     "ACTIVE", "ALGORITHMS", "PREPARED", "RETIRED",
-    "DkimKey", "DkimKeysError", "KeyFiles", "KeyRow", "SigningKeys", "record_strings",
+    "DkimKey", "DkimKeysError", "KeyFiles", "KeyRow", "SigningKeys", "record_strings", "record_text",
 ]  # fmt: skip
 
 PREPARED: Final = "prepared"
@@ -229,7 +229,7 @@ class KeyFiles(_Files):
             )
             pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             self._write(self._path(domain, selector), pem)
-            made.append(KeyRow(domain, selector, algorithm, state, now, _record(private)))
+            made.append(KeyRow(domain, selector, algorithm, state, now, record_text(private)))
         self._disk.sync_directory(directory)
         rows += made
         rows.sort(key=lambda row: row.domain)
@@ -354,8 +354,8 @@ def _domain(text: str) -> str:
     return domain
 
 
-def _record(private: Private) -> str:
-    """RFC 6376 section 3.6.1, RFC 8463 section 4.2."""
+def record_text(private: Private) -> str:
+    """The TXT record of a key (RFC 6376 section 3.6.1, RFC 8463 section 4.2)."""
     if isinstance(private, RSAPrivateKey):
         octets = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return f"v=DKIM1; k=rsa; p={b64encode(octets).decode()}"
