@@ -14,7 +14,8 @@ It installs no signal handlers, writes on no terminal and never ends the process
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.cred.portal import IRealm, Portal
@@ -28,7 +29,7 @@ from .accounts.checkers import DirectoryChecker, make_checkers
 from .accounts.directory import Directory
 from .accounts.passwords import Hasher, Remembered
 from .accounts.realm import Realm, load_realm
-from .config import LISTENERS, Config
+from .config import LISTENERS, WEB_LISTENERS, Config
 from .connection.factory import MailFactory
 from .connection.limits import ConnectionLimits
 from .connection.protocol import Bounds
@@ -55,6 +56,10 @@ from .smtp.session import Profile, SmtpSettings
 from .status import MailError
 from .storage.store import MailStore
 from .world import World
+
+if TYPE_CHECKING:
+    from .acme.site import SiteCertificates
+    from .web.server import WebFactory
 
 __all__ = ["MailService", "StartError"]
 
@@ -88,6 +93,8 @@ class MailService(Service):
         self._listeners = Listeners(world.reactor)
         self._tls: ServerTls | None = None
         self._factories: dict[str, MailFactory] = {}
+        self._web: dict[str, WebFactory] = {}
+        self._certificates: SiteCertificates | None = None
         self._directory: Directory | None = None
         self._admitted: Admitted | None = None
         self._store: MailStore | None = None
@@ -145,15 +152,19 @@ class MailService(Service):
             return
         try:
             check_data(self.config, self._world.disk)
-            for name in LISTENERS:
+            for name in (*LISTENERS, *WEB_LISTENERS):
                 for endpoint in getattr(self.config.listen, name):
                     self._listeners.bind(name, endpoint)
             make_data(self.config, self._world.disk, self._owner)
             if self._owner is None:
                 refuse_root(self.config, self._world.disk)
             pairs = make_certificates(self.config, self._world.now(), self._owner)
+            self._certificates = _make_certificates_of_ca(self.config, self._world)
             self._tls = ServerTls(
-                [(pair.certificate, pair.key) for pair in pairs], self._world.reactor.seconds
+                [(pair.certificate, pair.key) for pair in pairs],
+                self._world.reactor.seconds,
+                preferred=self._certificates.certificate if self._certificates else None,
+                prove=self._certificates.prove if self._certificates else None,
             )
         except (OSError, ValueError, ListenError) as error:
             Deferred.fromCoroutine(self._listeners.close())
@@ -202,8 +213,11 @@ class MailService(Service):
         intake = _make_intake(config, world, directory, store, sending, ILocalDelivery(realm, None))
         authenticator = _make_authenticator(config, world, directory, realm)
         self._factories = _make_factories(config, world, intake, authenticator, tls)
-        self._listeners.open(self._factories)
+        self._web = _make_web(config, world, tls, self._certificates)
+        self._listeners.open({**self._factories, **self._web})
         sending.start(store, intake)
+        if self._certificates is not None:
+            self._certificates.start(tls.reload)
 
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
@@ -219,6 +233,7 @@ class MailService(Service):
             await self._starting
         self._log.info("stopping")
         await self._listeners.close()
+        await self._stop_certificates()
         await self._drain()
         await self._close()
         if self._outcome is None and self._waiting is None:
@@ -226,7 +241,10 @@ class MailService(Service):
         self._log.info("stopped")
 
     async def _drain(self) -> None:
-        factories = list(self._factories.values())
+        factories: list[MailFactory | WebFactory] = [
+            *self._factories.values(),
+            *self._web.values(),
+        ]
         ends = [factory.drain() for factory in factories]
         if self._sending is not None:
             # What comes in until the last session has ended waits for the next start.
@@ -245,8 +263,14 @@ class MailService(Service):
         except Exception:
             self._log.failure("the queue did not stop well; nothing of it is lost")
 
+    async def _stop_certificates(self) -> None:
+        certificates, self._certificates = self._certificates, None
+        if certificates is not None:
+            await certificates.stop()
+
     async def _close(self) -> None:
         await self._listeners.close()
+        await self._stop_certificates()
         self._bound = False
         sending, self._sending = self._sending, None
         if sending is not None:
@@ -264,11 +288,34 @@ class MailService(Service):
         if directory is not None:
             directory.close()
         self._factories = {}
+        self._web = {}
 
 
-def _abort_all(factories: list[MailFactory]) -> None:
+def _abort_all(factories: Sequence[MailFactory | WebFactory]) -> None:
     for factory in factories:
         factory.abort_all()
+
+
+def _make_certificates_of_ca(config: Config, world: World) -> SiteCertificates | None:
+    """Raises OSError or ValueError."""
+    if not config.tls.acme:
+        return None
+    # Lean import: for those who have it.
+    from .acme.site import SiteCertificates
+
+    return SiteCertificates(config, world)
+
+
+def _make_web(
+    config: Config, world: World, tls: ServerTls, certificates: SiteCertificates | None
+) -> dict[str, WebFactory]:
+    """Factories for the web listeners, if there are any."""
+    if not any(getattr(config.listen, name) for name in WEB_LISTENERS):
+        return {}
+    # Lean import: twisted.web, for those who listen.
+    from .web.site import make_web
+
+    return make_web(config, world, tls, certificates.page if certificates else lambda token: None)
 
 
 def _make_realm(

@@ -138,7 +138,7 @@ def make_certificates(
     if owner is not None and found.made:
         for path in (config.certificates, found.ca.with_suffix(".key"), found.key):
             owner.take(path)
-    return (CertificatePair(certificate=found.certificate, key=found.key),)
+    return (CertificatePair(certificate=found.certificate, key=found.key), *config.tls.sni)
 
 
 def open_directory(

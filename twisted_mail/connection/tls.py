@@ -6,6 +6,10 @@ the whole chain is sent. Files that changed are noticed at a new handshake, a fe
 most, and open connections keep what they have. When the new files are broken, the old certificates
 go on and one line in the log says why.
 
+A certificate that comes from a CA by itself (`acme`) has one file, which is used from the moment it
+is there in place of the first pair; while the CA looks, its TLS connections (RFC 8737) get the
+certificate that proves the name.
+
 It asks no client for a certificate, and does not look at dates: an old certificate is better for
 mail than none, and `mailctl check` tells.
 """
@@ -16,18 +20,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from ..certs import load_pair, names_of
+from ..certs import ServerKey, load_pair, names_of
 
-__all__ = ["Pair", "ServerTls", "release_buffers"]
+__all__ = ["Pair", "Prove", "ServerTls", "release_buffers"]
 
 Pair = tuple[Path, Path]
 """The files of a certificate chain and of its key."""
+
+Prove = Callable[[str], tuple[x509.Certificate, ServerKey] | None]
+"""The certificate that proves to a CA that this name is ours; None when nobody is to ask now."""
 
 LOOK_SECONDS: Final = 5.0
 """The least time between two looks at the files."""
@@ -35,6 +43,8 @@ LOOK_SECONDS: Final = 5.0
 # TLS 1.3 suites are OpenSSL's own. CBC with SHA-2 is last: Exchange 2013 on Windows Server 2012 R2
 # has nothing better for RSA, and would deliver in clear instead.
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!aNULL"
+
+_PROOF: Final = b"acme-tls/1"  # RFC 8737 section 6.2
 
 _Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
@@ -44,18 +54,34 @@ class ServerTls:
     """Makes the TLS connections of a server.
 
     `pairs` are the certificates, the first one for clients that name no host or one nobody knows;
-    `clock` gives seconds. Raises OSError and ValueError, which name the file, when they can not be
-    used.
+    `clock` gives seconds. `preferred`, a file with a key and a chain, goes before them when it is
+    there. `prove` is asked for CAs that look. Raises OSError and ValueError, which name the file,
+    when the pairs can not be used.
     """
 
     _log = Logger()
 
-    def __init__(self, pairs: Sequence[Pair], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        clock: Callable[[], float],
+        *,
+        preferred: Path | None = None,
+        prove: Prove | None = None,
+    ) -> None:
         self._pairs = tuple(pairs)
+        self._preferred = preferred
+        self._prove = prove
         self._clock = clock
         self._looked = clock()
         self._stamp = self._stamps()
-        self._context = _context_of(self._pairs)
+        try:
+            self._context = self._read(self._wanted())
+        except (OSError, ValueError) as error:
+            if self._wanted() == self._pairs:
+                raise
+            self._log.error("the CA's certificate is not used: {error}", error=error)
+            self._context = self._read(self._pairs)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A connection that waits for a ClientHello. Looks at the files when it is time."""
@@ -72,18 +98,31 @@ class ServerTls:
         # Taken before reading: what changes in between is read again at the next look. It is kept
         # for files that are broken too, so that one state of them is one line in the log.
         self._stamp = self._stamps()
+        wanted = self._wanted()
         try:
-            self._context = _context_of(self._pairs)
+            self._context = self._read(wanted)
         except (OSError, ValueError) as error:
             self._log.error("new certificates not used, the old ones stay: {error}", error=error)
             return False
-        self._log.info("certificates read: {names}", names=[str(pair[0]) for pair in self._pairs])
+        self._log.info("certificates read: {names}", names=[str(pair[0]) for pair in wanted])
         return True
+
+    def _wanted(self) -> tuple[Pair, ...]:
+        """The pairs to be used, as the files are now."""
+        if self._preferred is None or not self._preferred.exists():
+            return self._pairs
+        return ((self._preferred, self._preferred), *self._pairs)
+
+    def _read(self, pairs: Sequence[Pair]) -> SSL.Context:
+        return _context_of(pairs, self._prove)
 
     def _stamps(self) -> _Stamp:
         """What changes whenever a file does: a few system calls, no reading."""
         stamps: list[tuple[int, int, int, int] | None] = []
-        for path in (path for pair in self._pairs for path in pair):
+        paths = [path for pair in self._pairs for path in pair]
+        if self._preferred is not None:
+            paths.append(self._preferred)
+        for path in paths:
             try:
                 # Through symbolic links: certbot changes those only.
                 found = path.stat()
@@ -94,12 +133,15 @@ class ServerTls:
         return tuple(stamps)
 
 
-def _context_of(pairs: Sequence[Pair]) -> SSL.Context:
+def _context_of(pairs: Sequence[Pair], prove: Prove | None) -> SSL.Context:
     """The context of the first pair, which hands over to the others by the name asked for."""
     contexts: dict[bytes, SSL.Context] = {}
     first: SSL.Context | None = None
     for certificate, key in pairs:
         context, names = _single(certificate, key)
+        if prove is not None:
+            # Of each: the one that the name has chosen is asked.
+            context.set_alpn_select_callback(_proving(prove))
         first = first or context
         for name in names:
             contexts.setdefault(name, context)
@@ -119,8 +161,39 @@ def _context_of(pairs: Sequence[Pair]) -> SSL.Context:
     return first
 
 
+def _proving(prove: Prove) -> Callable[[SSL.Connection, list[bytes]], Any]:
+    """What ALPN is answered with (RFC 8737 section 3): nothing, as if it were not known, unless a CA looks."""
+
+    def choose(connection: SSL.Connection, protocols: list[bytes]) -> Any:
+        if protocols != [_PROOF]:
+            return SSL.NO_OVERLAPPING_PROTOCOLS
+        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        found = prove(name)
+        if found is None:
+            return SSL.NO_OVERLAPPING_PROTOCOLS
+        context = _plain()
+        context.use_certificate(found[0])
+        context.use_privatekey(found[1])
+        connection.set_context(context)
+        return _PROOF
+
+    return choose
+
+
 def _single(certificate: Path, key: Path) -> tuple[SSL.Context, list[bytes]]:
     chain, private = load_pair(certificate, key)
+    context = _plain()
+    try:
+        context.use_certificate(chain[0])
+        context.use_privatekey(private)
+        for intermediate in chain[1:]:
+            context.add_extra_chain_cert(intermediate)
+    except SSL.Error as error:  # such as a key too short for OpenSSL's security level
+        raise ValueError(f"{certificate} can not be used: {error}") from None
+    return context, [name.lower().encode() for name in names_of(chain[0])]
+
+
+def _plain() -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8996
     context.set_options(
@@ -132,14 +205,7 @@ def _single(certificate: Path, key: Path) -> tuple[SSL.Context, list[bytes]]:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need none
     # The same in all: a ticket is made in the context of a name, and comes back to the first one.
     context.set_session_id(b"twisted-mail")
-    try:
-        context.use_certificate(chain[0])
-        context.use_privatekey(private)
-        for intermediate in chain[1:]:
-            context.add_extra_chain_cert(intermediate)
-    except SSL.Error as error:  # such as a key too short for OpenSSL's security level
-        raise ValueError(f"{certificate} can not be used: {error}") from None
-    return context, [name.lower().encode() for name in names_of(chain[0])]
+    return context
 
 
 def release_buffers(connection: Any) -> None:
