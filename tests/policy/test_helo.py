@@ -17,7 +17,7 @@ from twisted_mail.policy.helo import (
     is_generic,
     pointer_scores,
 )
-from twisted_mail.policy.scores import Weights, early_talker, plain, total
+from twisted_mail.policy.scores import Weights, early_talker, total
 from twisted_mail.testing import simulated_world
 from twisted_mail.testing.dns import FakeResolver, Zone
 
@@ -238,11 +238,3 @@ def test_a_helo_that_leads_elsewhere_has_no_points_by_itself():
 def test_who_speaks_too_early_has_points():
     assert total(early_talker(Weights(early_talker=2.0))) == 2.0
     assert early_talker(Weights(early_talker=0.0)) == ()
-
-
-@given(st.text(), st.integers(4, 50))
-def test_plain_text_is_harmless(text, most):
-    told = plain(text, most)
-    assert told.isascii()
-    assert told.isprintable()
-    assert len(told) <= most

@@ -8,23 +8,21 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, FirstError, TimeoutError, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..dns.interfaces import DnsError
+from .deadline import TooLate, within
 
-__all__ = ["all_of", "within"]
+__all__ = ["all_of", "answered"]
 
 T = TypeVar("T")
 
 
-async def within(clock: Any, seconds: float, question: Coroutine[Any, Any, T]) -> T:
+async def answered(clock: Any, seconds: float, question: Coroutine[Any, Any, T]) -> T:
     """What `question` gives; DnsError when it has not within `seconds` of `clock` (IReactorTime)."""
-    asking = Deferred.fromCoroutine(question)
-    if not asking.called:
-        asking.addTimeout(seconds, clock)
     try:
-        return await asking
-    except TimeoutError:
+        return await within(clock, seconds, question)
+    except TooLate:
         raise DnsError(f"no answer within {seconds:g} seconds") from None
 
 

@@ -28,8 +28,9 @@ from typing import Any, Final, NamedTuple
 from twisted.logger import Logger
 
 from ..dns.interfaces import DnsError, Resolver
-from .asking import all_of, within
-from .scores import Score, listed, plain
+from .asking import all_of, answered
+from .scores import Score, listed
+from .wording import one_line
 
 __all__ = ["NOTHING", "DnsList", "DnsLists", "Hit", "Listing", "parse_list", "query_name"]
 
@@ -74,9 +75,9 @@ class DnsList:
 
     def __post_init__(self) -> None:
         if len(self.zone) > 180 or _ZONE.fullmatch(self.zone) is None:
-            raise ValueError(f"{plain(self.zone)!r} is no zone of a DNS list")
+            raise ValueError(f"{one_line(self.zone)!r} is no zone of a DNS list")
         if self.of not in KINDS:
-            raise ValueError(f"a DNS list is of {', '.join(KINDS)}; not of {plain(self.of)!r}")
+            raise ValueError(f"a DNS list is of {', '.join(KINDS)}; not of {one_line(self.of)!r}")
         for pattern, _ in self.codes:
             _fields(pattern)
 
@@ -85,7 +86,7 @@ def parse_list(text: str, of: str = "client") -> DnsList:
     """``zone[=pattern][*weight]``, as Postfix's postscreen_dnsbl_sites has it. Raises ValueError."""
     found = _LIST.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f"{plain(text)!r} is not zone[=pattern][*weight]")
+        raise ValueError(f"{one_line(text)!r} is not zone[=pattern][*weight]")
     zone, pattern, weight = found.groups()
     points = 1.0 if weight is None else float(weight)
     return DnsList(
@@ -202,11 +203,11 @@ class DnsLists:
         if len(full) > 253:
             return ()
         try:
-            return await within(
+            return await answered(
                 self._clock, self._seconds, self._hits(zone, rules, full, f"{nobody}.{zone}")
             )
         except DnsError as error:
-            return f"{zone}: {plain(str(error))}"
+            return f"{zone}: {one_line(str(error))}"
 
     async def _hits(
         self, zone: str, rules: list[_Compiled], full: str, nobody: str
@@ -220,7 +221,7 @@ class DnsLists:
             octets = tuple(map(int, code.split(".")))
             problem = _problem(octets)
             if problem and (octets[0] != 127 or not any(rule.names(octets) for rule in rules)):
-                wrong = f"{zone} answers {plain(code, 40)}: {problem}"
+                wrong = f"{zone} answers {one_line(code, 40)}: {problem}"
                 self._once(zone, problem, wrong)
             else:
                 codes.append(code)
@@ -235,11 +236,11 @@ class DnsLists:
 
     async def _reason(self, hit: Hit) -> str:
         try:
-            answer = await within(self._clock, self._seconds, self._resolver.txt(hit.name))
+            answer = await answered(self._clock, self._seconds, self._resolver.txt(hit.name))
         except DnsError:
             return ""
         first = answer.records[0] if answer.records else b""
-        return plain(first.decode("ascii", "replace").strip())
+        return one_line(first.decode("ascii", "replace").strip())
 
     def _once(self, zone: str, problem: str, text: str) -> None:
         # As many as zones and problems: both are ours, not a peer's
@@ -326,7 +327,7 @@ def _fits(fields: Fields, octets: tuple[int, ...]) -> bool:
 
 @lru_cache(maxsize=256)
 def _fields(pattern: str) -> Fields:
-    mistake = ValueError(f"{plain(pattern)!r} is no pattern of a DNS list's answers")
+    mistake = ValueError(f"{one_line(pattern)!r} is no pattern of a DNS list's answers")
     if "/" in pattern:
         try:
             network = ipaddress.IPv4Network(pattern)
@@ -343,7 +344,7 @@ def _fields(pattern: str) -> Fields:
     if len(fields) != 4 or not all(fields):
         raise mistake
     if fields[0] != 1 << 127:
-        raise ValueError(f"{plain(pattern)!r}: all that a DNS list answers begins with 127")
+        raise ValueError(f"{one_line(pattern)!r}: all that a DNS list answers begins with 127")
     return fields[0], fields[1], fields[2], fields[3]
 
 

@@ -18,8 +18,9 @@ from typing import Any, Final, NamedTuple
 
 from ..address import normalize_domain
 from ..dns.interfaces import Answer, DnsError, Resolver
-from .asking import all_of, within
-from .scores import Score, Weights, plain
+from .asking import all_of, answered
+from .scores import Score, Weights
+from .wording import one_line
 
 __all__ = [
     "Helo",
@@ -118,7 +119,7 @@ async def check_helo(
         return Helo(helo, shape)
     name = normalize_domain(helo.removesuffix("."))
     try:
-        leads = await within(clock, seconds, _leads(resolver, name, client))
+        leads = await answered(clock, seconds, _leads(resolver, name, client))
     except DnsError:
         leads = "temperror"
     return Helo(name, shape, leads)
@@ -144,9 +145,9 @@ async def check_pointer(
     if client is None:
         return Pointer("permerror", reason="the client has no address")
     try:
-        return await within(clock, seconds, _pointer(resolver, client))
+        return await answered(clock, seconds, _pointer(resolver, client))
     except DnsError as error:
-        return Pointer("temperror", reason=plain(str(error)))
+        return Pointer("temperror", reason=one_line(str(error)))
 
 
 async def _pointer(resolver: Resolver, client: IP) -> Pointer:
@@ -170,8 +171,12 @@ async def _pointer(resolver: Resolver, client: IP) -> Pointer:
             return Pointer("pass", name, is_generic(name, str(client)))
     generic = is_generic(names[0], str(client))
     if None in found:
-        return Pointer("temperror", names[0], generic, f"{plain(names[0])} cannot be looked up now")
-    return Pointer("fail", names[0], generic, f"{plain(names[0])} does not lead back to {client}")
+        return Pointer(
+            "temperror", names[0], generic, f"{one_line(names[0])} cannot be looked up now"
+        )
+    return Pointer(
+        "fail", names[0], generic, f"{one_line(names[0])} does not lead back to {client}"
+    )
 
 
 async def _addresses(resolver: Resolver, name: str, family: int) -> Answer[str] | None:
@@ -253,7 +258,7 @@ def helo_scores(helo: Helo, weights: Weights) -> tuple[Score, ...]:
     if sign is None:
         return ()
     points: float = getattr(weights, sign[0])
-    return (Score(sign[0], points, f"{sign[1]} ({plain(helo.name, 80)})"),) if points else ()
+    return (Score(sign[0], points, f"{sign[1]} ({one_line(helo.name, 80)})"),) if points else ()
 
 
 def pointer_scores(pointer: Pointer, weights: Weights) -> tuple[Score, ...]:
@@ -262,9 +267,9 @@ def pointer_scores(pointer: Pointer, weights: Weights) -> tuple[Score, ...]:
     if pointer.result == "permerror" and weights.no_pointer:
         scores.append(Score("no_pointer", weights.no_pointer, "its address has no name in the DNS"))
     elif pointer.result == "fail" and weights.pointer_mismatch:
-        scores.append(Score("pointer_mismatch", weights.pointer_mismatch, plain(pointer.reason)))
+        scores.append(Score("pointer_mismatch", weights.pointer_mismatch, one_line(pointer.reason)))
     if pointer.generic and weights.generic_pointer:
-        reason = f"its name is that of a customer's line ({plain(pointer.name, 80)})"
+        reason = f"its name is that of a customer's line ({one_line(pointer.name, 80)})"
         scores.append(Score("generic_pointer", weights.generic_pointer, reason))
     return tuple(scores)
 

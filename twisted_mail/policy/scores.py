@@ -3,7 +3,7 @@
 The scale is that of SpamAssassin: 5 points are junk for most people, 15 nobody wants to see; a negative score speaks
 for the client. No sign here is enough by itself, as each has honest clients that show it. `decide` adds them up.
 
-Nothing a peer wrote gets into a reason but through `plain`.
+Nothing a peer wrote gets into a reason but through `wording.one_line`.
 """
 
 from __future__ import annotations
@@ -12,21 +12,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from .verdicts import Verdicts
+from .wording import one_line
 
-__all__ = ["Score", "Weights", "authentication_scores", "early_talker", "listed", "plain", "total"]
-
-_DOTS: Final = "..."
-
-
-def plain(text: str, most: int = 200) -> str:
-    """At most `most` characters of `text`, on one line, all of them printable ASCII; what is not is a "?".
-
-    For names and texts that peers chose: fit for a reply, a header's comment and a log.
-    """
-    text = text[: most + 1]
-    if not (text.isascii() and text.isprintable()):
-        text = "".join(one if " " <= one <= "~" else "?" for one in text)
-    return text if len(text) <= most else text[: most - len(_DOTS)] + _DOTS
+__all__ = ["Score", "Weights", "authentication_scores", "early_talker", "listed", "total"]
 
 
 class Score(NamedTuple):
@@ -78,9 +66,9 @@ def early_talker(weights: Weights) -> tuple[Score, ...]:
 
 def listed(zone: str, code: str, points: float, reason: str = "") -> Score:
     """Of a client or domain that a DNS list has."""
-    what = f"listed by {plain(zone, 100)} ({plain(code, 40)})"
+    what = f"listed by {one_line(zone, 100)} ({one_line(code, 40)})"
     return Score(
-        "dnsbl " + plain(zone, 100), points, f"{what}: {plain(reason)}" if reason else what
+        "dnsbl " + one_line(zone, 100), points, f"{what}: {one_line(reason)}" if reason else what
     )
 
 
@@ -90,21 +78,21 @@ def authentication_scores(verdicts: Verdicts, weights: Weights) -> tuple[Score, 
         return _NONE
     scores: list[Score] = []
     if (mail := verdicts.mail) is not None and (points := _spf_points(weights, mail.result)):
-        domain = plain(mail.domain, 100)
+        domain = one_line(mail.domain, 100)
         scores.append(Score(f"spf_{mail.result}", points, _SPF_WORDS[mail.result].format(domain)))
     helo = verdicts.helo
     if helo is not None and helo.result == "fail" and weights.helo_spf_fail:
         reason = (
-            f"this client may not call itself {plain(helo.domain, 100)}, says that domain's SPF"
+            f"this client may not call itself {one_line(helo.domain, 100)}, says that domain's SPF"
         )
         scores.append(Score("helo_spf_fail", weights.helo_spf_fail, reason))
     dmarc = verdicts.dmarc
     if dmarc is not None and dmarc.result == "fail" and weights.dmarc_fail:
-        reason = f"nothing shows that it comes from {plain(dmarc.domain, 100)} (DMARC)"
+        reason = f"nothing shows that it comes from {one_line(dmarc.domain, 100)} (DMARC)"
         scores.append(Score("dmarc_fail", weights.dmarc_fail, reason))
     broken = [one for one in verdicts.dkim if one.result == "fail"]
     if broken and weights.dkim_broken and all(one.result != "pass" for one in verdicts.dkim):
-        reason = f"the signature of {plain(broken[0].domain, 100)} does not fit"
+        reason = f"the signature of {one_line(broken[0].domain, 100)} does not fit"
         scores.append(Score("dkim_broken", weights.dkim_broken, reason))
     return tuple(scores)
 

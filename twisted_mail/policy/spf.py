@@ -129,6 +129,7 @@ async def check_host(
         reason=one_line(check.reason),
         explanation=check.explanation,
         lookups=check.lookups,
+        bare=check.bare,
     )
 
 
@@ -152,6 +153,7 @@ class _Check:
         "_settings",
         "_version",
         "_voids",
+        "bare",
         "explanation",
         "lookups",
         "mechanism",
@@ -181,6 +183,7 @@ class _Check:
         self._origin = origin
         self._voids = 0
         self._names: tuple[str, ...] | None = None
+        self.bare = False
         self.lookups = 0
         self.result = ""
         self.mechanism = ""
@@ -199,6 +202,7 @@ class _Check:
         except DnsError as problem:
             result, self.reason = "temperror", str(problem)
         self.result = result
+        self.bare = self.bare and result == "fail"
         # RFC 7208 section 6.2: only when all is over, and nothing that goes wrong there matters
         if result == "fail" and why is not None and self._settings.explain:
             self.explanation = await self._explained(why, domain)
@@ -211,6 +215,7 @@ class _Check:
         while True:
             for term in record.terms:
                 if await self._matches(term, domain):
+                    self.bare = len(record.terms) == 1 and term.kind == "all"
                     return term.result, term, domain, record.explanation
             if record.redirect is None:
                 return "neutral", None, domain, None

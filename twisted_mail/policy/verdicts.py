@@ -17,7 +17,8 @@ class Spf(NamedTuple):
 
     `identity`: ``"mailfrom"`` or ``"helo"``; `domain`: the one whose record was asked for; `sender`: what was judged,
     such as ``alice@example.org``, or the HELO name; `mechanism`: what matched, such as ``ip4:192.0.2.0/24``, "" for
-    none; `explanation`: the domain's own text for a fail (section 6.2), "" for none.
+    none; `explanation`: the domain's own text for a fail (section 6.2), "" for none. `bare`: the record that makes it a
+    fail has nothing but ``-all``: its domain sends no mail at all.
     """
 
     result: str
@@ -28,6 +29,7 @@ class Spf(NamedTuple):
     reason: str = ""
     explanation: str = ""
     lookups: int = 0
+    bare: bool = False
 
 
 class Dkim(NamedTuple):
@@ -51,8 +53,8 @@ class Dkim(NamedTuple):
 class Arc(NamedTuple):
     """The chain (RFC 8617 section 5.2). `result`: none, pass or fail, or temperror when a key could not be had.
 
-    `instances`: how many sets it has. When it passes, `sealers` are the d= of the seals from the first to the last, and `results`
-    the ARC-Authentication-Results fields' values in the same order, unfolded, from the authserv-id on.
+    `instances`: how many sets it has. When it passes, `sealers` are the d= of the seals from the first to the last, and
+    `results` the ARC-Authentication-Results fields' values in the same order, unfolded, from the authserv-id on.
     """
 
     result: str
