@@ -378,3 +378,46 @@ def test_junk_goes_to_a_folder_of_that_name_without_the_use(tmp_path):
     here.store.folders.remove(here.id("Junk"), str(tmp_path / "gone"))
     own = here.store.folders.create("Junk")
     assert here.store.folders.junk() == own
+
+
+# -- many folders
+
+
+def test_making_one_reads_no_more_when_there_are_many(here, monkeypatch):
+    reads = []
+    real = here.disk.open
+
+    def opened(path, *args):
+        reads.append(path)
+        return real(path, *args)
+
+    create = here.store.folders.create
+    create("First")
+    monkeypatch.setattr(here.disk, "open", opened)
+    counts = []
+    for number in range(30):
+        reads.clear()
+        create(f"Work/{number}")
+        counts.append(len(reads))
+    assert len(set(counts)) == 1
+    assert len(here.store.folders.all()) == 37
+
+
+def test_a_name_that_is_taken_whoever_took_it(here):
+    other = Here(here.home)
+    create = here.store.folders.create
+    create("First")
+    other.store.folders.create("Second")
+    long = "x" * 250
+    other.store.folders.create(long)
+    # As another program writes it
+    for sub in ("cur", "new", "tmp"):
+        os.makedirs(os.path.join(here.home, "Maildir", ".Ärger", sub))
+    for name in ("First", "Second", long, "Ärger"):
+        with pytest.raises(MailError) as caught:
+            create(name)
+        assert caught.value.imap == "ALREADYEXISTS", name
+    other.store.folders.remove(other.id("Second"), os.path.join(here.home, "gone"))
+    other.store.release()
+    create("Second")
+    assert here.store.folders.find("Second").name == "Second"

@@ -431,3 +431,30 @@ def test_what_a_move_could_not_copy_stays(mail):
     filed = mail.run(one.move([1, 2], "B"))
     assert (filed.validity, list(filed.uids)) == (0, [])
     assert list(one.snapshot.uids) == [2]
+
+
+def test_the_status_of_a_mailbox_nobody_has_looked_at_takes_one_thread(mail, monkeypatch):
+    mail.append("Sent")
+    mail.run(mail.one.list())
+    threads = mail.site.world.threads
+    calls = []
+    real = threads.call
+
+    def call(work, *args, **kwargs):
+        calls.append(work)
+        return real(work, *args, **kwargs)
+
+    monkeypatch.setattr(threads, "call", call)
+    assert mail.run(mail.one.status("Sent")).messages == 1
+    assert len(calls) == 1
+
+
+def test_the_status_tells_what_another_program_took_away(mail):
+    mail.append("Sent")
+    mail.append("Sent", MAIL % (2, 2, 2))
+    assert mail.run(mail.one.status("Sent")).messages == 2
+    directory = os.path.join(mail.site.data, "mail/d/a/Maildir/.Sent")
+    sub = next(sub for sub in ("new", "cur") if os.listdir(os.path.join(directory, sub)))
+    os.unlink(os.path.join(directory, sub, os.listdir(os.path.join(directory, sub))[0]))
+    assert mail.run(mail.one.status("Sent")).messages == 1
+    assert mail.run(mail.one.status("Sent")).messages == 1

@@ -294,6 +294,14 @@ class AccountStore:
             known = (place.row.new_mark, place.row.cur_mark)
             return _status(locked, place) if scan.marks(self._disk, place.path) == known else None
 
+    def refreshed_status(self, folder: str) -> tuple[list[str], Status | None]:
+        """`refresh`, and the status when nothing was taken away: who asks for many waits for one thread each."""
+        found = self.settled_status(folder)
+        if found is not None:
+            return [], found
+        gone = self.refresh(folder)
+        return gone, None if gone else self.status(folder)
+
     def usage(self) -> tuple[int, int]:
         """Octets as stored, and number of all messages of the account."""
         with self.locked() as locked:

@@ -51,6 +51,9 @@ class Folders:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._disk = home.disk
+        self._seen: dict[str, str | None] = {}
+        """The names of the folders that were there when all were looked at, by their directories. What was removed
+        since may be among them, nothing else is wrong."""
 
     def furnish(self) -> None:
         """Make the folders of a new account, once: one that has folders already keeps to those, and what its user
@@ -78,8 +81,10 @@ class Folders:
 
     def _all(self) -> dict[str, Box]:
         found: dict[str, Box] = {}
+        self._seen.clear()
         for path, state in self._home.look():
             name = self._name(path, state)
+            self._seen[os.path.basename(path)] = name
             if name is not None and name not in found:
                 found[name] = Box(state.folder, name, path, state.special_use)
         inbox = found.pop(INBOX)
@@ -104,7 +109,17 @@ class Folders:
             known = self._home.find(state.folder)
             if known is not None and known[0] == path:
                 return Box(state.folder, name, path, state.special_use)
-        return self._all().get(name)
+        return None if self._missing(name) else self._all().get(name)
+
+    def _missing(self, name: str) -> bool:
+        """Whether it is plain that there is no such folder: every state file need not be read."""
+        if not self._seen or name in self._seen.values():
+            return False
+        return not any(
+            maildir.is_maildir(self._disk, os.path.join(self._home.maildir, directory))
+            for directory in self._disk.names(self._home.maildir)
+            if directory.startswith(".") and directory not in self._seen
+        )
 
     def junk(self) -> str:
         """The id of the folder that unwanted mail goes to (RFC 6154 section 2): the one with that use, else the one of
@@ -128,6 +143,7 @@ class Folders:
                 raise exists(name)
             path = self._path(name)
             state = self._home.made(path, special_use, name=self._own_name(name))
+            self._seen[os.path.basename(path)] = name
             # Maildir++: what is a folder, and not an account
             maildir.write_small(self._disk, os.path.join(path, "maildirfolder"), b"")
             return state.folder

@@ -319,7 +319,9 @@ class AccountMailboxes:
         found: Status | None = None
         if not account.knows(box):
             # Many mailboxes are asked for at once, and mostly one look says it all.
-            found = await self._call(account.store.settled_status, box.folder)
+            gone, found = await self._call(account.store.refreshed_status, box.folder)
+            if gone:
+                await account.forget(account.key, box.folder, gone)
         if found is None:
             await account.refresh(box)
             found = await self._call(account.store.status, box.folder)
