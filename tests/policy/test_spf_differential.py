@@ -82,7 +82,7 @@ def theirs(zone: Zone, ip: str, local: str, domain: str) -> str:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.fixed_dictionaries({name: kinds for name in NAMES[:3]}),
+    st.fixed_dictionaries(dict.fromkeys(NAMES[:3], kinds)),
     record,
     st.sampled_from(IPS),
     st.sampled_from(("a", "alice")),
