@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from . import endpoints
 from .imap import Imap, Quota
 from .outgoing import Delivery, Dns, Queue, Route, route_mistakes
+from .policy import Checks, Filter, Greylist, Rates, Reports, Reputation, Signing, Stories
 from .section import Section
 from .values import Account, Checker, Endpoint, File, Hostname, Realm, mistakes_in
 from .web import WEB_LISTENERS, Acme, MtaSts, listen_by_default, web_mistakes
@@ -391,6 +392,13 @@ class Config(Section):
     limits: Limits = Limits()
     auth: Auth = Auth()
     log: Log = Log()
+    checks: Checks = Checks()
+    reputation: Reputation = Reputation()
+    greylist: Greylist = Greylist()
+    rates: Rates = Rates()
+    signing: Signing = Signing()
+    reports: Reports = Reports()
+    stories: Stories = Stories()
     queue: Queue = Queue()
     delivery: Delivery = Delivery()
     dns: Dns = Dns()
@@ -399,6 +407,12 @@ class Config(Section):
         strict=False,
         max_length=10_000,
         description="Ways for single domains, or for all: tables `[[routes]]`.",
+    )
+    filters: tuple[Filter, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=20,
+        description="Programs that look at mail: tables `[[filters]]`.",
     )
 
     _directory: Path = PrivateAttr(default_factory=Path)

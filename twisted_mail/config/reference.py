@@ -106,7 +106,7 @@ def _tables(field: FieldInfo) -> type[BaseModel] | None:
 
 def _key(name: str, field: FieldInfo, default: Any) -> Iterator[str]:
     shown = f" = {_toml(default)}" if default not in (None, ()) else ""
-    text = f"- `{name}{shown}`: {_kind(field)} {field.description}"
+    text = f"- `{name}{shown}`: {_kind(name, field)} {field.description}"
     yield f"{_wrapped(text, '  ')}\n"
 
 
@@ -130,7 +130,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _kind(field: FieldInfo) -> str:
+def _kind(name: str, field: FieldInfo) -> str:
     """What is allowed, as the start of the paragraph."""
     kind: Any = field.annotation
     if get_origin(kind) in (Union, UnionType):
@@ -145,12 +145,15 @@ def _kind(field: FieldInfo) -> str:
         return "`true` or `false`."
     if kind in (int, float):
         bounds = {
-            name: getattr(one, name)
+            bound: getattr(one, bound)
             for one in field.metadata
-            for name in ("ge", "le")
-            if hasattr(one, name)
+            for bound in ("ge", "le")
+            if hasattr(one, bound)
         }
-        return (
-            f"{'A whole number' if kind is int else 'Seconds'}, {bounds['ge']} to {bounds['le']}."
-        )
+        what = "A whole number" if kind is int else "A number"
+        if kind is float and name.endswith("seconds"):
+            what = "Seconds"
+        return f"{what}, {bounds['ge']} to {bounds['le']}."
+    if get_origin(kind) is dict:
+        return "A table."
     return "A path." if kind is Path else "Text."

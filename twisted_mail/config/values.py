@@ -35,6 +35,7 @@ __all__ = [
     "ViaText",
     "mistakes_in",
     "parse_storage",
+    "said",
 ]
 
 _MAX_TEXT: Final = 512
@@ -110,7 +111,7 @@ def _realm(value: str) -> str:
     return value
 
 
-def _said(parse: Callable[[str], str]) -> Callable[[str], str]:
+def said(parse: Callable[[str], str]) -> Callable[[str], str]:
     """`parse`, whose ValueErrors are fit for the author of the file."""
 
     def checked(value: str) -> str:
@@ -190,12 +191,12 @@ Checker = Annotated[str, AfterValidator(_checker)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 File = Annotated[Path, BeforeValidator(_path)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
-NameServer = Annotated[str, AfterValidator(_said(_name_server))]
+NameServer = Annotated[str, AfterValidator(said(_name_server))]
 OwnName = Annotated[str, AfterValidator(lambda value: _hostname(value) if value else "")]
-Pattern = Annotated[str, AfterValidator(_said(via.parse_pattern))]
+Pattern = Annotated[str, AfterValidator(said(via.parse_pattern))]
 Realm = Annotated[str, AfterValidator(_realm)]
-Source4 = Annotated[str, AfterValidator(_said(_source(ipaddress.IPv4Address)))]
-Source6 = Annotated[str, AfterValidator(_said(_source(ipaddress.IPv6Address)))]
-StorageLimit = Annotated[str, AfterValidator(_said(_storage))]
-Text = Annotated[str, AfterValidator(_said(_text))]
-ViaText = Annotated[str, AfterValidator(_said(lambda value: via.parse_via(value).text))]
+Source4 = Annotated[str, AfterValidator(said(_source(ipaddress.IPv4Address)))]
+Source6 = Annotated[str, AfterValidator(said(_source(ipaddress.IPv6Address)))]
+StorageLimit = Annotated[str, AfterValidator(said(_storage))]
+Text = Annotated[str, AfterValidator(said(_text))]
+ViaText = Annotated[str, AfterValidator(said(lambda value: via.parse_via(value).text))]
