@@ -153,11 +153,15 @@ class FakeMilter(Factory):
         return "".join(letter for letter, _ in self.commands if letter != "D")
 
     def macros(self, letter: str) -> dict[str, str]:
-        """The macros of the last command with this letter."""
+        """The macros of the last command with this letter, their names without braces."""
         found = [data for data in self.told("D") if data[:1] == letter.encode()]
         words = found[-1][1:].split(b"\0")[:-1] if found else []
         return dict(
-            zip((w.decode() for w in words[::2]), (w.decode() for w in words[1::2]), strict=True)
+            zip(
+                (w.decode().strip("{}") for w in words[::2]),
+                (w.decode() for w in words[1::2]),
+                strict=True,
+            )
         )
 
     def buildProtocol(self, addr: Any) -> Protocol:
