@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from ..acme.files import AcmeFiles
 from ..certs import inspect_certificate
 from ..config import CertificatePair, Config
+from ..disk import OsDisk
 from ..site import directory_path
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "permissions", "private"]
@@ -42,12 +44,36 @@ def certificates(config: Config, *, now: float) -> Iterator[Finding]:
         for pair in config.tls.sni:
             yield from _pair(pair, now, None)
         return
+    if config.tls.acme:
+        yield from _acme(config, now)
+        for pair in config.tls.sni:
+            yield from _pair(pair, now, None)
+        return
     stem = config.certificates / config.hostname
     pair = CertificatePair(certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
     if pair.certificate.exists():
         yield from _pair(pair, now, config.hostname)
     else:
         yield Finding(OK, "certificate", "a development certificate is made at the first start")
+
+
+def _acme(config: Config, now: float) -> Iterator[Finding]:
+    """The certificate that the CA has sent, and how the last try went."""
+    files = AcmeFiles(OsDisk(), config.data)
+    if files.certificate_path.exists():
+        path = files.certificate_path
+        yield from _pair(CertificatePair(certificate=path, key=path), now, config.hostname)
+    else:
+        yield Finding(
+            WARNING, "certificate", "none from the CA yet: a development certificate is served"
+        )
+    try:
+        state = files.state()
+    except OSError as error:
+        yield Finding(ERROR, "renewal", str(error))
+        return
+    if state.failures:
+        yield Finding(WARNING, "renewal", f"failed {state.failures} times in a row: {state.error}")
 
 
 def _pair(pair: CertificatePair, now: float, hostname: str | None) -> Iterator[Finding]:

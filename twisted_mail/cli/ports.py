@@ -11,7 +11,7 @@ from typing import Any, Final
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 
-from ..config import LISTENERS, Config
+from ..config import LISTENERS, WEB_LISTENERS, Config
 from .findings import ERROR, OK, WARNING, Finding
 
 __all__ = ["ports"]
@@ -24,7 +24,7 @@ _IMPLICIT_TLS: Final = ("submissions", "pop3s", "imaps")
 
 def ports(config: Config) -> Iterator[Finding]:
     """Each socket of [listen]."""
-    for name in LISTENERS:
+    for name in (*LISTENERS, *WEB_LISTENERS):
         for endpoint in getattr(config.listen, name):
             spy = _Spy()
             try:
@@ -61,6 +61,9 @@ def _port(subject: str, name: str, interface: str, port: int, hostname: str) -> 
                 return Finding(ERROR, subject, error.strerror or str(error))
         else:
             return Finding(OK, subject, "free")
+    if name in WEB_LISTENERS:
+        # A web server waits to be asked, and ours does not say what it is.
+        return Finding(OK, subject, "in use: by this server, if it runs")
     greeting = _greeting(interface, port, tls=name in _IMPLICIT_TLS)
     if hostname in greeting.split():
         return Finding(OK, subject, f"in use: {hostname} answers")
