@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred
 
 from twisted_mail.mailboxes import SEEN, Added, Appending, Snapshot, StoreMode
 from twisted_mail.status import MailError
-from twisted_mail.storage import places
+from twisted_mail.storage import accounts
 from twisted_mail.storage.filling import Filler
 from twisted_mail.storage.flags import format_keywords
 from twisted_mail.storage.home import Home
@@ -309,7 +309,7 @@ def test_a_validity_is_asked_for_under_the_lock(here, monkeypatch):
 
 
 def test_opening_mailboxes_closes_no_other_account_on_the_reactor_thread(tmp_path, monkeypatch):
-    monkeypatch.setattr(places, "OPEN_ACCOUNTS", 1)
+    monkeypatch.setattr(accounts, "OPEN_ACCOUNTS", 1)
     site = Site(str(tmp_path / "data")).start()
     site.deliver(b"Subject: x\n\n", "d/a", "d/b", "d/c")
     closed = []

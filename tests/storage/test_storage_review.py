@@ -19,7 +19,7 @@ from twisted_mail.disk import OsDisk
 from twisted_mail.message.downgrade import downgrade_header
 from twisted_mail.message.wire import wire_size
 from twisted_mail.status import MailError
-from twisted_mail.storage import places, segments
+from twisted_mail.storage import accounts, segments
 from twisted_mail.storage.home import Home
 from twisted_mail.storage.journal import Entry
 from twisted_mail.storage.places import Places
@@ -115,7 +115,7 @@ def test_a_client_that_vanishes_at_quit_has_deleted_all_the_same(site):
 
 
 def test_more_accounts_than_are_kept_open_leak_no_descriptors(site, monkeypatch):
-    monkeypatch.setattr(places, "OPEN_ACCOUNTS", 5)
+    monkeypatch.setattr(accounts, "OPEN_ACCOUNTS", 5)
     accounts = [f"d/u{n}" for n in range(20)]
     site.deliver(SMALL, *accounts)
 
@@ -134,7 +134,7 @@ def test_more_accounts_than_are_kept_open_leak_no_descriptors(site, monkeypatch)
 
 def test_no_account_is_closed_on_the_reactor_thread(site, monkeypatch):
     """Closing the last connection to an index writes its WAL back, and syncs."""
-    monkeypatch.setattr(places, "OPEN_ACCOUNTS", 1)
+    monkeypatch.setattr(accounts, "OPEN_ACCOUNTS", 1)
     site.deliver(SMALL, "d/a", "d/b")
     closed = []
     release = Home.release
