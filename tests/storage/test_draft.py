@@ -32,7 +32,8 @@ def test_what_is_put_on_top_is_there_whatever_the_size(blocks, top, keep, at_res
         draft.write(block)
         if at_rest:
             site.run(draft.read(0, 1))
-    draft.put_on_top(top)
+    draft.put_on_top(top[20:])
+    draft.put_on_top(top[:20])
     site.run(draft.finish())
     expected = top + b"".join(blocks)
     directory = draft.spill_directory

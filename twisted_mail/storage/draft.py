@@ -92,14 +92,14 @@ class Draft:
         return waiter
 
     def put_on_top(self, top: bytes) -> None:
-        """`top` comes before all that was written: once, and not before the last `write`."""
+        """`top` comes before all that was written, and before what was put there before it; after the last `write`."""
         if self.error is not None or not top:
             return
         self.size += len(top)
         self.lines += top.count(b"\n")
         if self.spill is not None or self._busy:
             # The whole of it, with its checksum, is made when it is finished.
-            self._top = top
+            self._top = top + self._top
             return
         self.blocks.insert(0, top)
         self.held += len(top)
