@@ -116,11 +116,11 @@ def test_a_client_that_vanishes_at_quit_has_deleted_all_the_same(site):
 
 def test_more_accounts_than_are_kept_open_leak_no_descriptors(site, monkeypatch):
     monkeypatch.setattr(accounts, "OPEN_ACCOUNTS", 5)
-    accounts = [f"d/u{n}" for n in range(20)]
-    site.deliver(SMALL, *accounts)
+    keys = [f"d/u{n}" for n in range(20)]
+    site.deliver(SMALL, *keys)
 
     def burst():
-        waiting = [ensureDeferred(site.store.open_inbox(account)) for account in accounts]
+        waiting = [ensureDeferred(site.store.open_inbox(account)) for account in keys]
         site.turn()
         for one in waiting:
             site.run(one.result.close())
