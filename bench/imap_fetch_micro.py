@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from twisted.internet.task import Clock
+
 from twisted_mail.imap.fetch_answer import Answering
 from twisted_mail.imap.fetch_chosen import choose, chunks
 from twisted_mail.imap.fetch_large import Mark
@@ -25,6 +27,7 @@ from twisted_mail.imap.view import View
 from twisted_mail.mailboxes import Message, Snapshot, Stored
 from twisted_mail.message.part import to_bytes
 from twisted_mail.message.structure import scan
+from twisted_mail.turns import Turns
 
 ROUNDS = 7
 ENVELOPE = (
@@ -88,15 +91,11 @@ class Mailbox:
         return Stored(1, ())
 
 
-async def breathe() -> None:
-    pass
-
-
 def answered(mailbox: Mailbox, *items: Any) -> Callable[[], int]:
     async def run() -> int:
         view = View(mailbox)  # type: ignore[arg-type]
         asked = plan(items)
-        answering = Answering(view, asked, asked, Mark(), breathe)
+        answering = Answering(view, asked, asked, Mark(), Turns(Clock()))
         octets = 0
         async for piece in answering.pieces(chunks(choose(view, [(0, len(view))]).spans)):
             octets += len(piece)
@@ -114,7 +113,7 @@ def in_steps(mailbox: Mailbox, step: int) -> Callable[[], int]:
         octets = 0
         for first in range(0, len(BIG) + BIG.count(b"\n"), step):
             asked = plan([BodySection((), "", (), True, (first, step), b"BODY[]<%d>" % first)])
-            answering = Answering(view, asked, asked, mark, breathe)
+            answering = Answering(view, asked, asked, mark, Turns(Clock()))
             async for piece in answering.pieces(chunks([(0, 1, 0)])):
                 octets += len(piece)
         return octets

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from twisted.python.threadpool import ThreadPool
 
 from .disk import Disk, OsDisk
 from .dns.interfaces import Resolver
+from .turns import Turns
 from .watch import DirectoryWatcher, Watcher
 
 __all__ = ["Lane", "Threads", "World", "call_or_drop", "real_world"]
@@ -69,6 +71,11 @@ class World:
     def now(self) -> float:
         """Seconds since 1970-01-01 UTC."""
         return float(self.reactor.seconds())
+
+    @cached_property
+    def turns(self) -> Turns:
+        """How those who have much to do share the reactor."""
+        return Turns(self.reactor)
 
 
 async def call_or_drop(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import test_dovecot_structure as structure
 from test_dovecot_structure import IMAP, ODD, Imap, difference, numbered, read_value, shape, soup
+from twisted.internet.task import Clock
 
 from twisted_mail.imap.fetch_answer import Answering
 from twisted_mail.imap.fetch_chosen import chunks
@@ -21,6 +22,7 @@ from twisted_mail.imap.reader import Reader
 from twisted_mail.imap.view import View
 from twisted_mail.message.structure import scan
 from twisted_mail.testing.mailboxes import MemoryAccount
+from twisted_mail.turns import Turns
 
 pytestmark = [
     pytest.mark.e2e,
@@ -61,7 +63,7 @@ def ours(messages: list[bytes], asked: list[tuple[int, str]], large: int) -> lis
         said = []
         for number, item in asked:
             wanted = plan([fetch_item(Reader(item.encode()))])
-            answering = Answering(view, wanted, wanted, Mark(), breathe)
+            answering = Answering(view, wanted, wanted, Mark(), Turns(Clock()))
             pieces = [one async for one in answering.pieces(chunks([(number - 1, number, 0)]))]
             line = b"".join(pieces)
             value, _ = read_value(line, line.index(b"("))
@@ -72,10 +74,6 @@ def ours(messages: list[bytes], asked: list[tuple[int, str]], large: int) -> lis
     with pytest.raises(StopIteration) as stopped:
         run().send(None)
     return list(stopped.value.value)
-
-
-async def breathe() -> None:
-    pass
 
 
 def compare(root: Path, messages: list[bytes], asked: list[tuple[int, str]]) -> list[str]:

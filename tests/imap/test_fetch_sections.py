@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
 from twisted_mail.imap.fetch_binary import binary_reader
 from twisted_mail.imap.fetch_large import Mark, octets, stored_range
@@ -19,6 +20,7 @@ from twisted_mail.imap.refusal import Unfinished
 from twisted_mail.message.part import walk
 from twisted_mail.message.structure import scan
 from twisted_mail.message.wire import wire_size
+from twisted_mail.turns import Pace, Turns
 
 EMBEDDED = (
     b"Subject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\npreamble\n"
@@ -96,6 +98,11 @@ class Large:
         pass
 
 
+def unhurried() -> Pace:
+    """Of a clock that stands still."""
+    return Pace(Turns(Clock()))
+
+
 async def breathe() -> None:
     pass
 
@@ -114,7 +121,7 @@ def joined(pieces: AsyncIterator[bytes]) -> bytes:
 def streamed(content: bytes, item: Any, mark: Mark | None = None, most: int = 1 << 20) -> bytes:
     """The item as it is streamed."""
     batch: Any = type("One", (), {"numbers": [7]})
-    streaming = Streaming(9, Large(content, most), scan(content), mark or Mark(), breathe)
+    streaming = Streaming(9, Large(content, most), scan(content), mark or Mark(), unhurried())
     said = joined(streaming.line(plan([item]), batch))
     assert said.startswith(b"* 7 FETCH (") and said.endswith(b")\r\n")
     return said[11:-3]
@@ -211,7 +218,7 @@ def test_a_mark_saves_reading() -> None:
 def test_a_file_that_is_shorter_than_its_structure_ends_the_connection() -> None:
     content = b"A: b\n\n" + b"a line\n" * 50_000
     large = Large(content[:-7])
-    streaming = Streaming(9, large, scan(content), Mark(), breathe)
+    streaming = Streaming(9, large, scan(content), Mark(), unhurried())
     batch: Any = type("One", (), {"numbers": [7]})
     with pytest.raises(Unfinished):
         joined_or_raise(streaming.line(plan([body()]), batch))

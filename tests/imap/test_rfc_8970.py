@@ -42,3 +42,14 @@ def test_section_3_2_at_most_200_characters_each_whole() -> None:
     dialogue.login("INBOX")
     said = dialogue.ask(b"A1 FETCH 1 PREVIEW\r\n").decode()
     assert said == f"* 1 FETCH (PREVIEW {{401}}\r\n{'Ä' * 199}…)\r\nA1 OK FETCH completed\r\n"
+
+
+def test_numbers_that_are_no_characters() -> None:
+    dialogue = Dialogue()
+    number = b"9" * 5000
+    dialogue.account.deliver(
+        b"Content-Type: text/html\n\none &#" + number + b"; two &#38; three &#x41;"
+    )
+    dialogue.login("INBOX")
+    said = dialogue.ask(b"A1 FETCH 1 PREVIEW\r\n").decode()
+    assert said.endswith("one \ufffd two & three A)\r\nA1 OK FETCH completed\r\n")

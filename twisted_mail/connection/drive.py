@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..status import MailError
+from ..turns import Turns
 
 __all__ = ["Cancelled", "Waiting", "close_pieces", "to_the_end"]
 
@@ -34,7 +35,8 @@ class Cancelled(BaseException):
 class Waiting:
     """A coroutine on its way to its end, once `wait_for` was given what it has yielded.
 
-    `done` is called with its result, or `failed` with its exception; neither after `cancel`.
+    `done` is called with its result, or `failed` with its exception; neither after `cancel`. What it does is counted
+    in `turns`; where they are used up it goes on in the next.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Waiting:
         coroutine: Coroutine[Any, Any, Any],
         done: Callable[[Any], object],
         failed: Callable[[Exception], object],
+        turns: Turns | None = None,
     ) -> None:
         self._coroutine = coroutine
+        self._turns = turns
         self._done: Callable[[Any], object] | None = done
         self._failed: Callable[[Exception], object] | None = failed
         self._awaited: Deferred[Any] | None = None
@@ -71,6 +75,19 @@ class Waiting:
     def _fired(self, result: object, awaited: Deferred[Any]) -> None:
         if awaited is not self._awaited:
             return  # the coroutine was cancelled; this is what it waited for
+        turns = self._turns
+        if turns is None:
+            self._go_on(result, awaited)
+        elif turns.full:
+            turns.later(lambda: self._go_on(result, awaited))
+        else:
+            began = turns.seconds()
+            self._go_on(result, awaited)
+            turns.count(turns.seconds() - began)
+
+    def _go_on(self, result: object, awaited: Deferred[Any]) -> None:
+        if awaited is not self._awaited:
+            return  # cancelled while it waited for its turn
         self._awaited = None
         if isinstance(result, Failure):
             self._step(result.throwExceptionIntoGenerator, self._coroutine)

@@ -88,6 +88,7 @@ class MailFactory(ServerFactory[Any]):
             tls=self._tls,
             implicit_tls=self._implicit_tls,
             pokes=self._pokes,
+            turns=self._world.turns,
             gone=self._gone,
         )
         self.connections.add(connection)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from ..turns import Turns
 from .compression import Compression
 from .drive import close_pieces
 from .interfaces import Answer
@@ -32,9 +32,12 @@ BREATH = 256 * 1024
 class Output(Wire):
     """A `Wire` that speaks in answers. The driver calls `_say`, `_send` and `_flush`."""
 
-    def __init__(self, reactor: Any, tls: TLSMemoryBIOFactory | None, implicit_tls: bool) -> None:
+    def __init__(
+        self, reactor: Any, tls: TLSMemoryBIOFactory | None, implicit_tls: bool, turns: Turns
+    ) -> None:
         super().__init__(reactor, tls, implicit_tls)
         self._reactor = reactor
+        self._turns = turns
         self._out: list[bytes] = []
         self._out_size = 0
         # Fires when a body that is being sent may go on.
@@ -74,7 +77,7 @@ class Output(Wire):
             self._breath += len(piece)
             if self._breath > BREATH:
                 self._breath = 0
-                await deferLater(self._reactor, 0)
+                await self._turns.breath()
         while self.blocked:
             self._room = Deferred()
             await self._room

@@ -4,9 +4,9 @@ It promises that
 
 - events are answered one at a time and in order, whatever the session waits for; the answers to
   pipelined commands go out together (RFC 2920 section 3.2);
-- no client holds the reactor for longer than `TURN` seconds plus one event, or makes more wait than
-  `Bounds.read_ahead_bytes` plus one read; while it does not read its answers nothing more is
-  answered, and at most 256 KiB are held for it;
+- no client holds the reactor for longer than `TURN` seconds plus one event, all together not much longer than
+  `turns.TURN` in one round of the loop; none makes more wait than `Bounds.read_ahead_bytes` plus one read; while
+  it does not read its answers nothing more is answered, and at most 256 KiB are held for it;
 - what came in clear is never run under TLS (RFC 3207 section 4.2);
 - what comes compressed is inflated as the engine consumes it, so that it is bounded as the rest is;
 - a session that has something to say unasked is heard between two answers, as soon as the peer reads;
@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from ..turns import Turns
 from .compression import CorruptError
 from .drive import Waiting
 from .interfaces import NEED_DATA, POKED, Answer, Engine, Session, Signal, Then
@@ -81,9 +81,10 @@ class Connection(Output):
         tls: TLSMemoryBIOFactory | None,
         implicit_tls: bool,
         pokes: Pokes,
+        turns: Turns,
         gone: Callable[[Connection], object],
     ) -> None:
-        super().__init__(reactor, tls, implicit_tls)
+        super().__init__(reactor, tls, implicit_tls, turns)
         self.id = id
         self._engine = cast(Any, engine)
         self._session = cast(Any, session)
@@ -97,9 +98,9 @@ class Connection(Output):
         self._draining = False
         # What the next event waits for, besides `blocked`; one of them at most.
         self._in_turn = False
-        self._next_turn: IDelayedCall | None = None
+        self._next_turn = False
         self._waiting: Waiting | None = None
-        # What the next turn begins with: the answer that came while `blocked`.
+        # What the next turn begins with: the answer that came while `blocked`, or in the middle of a turn.
         self._first: Callable[[], bool] | None = None
         # When the client must be done with what it is in the middle of (a message), else None.
         self._message_due: float | None = None
@@ -164,6 +165,9 @@ class Connection(Output):
         if self._busy:
             self._touch()
             self._regulate()
+        elif self._turns.full:
+            self._next_turn = True
+            self._turns.ask(self._turn_now)
         else:
             self._take_turn()
 
@@ -201,9 +205,7 @@ class Connection(Output):
             self._part(self._session.timed_out(), "idle")
 
     def lost(self) -> None:
-        if self._next_turn is not None:
-            self._next_turn.cancel()
-            self._next_turn = None
+        self._next_turn = False
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -231,16 +233,11 @@ class Connection(Output):
     @property
     def _busy(self) -> bool:
         """Whether the next event has to wait."""
-        return (
-            self._in_turn
-            or self.blocked
-            or self._waiting is not None
-            or self._next_turn is not None
-        )
+        return self._in_turn or self.blocked or self._waiting is not None or self._next_turn
 
     def _take_turn(self, first: Callable[[], bool] | None = None) -> None:
         """Do `first`, then answer events until there are none, one must wait, or time is up."""
-        self._next_turn = None
+        began = self._turns.seconds()
         self._in_turn = True
         try:
             if first is None or first():
@@ -254,6 +251,19 @@ class Connection(Output):
         self._regulate()
         if self.at_end or self._poked or self._unasked:
             self._end_turn()
+        self._turns.count(self._turns.seconds() - began)
+
+    def _turn_later(self, first: Callable[[], bool] | None = None) -> None:
+        if first is not None:
+            self._first = first
+        self._next_turn = True
+        self._turns.later(self._turn_now)
+
+    def _turn_now(self) -> None:
+        if self._next_turn:
+            self._next_turn = False
+            first, self._first = self._first, None
+            self._take_turn(first)
 
     def _end_turn(self) -> None:
         """What is rarely to be done at the end of a turn."""
@@ -290,7 +300,7 @@ class Connection(Output):
             if seconds() > end:
                 break
         self._unasked = False
-        self._next_turn = self._reactor.callLater(0, self._take_turn)
+        self._turn_later()
 
     def _inflated(self) -> bool:
         """Give the engine more of what has come, if there is more."""
@@ -331,12 +341,11 @@ class Connection(Output):
             if self.blocked:
                 self._first = partial(then, result)
             elif self._in_turn:  # it did not wait after all
-                first = partial(then, result)
-                self._next_turn = self._reactor.callLater(0, self._take_turn, first)
+                self._turn_later(partial(then, result))
             elif self.phase is Phase.OPEN:
                 self._take_turn(partial(then, result))
 
-        self._waiting = Waiting(coroutine, finished, self._failed)
+        self._waiting = Waiting(coroutine, finished, self._failed, self._turns)
         self._waiting.wait_for(awaited)
 
     def _failed(self, error: Exception) -> None:

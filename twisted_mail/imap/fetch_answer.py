@@ -17,7 +17,8 @@ from ..mailboxes import SEEN, Message, Snapshot, StoreMode
 from ..message.decode import UnknownEncoding
 from ..message.part import Part, from_bytes
 from ..status import MailError
-from .fetch_binary import binary_reader, undecodable
+from ..turns import Pace, Turns
+from .fetch_binary import Decoded, binary_reader, undecodable
 from .fetch_chosen import Chunk
 from .fetch_large import Mark
 from .fetch_plan import Batch, FlagTexts, Plan, Section, taken
@@ -35,6 +36,10 @@ ROWS: Final = 128
 """Rows from the index that are written together."""
 LONG: Final = 16_384
 """Octets of a structure, of some hundred parts, that is not read on the reactor thread."""
+HEAVY: Final = 262_144
+"""Octets that are looked at for one message, an item at a time when they are more …"""
+SLOW: Final = 16_384
+"""… and when they have to be decoded."""
 _NO_ROW: Final[tuple[Any, ...]] = ()
 
 
@@ -42,7 +47,7 @@ class Answering:
     """`plan` is what was asked for; `told` the same with FLAGS, for messages that become \\Seen by it.
 
     `expunged`: a message was gone. `unknown_cte`: a part could not be decoded. `seen`: UIDs that became \\Seen.
-    `breathe` gives others their turn; `elsewhere` calls in a thread (None: there is none). Raises what
+    `turns` are shared with others; `elsewhere` calls in a thread (None: there is none). Raises what
     `mailboxes.OpenMailbox` raises.
     """
 
@@ -52,8 +57,8 @@ class Answering:
         plan: Plan,
         told: Plan,
         mark: Mark,
-        breathe: Callable[[], Awaitable[None]],
-        elsewhere: Callable[[Callable[[bytes], Part], bytes], Awaitable[Part]] | None = None,
+        turns: Turns,
+        elsewhere: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
         self._view = view
         self._opened = view.opened
@@ -62,9 +67,11 @@ class Answering:
         self._told = told
         self._texts = FlagTexts(self._snapshot)
         self._mark = mark
-        self._breathe = breathe
+        self._breathe = turns.breath
+        self._pace = Pace(turns)
         self._elsewhere = elsewhere
         self._readers = [_reader(one) for one in plan.sections]
+        self._decodes = any(not isinstance(one, BodySection) for one in plan.sections)
         self.expunged = False
         self.unknown_cte = False
         self.seen: list[int] = []
@@ -116,6 +123,7 @@ class Answering:
                             (),
                         )
                     )
+                    await self._between()
             if found < len(uids):
                 self.expunged = True
 
@@ -150,11 +158,14 @@ class Answering:
             self.expunged = True
         fresh = await self._become_seen(there)
         now = self._opened.snapshot
+        self._pace.begin()
         group = _Group(self, self._plan, names, None)
         wanted = frozenset(there)
         for uid, content in batch:
             if uid not in wanted:
                 continue
+            if self._pace.due():
+                await self._pace.rest()
             new = uid in fresh and now.index(uid) >= 0
             plan, snapshot = (self._told, now) if new else (self._plan, None)
             if group.snapshot is not snapshot or group.octets >= GROUP or uid in large:
@@ -170,17 +181,73 @@ class Answering:
                 else:
                     root = from_bytes(stored)
             if uid not in large:
-                group.add(uid, row, self._sections(content, root), len(content))
+                if not self._heavy(content):
+                    group.add(uid, row, self._sections(content, root), len(content))
+                    continue
+                if group.uids:
+                    yield group.write()
+                    group = _Group(self, plan, names, snapshot)
+                group.add(uid, row, [b""] * len(self._readers), 0)
+                async for piece in self._line(plan, group.batch(), content, root):
+                    yield piece
+                group = _Group(self, plan, names, snapshot)
                 continue
             assert root is not None
             group.add(uid, row, [b""] * len(self._readers), 0)
-            streaming = Streaming(uid, content, root, self._mark, self._breathe)
+            streaming = Streaming(uid, content, root, self._mark, self._pace, self._elsewhere)
             async for piece in streaming.line(plan, group.batch()):
                 yield piece
             self.unknown_cte = self.unknown_cte or streaming.unknown_cte
             group = _Group(self, plan, names, snapshot)
         if group.uids:
             yield group.write()
+
+    def _heavy(self, content: bytes) -> bool:
+        """Whether the items of this message are answered one by one: it may be asked for hundreds of them."""
+        size = len(content)
+        return size * len(self._readers) > HEAVY or (self._decodes and size > SLOW)
+
+    async def _line(
+        self, plan: Plan, batch: Batch, content: bytes, root: Part | None
+    ) -> AsyncIterator[bytes]:
+        """The response line of a message, its items one by one; what `batch` has for sections is not looked at."""
+        decoded = Decoded(content, root, self._between)
+        readers = iter(self._readers)
+        said = [b"* %d FETCH (" % batch.numbers[0]]
+        octets = 0
+        between = b""
+        for item in plan.items(batch):
+            said.append(between)
+            between = b" "
+            if isinstance(item, bytes):
+                said.append(item)
+                continue
+            read = next(readers)
+            if isinstance(item, BodySection):
+                said.append(read(content, root))
+            elif isinstance(item, Preview):
+                call = self._elsewhere
+                said.append(
+                    read(content, root) if call is None else await call(read, content, root)
+                )
+            else:
+                try:
+                    said.append(await decoded.answer(item))
+                except UnknownEncoding:
+                    self.unknown_cte = True
+                    said.append(undecodable(item))
+            octets += len(said[-1])
+            if octets > GROUP:
+                yield b"".join(said)
+                said.clear()
+                octets = 0
+            await self._between()
+        said.append(b")\r\n")
+        yield b"".join(said)
+
+    async def _between(self) -> None:
+        if self._pace.due():
+            await self._pace.rest()
 
     def _sections(self, content: bytes, root: Part | None) -> list[bytes]:
         made = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from ..mailboxes import LargeContent
 from ..message.nstring import string
@@ -28,10 +29,16 @@ def preview_reader(item: Preview) -> Reader:
     return read
 
 
-async def large_preview(item: Preview, content: LargeContent, root: Part) -> bytes:
+async def large_preview(
+    item: Preview,
+    content: LargeContent,
+    root: Part,
+    elsewhere: Callable[..., Awaitable[Any]] | None,
+) -> bytes:
     """Of a message that is not in memory."""
     if item.lazy:
         # RFC 8970 section 4.1: NIL, rather than keeping the client waiting
         return b"PREVIEW NIL"
     head = await bytes_of(content, 0, min(content.size, LOOKED_AT))
-    return b"PREVIEW " + string(preview(head, root).encode())
+    words = preview(head, root) if elsewhere is None else await elsewhere(preview, head, root)
+    return b"PREVIEW " + string(words.encode())

@@ -7,10 +7,12 @@ go on.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from ..mailboxes import LargeContent
 from ..message.decode import IDENTITY, UnknownEncoding, decoder
 from ..message.part import Part
+from ..turns import Pace
 from .fetch_binary import decoded_blocks, encoding_of, undecodable
 from .fetch_large import Mark, bytes_of, octets, stored_range
 from .fetch_plan import Batch, Plan
@@ -27,7 +29,10 @@ NO_END = 1 << 63
 
 
 class Streaming:
-    """Message `uid`: its file and its structure. Whoever made `content` closes it."""
+    """Message `uid`: its file and its structure. Whoever made `content` closes it.
+
+    `elsewhere` calls in a thread (None: there is none).
+    """
 
     def __init__(
         self,
@@ -35,13 +40,15 @@ class Streaming:
         content: LargeContent,
         root: Part,
         mark: Mark,
-        breathe: Callable[[], Awaitable[None]],
+        pace: Pace,
+        elsewhere: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
         self._uid = uid
         self._content = content
         self._root = root
         self._mark = mark
-        self._breathe = breathe
+        self._pace = pace
+        self._elsewhere = elsewhere
         self.unknown_cte = False
 
     async def line(self, plan: Plan, batch: Batch) -> AsyncIterator[bytes]:
@@ -55,7 +62,7 @@ class Streaming:
                 said += item
                 continue
             if isinstance(item, Preview):
-                said += await large_preview(item, self._content, self._root)
+                said += await large_preview(item, self._content, self._root, self._elsewhere)
                 continue
             try:
                 if isinstance(item, BinarySize):
@@ -76,6 +83,8 @@ class Streaming:
                 async for block in blocks:
                     size -= len(block)
                     yield block
+                    if self._pace.due():
+                        await self._pace.rest()
             except Exception as error:
                 raise Unfinished from error
             if size:
@@ -94,7 +103,7 @@ class Streaming:
         return size, _without_nul(self._octets(where, first, size))
 
     def _octets(self, where: tuple[int, int, int], first: int, size: int) -> AsyncIterator[bytes]:
-        return octets(self._content, self._uid, where, first, size, self._mark, self._breathe)
+        return octets(self._content, self._uid, where, first, size, self._mark, self._pace.rest)
 
     async def _fields(self, item: BodySection) -> bytes:
         where = stored_range(self._root, item.part, "HEADER")
@@ -143,7 +152,8 @@ class Streaming:
         size = 0
         async for block in self._decoded(where, encoding, first, last):
             size += len(block)
-            await self._breathe()
+            if self._pace.due():
+                await self._pace.rest()
         self._mark.counted, self._mark.count = key, size
         return size
 

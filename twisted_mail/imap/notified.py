@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.task import deferLater
-
 from .fetch_answer import Answering
 from .fetch_chosen import CHUNK, LOOKED_UP, choose, chunks
 from .fetch_large import Mark
@@ -28,9 +26,6 @@ def fetched(
     asked = tuple(items) if "UID" in items or not session.style.uid else ("UID", *items)
     wanted = plan(asked, rev2=session.rev2)
 
-    async def breathe() -> None:
-        await deferLater(session.world.reactor, 0)
-
-    answering = Answering(view, wanted, wanted, Mark(), breathe)
+    answering = Answering(view, wanted, wanted, Mark(), session.world.turns)
     spans = choose(view, positions).spans
     return answering.pieces(chunks(spans, LOOKED_UP if wanted.columns else CHUNK))

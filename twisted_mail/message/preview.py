@@ -27,6 +27,8 @@ _break = re.compile(
     r"</?(?:address|article|blockquote|br|d[dlt]|div|h[1-6r]|li|p|pre|section|t[dhr]|table)\b[^<>]*>?",
     re.IGNORECASE,
 )
+# Digits that are no character: html.unescape would make a number of them all, and raise for thousands
+_number = re.compile(r"&#[0-9]{12,};?")
 _tag = re.compile(r"<[a-z/!?][^<>]*>?", re.IGNORECASE)
 
 
@@ -51,4 +53,4 @@ def preview(content: bytes | mmap, root: Part, limit: int = MAX_PREVIEW) -> str:
 def _seen(html: str) -> str:
     from html import unescape  # only who asks for previews pays for its table
 
-    return unescape(_tag.sub("", _break.sub(" ", _hidden.sub(" ", html))))
+    return unescape(_number.sub("\ufffd", _tag.sub("", _break.sub(" ", _hidden.sub(" ", html)))))

@@ -7,11 +7,9 @@ gone (RFC 5530 section 3), NO [UNKNOWN-CTE] that a part could not be decoded.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
-
-from twisted.internet.task import deferLater
 
 from ...mailboxes import SEEN, StoreMode
 from ..capability import Capability
@@ -68,7 +66,7 @@ async def fetch(session: ImapSession, command: Command) -> Answer:
         wanted,
         plan(_told(session, asked), rev2=session.rev2),
         view.reading,
-        _breath(session),
+        session.world.turns,
         session.world.threads.call,
     )
     if not (args.vanished or wanted.sections or wanted.columns):
@@ -162,15 +160,6 @@ def _first(some: Iterator[Chunk], count: int) -> Iterator[Chunk]:
 async def _one(data: bytes) -> AsyncIterator[bytes]:
     if data:
         yield data
-
-
-def _breath(session: ImapSession) -> Callable[[], Awaitable[None]]:
-    reactor = session.world.reactor
-
-    async def breathe() -> None:
-        await deferLater(reactor, 0)
-
-    return breathe
 
 
 VERBS: Final = (Verb("FETCH", State.SELECTED, fetch, by_uid),)
