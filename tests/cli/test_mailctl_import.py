@@ -16,7 +16,7 @@ from twisted_mail.address import Address
 from twisted_mail.cli import mailctl
 from twisted_mail.cli.importing_progress import Shown
 from twisted_mail.cli.output import counted, octets_text
-from twisted_mail.storage.importing import InterruptedImportError
+from twisted_mail.storage.progress import InterruptedImportError
 
 BOB = "bob@example.org"
 MAIN = "from twisted_mail.cli import main; main()"

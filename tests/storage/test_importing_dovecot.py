@@ -9,7 +9,7 @@ import pytest
 from twisted_mail.disk import OsDisk
 from twisted_mail.status import MailError
 from twisted_mail.storage.account import AccountStore, Filling
-from twisted_mail.storage.importing import InterruptedImportError, Method, Quiet, TakeOver
+from twisted_mail.storage.importing import Method, TakeOver
 from twisted_mail.storage.importing_dovecot import (
     NotForUsError,
     read_config,
@@ -17,6 +17,7 @@ from twisted_mail.storage.importing_dovecot import (
     uidl_format,
     usual_use,
 )
+from twisted_mail.storage.progress import InterruptedImportError, Quiet
 from twisted_mail.storage.source import InlineSource
 
 NOW = 1_800_000_000.0

@@ -14,10 +14,10 @@ from twisted_mail.message.mbox import NotMboxError
 from twisted_mail.status import MailError
 from twisted_mail.storage import exporting, importing_letters
 from twisted_mail.storage.exporting import export_maildir, export_mbox
-from twisted_mail.storage.importing import InterruptedImportError, Quiet
 from twisted_mail.storage.importing_dovecot import items, read_dovecot
 from twisted_mail.storage.importing_letters import Importer, MaildirSource, MboxSource
 from twisted_mail.storage.importing_log import ImportLog
+from twisted_mail.storage.progress import InterruptedImportError, Quiet
 
 KEY = "example.org/alice"
 

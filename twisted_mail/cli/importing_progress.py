@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from twisted.internet.defer import Deferred
 
-from ..storage.importing import InterruptedImportError
+from ..storage.progress import InterruptedImportError
 from .output import octets_text
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def with_store(
 ) -> Any:
     """What `work` gives, done in the site's store. Raises Refusal."""
     from ..site import make_store
-    from ..storage.importing import InterruptedImportError
+    from ..storage.progress import InterruptedImportError
     from .run import run
 
     async def whole(world: World) -> Any:

@@ -30,16 +30,16 @@ from ..message.mbox import (
 )
 from . import maildir
 from .dovecot import UIDLIST, format_subscriptions
+from .files import BLOCK, file_digest
 from .flags import KEYWORDS_FILE, format_keywords, letters_of
-from .importing import Progress
 from .mailbox import uidl_of
 from .maildir import FileName
 from .names import INBOX, directory_of
+from .progress import Progress
 
 __all__ = ["Exported", "RefusedExportError", "export_maildir", "export_mbox"]
 
 LOG: Final = "export.json"
-BLOCK: Final = 256 * 1024
 SYNC_EVERY: Final = 4 * 1024 * 1024
 HEAD: Final = 2 * 1024 * 1024
 
@@ -359,7 +359,7 @@ async def export_maildir(
     progress.begin("comparing", total, 0)
     for report, files in zip(found, written, strict=True):
         for uid, path, digest in files:
-            if _digest(disk, path) != digest:
+            if file_digest(disk, path).hex() != digest:
                 report.wrong.append(uid)
             progress.step(1, 0)
     progress.end()
@@ -464,16 +464,3 @@ async def _write_file(disk: Disk, message: Message, path: str | None) -> tuple[s
         if fd >= 0:
             disk.close(fd)
     return digest.hexdigest(), size
-
-
-def _digest(disk: Disk, path: str) -> str:
-    digest = hashlib.sha256()
-    fd = disk.open(path, os.O_RDONLY)
-    try:
-        at = 0
-        while block := disk.pread(fd, BLOCK, at):
-            digest.update(block)
-            at += len(block)
-    finally:
-        disk.close(fd)
-    return digest.hexdigest()

@@ -15,58 +15,33 @@ from __future__ import annotations
 
 import enum
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
-from ..disk import Disk, make_directories
+from ..disk import Disk
 from . import maildir
 from .account import AccountStore
 from .dovecot import UIDLIST, UidList
+from .files import file_digest
 from .flags import bits_of, info_of, names_of
 from .folder import Folder
 from .home import Home
+from .importing_copies import Copies, copy_name
 from .importing_dovecot import DovecotFolder, DovecotMail, Item, NotForUsError, items, not_plain
 from .index import Row
 from .mailbox import uidl_of
 from .maildir import FileName
+from .progress import Progress, Quiet
 from .scan import measure, plain_name
 
-__all__ = ["InterruptedImportError", "Method", "Progress", "Quiet", "Report", "TakeOver"]
+__all__ = ["Method", "Report", "TakeOver"]
 
 MARK: Final = "importing.json"
-STAGE: Final = "importing"
-BLOCK: Final = 256 * 1024
 _NOT_LINKED: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK})
-
-
-class InterruptedImportError(Exception):
-    """Somebody wanted it to stop. It can go on later."""
-
-
-class Progress(Protocol):
-    """Who is told how far it is."""
-
-    def begin(self, what: str, messages: int, octets: int) -> None:
-        """A part of the work, and how much it is in all; 0: not known."""
-
-    def step(self, messages: int, octets: int) -> None:
-        """So much more is done. Raises InterruptedImportError when it shall end here."""
-
-    def end(self) -> None:
-        """This part is done."""
-
-
-class Quiet:
-    """A `Progress` that nobody looks at."""
-
-    def begin(self, what: str, messages: int, octets: int) -> None: ...
-    def step(self, messages: int, octets: int) -> None: ...
-    def end(self) -> None: ...
 
 
 class Method(enum.Enum):
@@ -125,8 +100,7 @@ class TakeOver:
         self._copying = method is Method.COPY
         self._give = give
         self._mark = os.path.join(account.home, MARK)
-        self._stage = os.path.join(account.home, STAGE)
-        self._digests: dict[tuple[str, str], bytes] = {}
+        self._copies = Copies(disk, account.home, foreign)
         self.resumed = False
 
     # -- before
@@ -203,7 +177,7 @@ class TakeOver:
                 self._disk.unlink(self._mark)
             raise
         if self._copying:
-            self._stage_all(work, count)
+            self._copy_all(work, count)
         self._progress.begin("taking over", count, 0)
         self._free_uses({folder.name for folder in folders})
         reports = [self._take(folder, number, found) for number, (folder, found) in enumerate(work)]
@@ -222,13 +196,7 @@ class TakeOver:
                     if folder.name in {report.name for report in reports}:
                         for item in items(self._disk, folder):
                             self._disk.unlink(os.path.join(folder.path, item.sub, item.name))
-        if self._disk.exists(self._stage):
-            for name in self._disk.names(self._stage):
-                path = os.path.join(self._stage, name)
-                for left in self._disk.names(path):
-                    self._disk.unlink(os.path.join(path, left))
-                self._disk.rmdir(path)
-            self._disk.rmdir(self._stage)
+        self._copies.remove()
         self._disk.unlink(self._mark)
         self._disk.sync_directory(self._account.home)
 
@@ -257,54 +225,14 @@ class TakeOver:
                     self._progress.step(1, 0)
         self._progress.end()
 
-    # -- copies
-
-    def _stage_all(self, work: list[tuple[DovecotFolder, list[Item]]], count: int) -> None:
+    def _copy_all(self, work: list[tuple[DovecotFolder, list[Item]]], count: int) -> None:
         self._progress.begin("copying", count, 0)
-        make_directories(self._disk, self._stage)
         for number, (folder, found) in enumerate(work):
-            directory = os.path.join(self._stage, str(number))
-            make_directories(self._disk, directory)
-            there = set(self._disk.names(directory))
             done = set(self._listed(folder.name)) if self.resumed else set()
-            for item in found:
-                size = 0
-                if self._staged(item) not in there and plain_name(item.base) not in done:
-                    size = self._copy(folder, item, os.path.join(directory, self._staged(item)))
+            for size in self._copies.make(number, folder, found, done):
                 self._progress.step(1, size)
-        fd = self._disk.open(self._stage, os.O_RDONLY)
-        try:
-            # One for all: a sync a file would take minutes.
-            self._disk.syncfs(fd)
-        finally:
-            self._disk.close(fd)
+        self._copies.sync()
         self._progress.end()
-
-    def _staged(self, item: Item) -> str:
-        return plain_name(item.base) or "_"
-
-    def _copy(self, folder: DovecotFolder, item: Item, target: str) -> int:
-        path = os.path.join(folder.path, item.sub, item.name)
-        with self._foreign():
-            source = self._disk.open(path, os.O_RDONLY)
-        digest = hashlib.sha256()
-        scratch = f"{target}.part"
-        try:
-            copy = self._disk.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            try:
-                at = 0
-                while block := self._disk.pread(source, BLOCK, at):
-                    self._disk.write(copy, block)
-                    digest.update(block)
-                    at += len(block)
-                self._disk.utime(copy, int(self._disk.fstat(source).st_mtime))
-            finally:
-                self._disk.close(copy)
-        finally:
-            self._disk.close(source)
-        self._disk.rename(scratch, target)
-        self._digests[folder.name, item.base] = digest.digest()
-        return at
 
     # -- into the Maildir
 
@@ -408,7 +336,7 @@ class TakeOver:
     def _where(self, folder: DovecotFolder, number: int, item: Item) -> tuple[str, str, str]:
         """Where a message's file is until it comes into its mailbox."""
         if self._copying:
-            return os.path.join(self._stage, str(number)), "", self._staged(item)
+            return self._copies.directory(number), "", copy_name(item)
         return folder.path, item.sub, item.name
 
     def _measure(self, folder: DovecotFolder, number: int, item: Item) -> Row | None:
@@ -527,27 +455,10 @@ class TakeOver:
                 own = self._disk.stat(source)
             if (own.st_ino, own.st_dev) == (status.st_ino, status.st_dev):
                 return True
-            digest = self._digests.get((folder.name, item.base))
+            digest = self._copies.digest(folder, item)
             if digest is None:
                 with self._foreign():
-                    digest = _digest(self._disk, source)
-            return _digest(self._disk, path) == digest
+                    digest = file_digest(self._disk, source)
+            return file_digest(self._disk, path) == digest
         except FileNotFoundError:
             return None
-
-
-def _digest(disk: Disk, path: str) -> bytes:
-    digest = hashlib.sha256()
-    fd = disk.open(path, os.O_RDONLY)
-    try:
-        at = 0
-        while block := disk.pread(fd, BLOCK, at):
-            digest.update(block)
-            at += len(block)
-    finally:
-        disk.close(fd)
-    return digest.digest()
-
-
-_progress: type[Progress] = Quiet
-"""mypy checks here that it is one."""

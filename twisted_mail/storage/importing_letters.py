@@ -19,18 +19,18 @@ from ..message.lines import LineNormalizer
 from ..message.mbox import Mbox, Quoting
 from ..status import MailError
 from . import maildir
+from .files import BLOCK
 from .flags import KEYWORDS_FILE, bits_of, names_of, parse_keywords
-from .importing import Progress
 from .importing_dovecot import not_plain
 from .importing_log import Batch, ImportLog
 from .names import INBOX, name_of
+from .progress import Progress
 
 __all__ = ["Imported", "Importer", "Letter", "MaildirSource", "MboxSource", "Source", "digest_of"]
 
 BATCH_BYTES: Final = 1024 * 1024
 """What stands in one record of the journal; a larger message goes alone."""
 BATCH: Final = 500
-BLOCK: Final = 256 * 1024
 HEAD: Final = 65_536
 
 

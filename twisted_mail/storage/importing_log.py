@@ -11,13 +11,12 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ..disk import Disk, make_directories
+from .files import file_blocks
 
 __all__ = ["Batch", "ImportLog"]
-
-BLOCK: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +68,7 @@ class ImportLog:
 
     def _lines(self) -> list[dict[str, Any]]:
         """Whole lines; a torn one at the end is cut off: what it announced was never begun."""
-        pieces = []
-        at = 0
-        while block := self._disk.pread(self._fd, BLOCK, at):
-            pieces.append(block)
-            at += len(block)
-        data = b"".join(pieces)
+        data = b"".join(file_blocks(self._disk, self._fd))
         found: list[dict[str, Any]] = []
         for line in data.splitlines(keepends=True):
             try:
