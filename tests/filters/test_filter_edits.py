@@ -46,8 +46,17 @@ def test_numbers_move_as_fields_go():
     assert apply_edits(FIELDS, [Delete(b"a", 2), Delete(b"a", 1)]) == [b"B: 2\n", b"C: 4\n"]
 
 
+def test_many_fields_of_one_name_deleted_one_by_one():
+    flood = [b"A: 1\n"] * 100_000
+    assert apply_edits(flood, [Delete(b"a", n) for n in range(100_000, 1, -1)]) == [b"A: 1\n"]
+    assert apply_edits(flood, [Delete(b"a", 1)] * 2000) == flood[2000:]
+
+
 def test_number_of_fields_is_bounded():
-    assert len(apply_edits(FIELDS, [Add(b"X: 1\n")] * (MAX_FIELDS + 5))) == MAX_FIELDS
+    for edit in (Add(b"X: 1\n"), Change(b"x", 99_999, b"X: 1\n")):
+        assert len(apply_edits(FIELDS, [edit] * (MAX_FIELDS + 5))) == MAX_FIELDS
+    many = [b"A: 1\n"] * (MAX_FIELDS + 1)
+    assert apply_edits(many, [Add(b"X: 1\n"), Insert(0, b"X: 1\n")]) == many
 
 
 def test_folds_are_mended():

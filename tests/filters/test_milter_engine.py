@@ -228,6 +228,19 @@ def test_too_many_changes_and_endless_progress():
         at_end(fake.PROGRESS * 10_001)
 
 
+def test_a_flooded_header_can_be_cleaned():
+    engine = agreed(fake.options(steps=0x80 | 0x4000))
+    for _ in range(2):
+        engine.call(Stage.MAIL, b"<>\0")
+        for _ in range(3000):
+            engine.header(b"X: a\n")
+        engine.call(Stage.EOM)
+        engine.receive(fake.change_header(1, "X", "") * 5000 + fake.CONTINUE)
+        for _ in range(5000):
+            assert engine.answer().change == Delete(b"x", 1)
+        assert engine.answer().kind is Kind.CONTINUE
+
+
 def test_skip_only_at_body_and_once():
     engine = agreed(fake.options(steps=0x400))
     engine.call(Stage.BODY, b"x")

@@ -224,6 +224,21 @@ def test_changes():
     assert not site.spills[0].discarded
 
 
+@pytest.mark.parametrize(
+    ("answer", "action"),
+    [
+        (fake.change_header(1, "X-Spam", "Yes"), Action.JUNK),
+        (fake.add_header("X-Spam-Flag", "YES"), Action.JUNK),
+        (fake.insert_header(1, "X-Spam", "No"), Action.ACCEPT),
+        (fake.change_header(1, "X-Spam", ""), Action.ACCEPT),
+        (fake.add_header("X-Other", "Yes"), Action.ACCEPT),
+        (fake.add_header("X-Spam", "Yes") + fake.quarantine("q"), Action.QUARANTINE),
+    ],
+)
+def test_a_field_that_says_junk(answer, action):
+    assert Site(FakeMilter({"E": [answer + ACCEPT]})).whole().action is action
+
+
 def test_changes_before_a_refusal_are_forgotten():
     site = Site(
         FakeMilter({"E": [fake.replace_body(b"x") + fake.add_header("X", "a") + fake.REJECT]})

@@ -6,7 +6,7 @@ No bytes of a filter's can end the header, begin another field, or make a line t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from .interfaces import Add, Change, Edit, Insert, Opinion, Recipient
 
@@ -57,35 +57,74 @@ def field_value(field: bytes) -> bytes:
 
 
 def apply_edits(fields: Iterable[bytes], edits: Iterable[Edit]) -> list[bytes]:
-    """The fields after the edits, each made on what the one before left (so does Postfix: numbers move)."""
-    now = list(fields)
-    limit = max(MAX_FIELDS, len(now))
+    """The fields after the edits, each made on what the one before left (so does Postfix: numbers move).
+
+    Fields called the same may be many, and each deleted by its number: that takes no time that grows with the square.
+    """
+    now = _Fields(fields)
     for edit in edits:
         if isinstance(edit, Add):
-            now.append(edit.field)
+            now.add(edit.field)
         elif isinstance(edit, Insert):
-            now.insert(max(0, edit.at), edit.field)
+            now.insert(edit.at, edit.field)
         elif isinstance(edit, Change):
-            at = _find(now, edit.name, edit.n)
-            if at is None:
-                now.append(edit.field)
-            else:
-                now[at] = edit.field
-        elif edit.n == 0:
-            now = [field for field in now if field_name(field) != edit.name]
+            now.change(edit.name, edit.n, edit.field)
         else:
-            at = _find(now, edit.name, edit.n)
-            if at is not None:
-                del now[at]
-        del now[limit:]
-    return now
+            now.delete(edit.name, edit.n)
+    return now.left()
 
 
-def _find(fields: Sequence[bytes], name: bytes, n: int) -> int | None:
-    places = [at for at, field in enumerate(fields) if field_name(field) == name]
-    if n == -1:
-        return places[-1] if places else None
-    return places[n - 1] if 1 <= n <= len(places) else None
+class _Fields:
+    """A field is a list of one, emptied when it is deleted; `named` has those that are left by name, in their order."""
+
+    def __init__(self, fields: Iterable[bytes]) -> None:
+        self._all = [[field] for field in fields]
+        self._room = MAX_FIELDS - len(self._all)
+        self._name_all()
+
+    def left(self) -> list[bytes]:
+        return [field for one in self._all for field in one]
+
+    def add(self, field: bytes) -> None:
+        if self._room > 0:
+            self._room -= 1
+            one = [field]
+            self._all.append(one)
+            self._named.setdefault(field_name(field), []).append(one)
+
+    def insert(self, at: int, field: bytes) -> None:
+        if self._room > 0:
+            self._room -= 1
+            self._all = [one for one in self._all if one]
+            self._all.insert(max(0, at), [field])
+            self._name_all()
+
+    def change(self, name: bytes, n: int, field: bytes) -> None:
+        same = self._named.get(name, [])
+        if not 1 <= n <= len(same):
+            self.add(field)
+            return
+        same[n - 1][0] = field
+        if field_name(field) != name:
+            self._name_all()
+
+    def delete(self, name: bytes, n: int) -> None:
+        same = self._named.get(name, [])
+        if n == 0:
+            gone, same[:] = same[:], []
+        elif n == -1 or 1 <= n <= len(same):
+            gone = [same.pop(n if n < 0 else n - 1)] if same else []
+        else:
+            gone = []
+        for one in gone:
+            one.clear()
+        self._room += len(gone)
+
+    def _name_all(self) -> None:
+        self._named: dict[bytes, list[list[bytes]]] = {}
+        for one in self._all:
+            if one:
+                self._named.setdefault(field_name(one[0]), []).append(one)
 
 
 def recipients_after(

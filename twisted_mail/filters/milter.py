@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import DeferredSemaphore
 
-from ..message.lines import LineNormalizer
 from ..status import Reply
 from ..world import World
 from .interfaces import (
     Action,
     Client,
-    Edit,
     Login,
     Message,
     Opinion,
@@ -30,16 +28,8 @@ from .interfaces import (
     Tls,
 )
 from .link import Link, LinkError, Where, in_time
-from .milter_engine import (
-    Answer,
-    Body,
-    Deleted,
-    Kind,
-    MilterEngine,
-    MilterError,
-    Quarantine,
-    Stage,
-)
+from .milter_changes import Changes
+from .milter_engine import Answer, Kind, MilterEngine, MilterError, Stage
 from .milter_macros import connect_macros, helo_macros, mail_macros, queue_macros, rcpt_macros
 from .trouble import OnFailure, failure
 
@@ -55,7 +45,8 @@ class MilterSettings(NamedTuple):
     `connect_seconds`: until it is connected and has agreed, a wait for a free connection included; `command_seconds`:
     for each answer up to the end of the content; `content_seconds`: for that to the end; `total_seconds`: for all that
     is waited for in one message, "still working on it" included. `connections` at once, `max_body` bytes of a new body.
-    `large`: packets of up to 1 MiB are offered. `program`: what we call ourselves (macro ``v``).
+    `large`: packets of up to 1 MiB are offered. `program`: what we call ourselves (macro ``v``). `junk_fields`: when it
+    puts in a field of such a name that says yes, the message is JUNK (milters have no other word for it).
     """
 
     name: str
@@ -69,6 +60,7 @@ class MilterSettings(NamedTuple):
     max_body: int = 64 * 1024 * 1024
     large: bool = False
     program: str = "twisted-mail"
+    junk_fields: tuple[str, ...] = ("X-Spam", "X-Spam-Flag")
 
 
 class Milter:
@@ -151,7 +143,7 @@ class MilterSession:
         self._queue_id = message.context.queue_id or self._queue_id
         if self._over:
             return self._rest
-        changes = _Changes(spill, self._settings.max_body)
+        changes = Changes(spill, self._settings.max_body, self._settings.junk_fields)
         try:
             opinion = await self._said(self._content(message, changes))
         except BaseException:
@@ -301,7 +293,7 @@ class MilterSession:
             self._message = opinion
         return opinion
 
-    async def _content(self, message: Message, changes: _Changes) -> Opinion:
+    async def _content(self, message: Message, changes: Changes) -> Opinion:
         engine = self._engine
         out = _Gathered(self)
         if engine.wants(Stage.HEADER):
@@ -339,7 +331,7 @@ class MilterSession:
                     return opinion
         return Opinion()
 
-    async def _end(self, changes: _Changes) -> Opinion:
+    async def _end(self, changes: Changes) -> Opinion:
         """The answers to the end of the content: changes, then the last word."""
         while True:
             answer = await self._answer(self._settings.content_seconds)
@@ -405,75 +397,3 @@ class _Gathered:
         packets, self._packets, self._size = self._packets, [], 0
         if packets:
             await self._session._write(b"".join(packets))
-
-
-class _Changes:
-    """What a milter wants changed, gathered until it has said its last word."""
-
-    def __init__(self, spill: Callable[[], Spill], max_body: int) -> None:
-        self._make = spill
-        self._max_body = max_body
-        self._edits: list[Edit] = []
-        self._added: list[Recipient] = []
-        self._deleted: list[Any] = []
-        self._sender: Sender | None = None
-        self._body: Spill | None = None
-        self._lines = LineNormalizer()
-        self._size = 0
-        self._reason: str | None = None
-
-    async def take(self, answer: Answer) -> None:
-        change = answer.change
-        if isinstance(change, Body):
-            await self._body_block(change.block)
-        elif isinstance(change, Quarantine):
-            self._reason = change.reason
-        elif isinstance(change, Recipient):
-            # The last word on a recipient counts
-            self._deleted = [one for one in self._deleted if one.key != change.address.key]
-            self._added.append(change)
-        elif isinstance(change, Deleted):
-            if change.address is not None:
-                key = change.address.key
-                self._added = [one for one in self._added if one.address.key != key]
-                self._deleted.append(change.address)
-        elif isinstance(change, Sender):
-            self._sender = change
-        elif change is not None:
-            self._edits.append(change)
-
-    async def opinion(self, action: Action) -> Opinion:
-        if self._body is not None:
-            await self._write(self._lines.finish() if self._size else b"")
-        if self._reason is not None:
-            action = Action.QUARANTINE
-        return Opinion(
-            action=action,
-            reason=self._reason or "",
-            edits=tuple(self._edits),
-            added=tuple(self._added),
-            deleted=tuple(self._deleted),
-            sender=self._sender,
-            body=self._body,
-        )
-
-    def discard(self) -> None:
-        body, self._body = self._body, None
-        if body is not None:
-            body.discard()
-
-    async def _body_block(self, block: bytes) -> None:
-        self._size += len(block)
-        if self._size > self._max_body:
-            raise MilterError(f"a new body of more than {self._max_body} bytes")
-        if self._body is None:
-            self._body = self._make()
-        await self._write(self._lines.feed(block))
-
-    async def _write(self, block: bytes) -> None:
-        assert self._body is not None
-        if not block:
-            return
-        waits = self._body.write(block)
-        if waits is not None:
-            await waits

@@ -43,6 +43,7 @@ LARGE_CHUNKS: Final = {0x10000000: 256 * 1024 - 1, 0x20000000: 1024 * 1024 - 1}
 """SMFIP_MDS_256K and SMFIP_MDS_1M: what more may be agreed on."""
 MAX_PACKET: Final = 1024 * 1024 + 64
 _MAX_CHANGES: Final = 2000
+"""And one for each field of the header: who floods it must not keep a filter from cleaning it."""
 _MAX_PROGRESS: Final = 10_000
 _MAX_LINES: Final = 32
 _MAX_TEXT: Final = 400
@@ -173,7 +174,7 @@ class MilterEngine:
         self._steps = 0
         self._macros: dict[int, tuple[str, ...]] = {}
         self._buffer = bytearray()
-        self._changes = 0
+        self._changes_left = _MAX_CHANGES
         self._progress = 0
         self._skipping = False
 
@@ -206,6 +207,8 @@ class MilterEngine:
             return out
         if stage is Stage.EOM:
             self._skipping = False
+        elif stage is Stage.MAIL:
+            self._changes_left = _MAX_CHANGES
         self._progress = 0
         if not self._steps & stage.no_answer or stage is Stage.EOM:
             self.awaiting = stage
@@ -239,6 +242,7 @@ class MilterEngine:
         value = value.removesuffix(b"\n").replace(b"\0", b"")
         # A packet that libmilter would not take; no honest field is so long.
         value = value[: CHUNK - len(name) - 8]
+        self._changes_left += 1
         return self.call(Stage.HEADER, name.rstrip(b" \t")[:1000] + b"\0" + value + b"\0")
 
     def abort(self) -> bytes:
@@ -292,11 +296,11 @@ class MilterEngine:
             if self._progress > _MAX_PROGRESS:
                 raise MilterError("it is always about to answer")
         elif answer.kind is Kind.CHANGE:
-            self._changes += 1
-            if self._changes > _MAX_CHANGES and not isinstance(answer.change, Body):
+            # Bodies are bounded by their size
+            self._changes_left -= not isinstance(answer.change, Body)
+            if self._changes_left < 0:
                 raise MilterError("too many changes")
         else:
-            self._changes = 0
             self._skipping = answer.kind is Kind.SKIP
             self.awaiting = None
         return answer

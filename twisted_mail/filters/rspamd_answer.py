@@ -42,8 +42,7 @@ def rspamd_verdict(answer: Any, fields: tuple[bytes, ...], greylist: Greylist = 
     action = _ACTIONS.get(said) if isinstance(said, str) else None
     if action is None:
         raise ValueError("rspamd: an answer without an action")
-    if answer.get("is_skipped") is True:
-        return Opinion(reason="rspamd skipped it")
+    # "is_skipped" says only that no rules ran, also for a GTUBE message that is to be refused: the action counts.
     milter = answer.get("milter")
     milter = milter if isinstance(milter, dict) else {}
     if said == "greylist" and greylist == "tempfail":
