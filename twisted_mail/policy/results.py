@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..message.authres import Result, field
+from .dmarc import requested
 from .verdicts import Arc, Dkim, Dmarc, Spf, Verdicts
 from .wording import one_line
 
@@ -114,7 +115,7 @@ def _dmarc(verdict: Dmarc, disposition: str) -> Result:
         said.append("aligned: " + ", ".join(verdict.aligned[:5]))
     if verdict.found and verdict.result == "fail":
         # RFC 9989 section 9: the policy to be applied
-        properties.append(("policy.dmarc", disposition or verdict.policy))
+        properties.append(("policy.dmarc", disposition or requested(verdict)))
     return Result(
         "dmarc", verdict.result, tuple(properties), verdict.reason, one_line(" ".join(said), 300)
     )
