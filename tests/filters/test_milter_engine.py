@@ -19,9 +19,8 @@ from twisted_mail.filters.milter_engine import (
     MilterError,
     Quarantine,
     Stage,
-    packet,
-    reply_from,
 )
+from twisted_mail.filters.milter_packets import packet, reply_from
 from twisted_mail.status import Reply
 from twisted_mail.testing import filters_milter as fake
 

@@ -10,16 +10,25 @@ whatever the bytes; what is kept of them is bounded by `MAX_PACKET`.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
-from ..address import Address, forward_path, reverse_path
+from ..address import Address
 from ..status import Reply
 from .edits import make_field
 from .interfaces import Add, Change, Delete, Edit, Insert, Recipient, Sender
+from .milter_packets import (
+    address_in,
+    braced,
+    macro_lists,
+    packet,
+    printable,
+    reply_from,
+    strings_in,
+    text,
+)
 
 __all__ = [
     "LARGE_CHUNKS",
@@ -32,8 +41,6 @@ __all__ = [
     "MilterError",
     "Quarantine",
     "Stage",
-    "packet",
-    "reply_from",
 ]
 
 VERSION: Final = 6
@@ -45,8 +52,6 @@ MAX_PACKET: Final = 1024 * 1024 + 64
 _MAX_CHANGES: Final = 2000
 """And one for each field of the header: who floods it must not keep a filter from cleaning it."""
 _MAX_PROGRESS: Final = 10_000
-_MAX_LINES: Final = 32
-_MAX_TEXT: Final = 400
 
 # SMFIF_*: header fields added, body, recipients added and deleted, header fields changed, quarantine, sender,
 # recipients with parameters, own lists of macros
@@ -153,10 +158,6 @@ _CHANGES: Final = {
     b"e": _CHGFROM,
     b"q": _QUARANTINE,
 }
-# RFC 5321 section 4.2, RFC 3463 section 2
-_REPLY_LINE = re.compile(
-    r"([45][0-9][0-9])[ -](?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$))?(.*)", re.DOTALL
-)
 
 
 class MilterEngine:
@@ -220,8 +221,8 @@ class MilterEngine:
             where = b"U"
         else:
             family = b"6" if ":" in ip else b"4"
-            where = family + struct.pack(">H", port) + _text(ip)
-        return self.call(Stage.CONNECT, _text(name or "unknown") + where, macros)
+            where = family + struct.pack(">H", port) + text(ip)
+        return self.call(Stage.CONNECT, text(name or "unknown") + where, macros)
 
     def path(
         self,
@@ -232,7 +233,7 @@ class MilterEngine:
     ) -> bytes:
         """SMFIC_MAIL and SMFIC_RCPT."""
         words = [f"<{'' if address is None else address}>", *parameters]
-        return self.call(stage, b"".join(map(_text, words)), macros)
+        return self.call(stage, b"".join(map(text, words)), macros)
 
     def header(self, field: bytes) -> bytes:
         """SMFIC_HEADER: one field, as it stands in the message."""
@@ -268,7 +269,7 @@ class MilterEngine:
             if wanted is None
             else ((name, macros[name]) for name in wanted if name in macros)
         )
-        data = b"".join(_text(_braced(name)) + _text(value) for name, value in pairs)
+        data = b"".join(text(braced(name)) + text(value) for name, value in pairs)
         return packet(b"D", stage.letter + data) if data or wanted is None else b""
 
     # Answers
@@ -339,7 +340,7 @@ class MilterEngine:
             if self._steps & flag:
                 self.chunk = size
                 break
-        self._macros = _macro_lists(data[12:])
+        self._macros = macro_lists(data[12:])
 
     def _read(self, stage: Stage, command: bytes, data: bytes) -> Answer:
         answer = _PLAIN.get(command)
@@ -372,12 +373,12 @@ class MilterEngine:
         if command == b"b":
             return Body(data)
         if command == b"q":
-            return Quarantine(_printable(data.partition(b"\0")[0]) or "quarantined")
+            return Quarantine(printable(data.partition(b"\0")[0]) or "quarantined")
         if command in (b"i", b"m"):
             if len(data) < 4:
                 raise ValueError("a number is missing")
             index, data = int.from_bytes(data[:4]), data[4:]
-        words = _strings(data)
+        words = strings_in(data)
         if command in (b"h", b"i", b"m"):
             if len(words) != 2:
                 raise ValueError("not a name and a value")
@@ -395,78 +396,15 @@ class MilterEngine:
             return Change(name.lower(), max(1, index), field)
         if not words or (len(words) > 1 and command in (b"+", b"-")) or len(words) > 64:
             raise ValueError("not an address")
-        parameters = tuple(_printable(word) for word in words[1:] for word in word.split() if word)
+        parameters = tuple(printable(word) for word in words[1:] for word in word.split() if word)
         if command == b"e":
-            return Sender(_address(words[0], null=True), parameters)
+            return Sender(address_in(words[0], null=True), parameters)
         if command == b"-":
             try:
-                return Deleted(_address(words[0]))
+                return Deleted(address_in(words[0]))
             except ValueError:
                 return Deleted(None)
-        address = _address(words[0])
+        address = address_in(words[0])
         if address is None:
             raise ValueError("not an address")
         return Recipient(address, parameters)
-
-
-def packet(command: bytes, data: bytes = b"") -> bytes:
-    """One packet."""
-    return (1 + len(data)).to_bytes(4) + command + data
-
-
-def reply_from(data: bytes) -> Reply | None:
-    """What ``smfi_setreply`` and ``smfi_setmlreply`` make, as a reply; None when it is none."""
-    lines: list[str] = []
-    code, enhanced = 0, None
-    # Sendmail takes it for a format, so filters double their percent signs
-    for raw in data.replace(b"%%", b"%").split(b"\n")[:_MAX_LINES]:
-        match = _REPLY_LINE.fullmatch(_printable(raw))
-        if match is None:
-            break
-        if not lines:
-            code, enhanced = int(match[1]), match[2]
-        lines.append(match[3].strip()[:_MAX_TEXT])
-    if not lines:
-        return None
-    if enhanced is None or enhanced[0] != str(code)[0]:
-        enhanced = f"{str(code)[0]}.7.1"
-    return Reply(code, enhanced, tuple(line or "Refused" for line in lines))
-
-
-def _macro_lists(data: bytes) -> dict[int, tuple[str, ...]]:
-    """SMFIR_SETSYMLIST, behind the negotiation's numbers: which macros the filter wants at which stage."""
-    lists: dict[int, tuple[str, ...]] = {}
-    while len(data) >= 5 and len(lists) < 16:
-        number = int.from_bytes(data[:4])
-        names, _, data = data[4:].partition(b"\0")
-        lists[number] = tuple(_printable(name).strip("{}") for name in names.split()[:64])
-    return lists
-
-
-def _address(word: bytes, *, null: bool = False) -> Address | None:
-    word = word.strip()
-    if not word.startswith(b"<"):
-        word = b"<" + word + b">"
-    path = reverse_path(word) if null else forward_path(word)
-    if path.rest:
-        raise ValueError("text behind the address")
-    return path.address
-
-
-def _strings(data: bytes) -> list[bytes]:
-    if not data.endswith(b"\0"):
-        raise ValueError("a string without its end")
-    return data[:-1].split(b"\0")
-
-
-def _text(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape").replace(b"\0", b"")[:8000] + b"\0"
-
-
-def _braced(name: str) -> str:
-    return name if len(name) == 1 else f"{{{name}}}"
-
-
-def _printable(data: bytes) -> str:
-    """One line of ASCII, for logs and replies."""
-    return "".join(c if " " <= c <= "~" else "?" for c in data.decode("latin-1").strip())[:1000]
