@@ -10,6 +10,7 @@ from store_site import Site
 from twisted_mail.mailboxes import Appending, StoreMode
 from twisted_mail.message.collation import fold
 from twisted_mail.status import MailError
+from twisted_mail.storage import account, folder
 
 MAIL = b"From: Alice <a@example.org>\nSubject: =?utf-8?q?Caf=C3=A9?= %d\nMessage-ID: <%d@x>\n\nhello %d\n"
 
@@ -193,6 +194,25 @@ def test_another_process_is_seen(mail, tmp_path):
     other.run(theirs.close())
     other.run(session.close())
     other.stop()
+
+
+@pytest.mark.parametrize("told", [20, 1000])
+def test_many_that_another_program_adds_at_once_are_seen(mail, told, monkeypatch):
+    monkeypatch.setattr(folder, "WRITTEN", 7)
+    monkeypatch.setattr(folder, "MAX_TOLD", told)
+    monkeypatch.setattr(account, "MAX_TOLD", told)
+    mail.append("INBOX", flags=["Todo"])
+    box = mail.open()
+    cur = os.path.join(mail.site.maildir("d/a"), "cur")
+    for number in range(60):
+        with open(os.path.join(cur, f"{number}.x:2,{'Sa' if number % 2 else ''}"), "wb") as file:
+            file.write(MAIL % (number, number, number))
+    mail.wait()
+    mail.run(box.refresh())
+    assert list(box.snapshot.uids) == list(range(1, 62))
+    assert list(mail.flags(box).values()) == [{"Todo"}, *[set(), {"\\Seen", "Todo"}] * 30]
+    mail.run(box.store([61], StoreMode.ADD, ["\\Deleted"]))
+    assert mail.flags(box)[61] == {"\\Seen", "Todo", "\\Deleted"}
 
 
 def test_two_sessions_share_what_they_know(mail):

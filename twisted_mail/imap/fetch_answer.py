@@ -38,7 +38,7 @@ LONG: Final = 16_384
 """Octets of a structure, of some hundred parts, that is not read on the reactor thread."""
 HEAVY: Final = 262_144
 """Octets that are looked at for one message, an item at a time when they are more …"""
-SLOW: Final = 16_384
+SLOW: Final = 8192
 """… and when they have to be decoded."""
 _NO_ROW: Final[tuple[Any, ...]] = ()
 

@@ -79,7 +79,7 @@ def searchable(content: bytes | mmap, limit: int = MAX_TEXT) -> Searchable:
     pieces: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
     left = limit
     for where, piece in _pieces(content, root):
-        kept = _unkept.sub(EDGE, folded(piece)).encode("utf-8")
+        kept = _kept(folded(piece)).encode("utf-8")
         left -= len(kept) + len(_SEPARATOR)
         if left < 0:
             # In the middle of a character perhaps: such a one is no part of any needle
@@ -89,6 +89,12 @@ def searchable(content: bytes | mmap, limit: int = MAX_TEXT) -> Searchable:
             break
     own, parts, body = (b"".join([piece + _SEPARATOR for piece in some]) for some in pieces)
     return Searchable(own + parts + body, len(own), len(own) + len(parts), left >= 0)
+
+
+def _kept(text: str) -> str:
+    if len(text) <= SLICE:
+        return _unkept.sub(EDGE, text)
+    return "".join([_unkept.sub(EDGE, text[at : at + SLICE]) for at in range(0, len(text), SLICE)])
 
 
 def _pieces(content: bytes | mmap, root: Part) -> Iterator[tuple[int, str]]:

@@ -43,10 +43,20 @@ _TEXT_TYPES: Final = frozenset((b"text", b"message", b""))
 _blanks: Final = re.compile(r"[ \t\n]+")
 
 
+# What begins no character of UTF-8
+_no_utf8: Final = re.compile(rb"[\x80-\xc1\xf5-\xff]*").match
+
+
 def _as_latin(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
-    return error.object[error.start : error.end].decode("latin-1"), error.end
+    octets, end = error.object, error.end
+    if error.encoding == "utf-8":
+        # In one go: text that is none is asked about once, not for each of its octets
+        found = _no_utf8(octets, end)
+        assert found is not None
+        end = found.end()
+    return octets[error.start : end].decode("latin-1"), end
 
 
 _ERRORS: Final = "twisted_mail.latin1"

@@ -19,7 +19,7 @@ from . import kept, maildir, scan
 from .errors import mailbox_in_use
 from .filling import Filler, Filling, Source, Wanted
 from .flags import info_of
-from .folder import Folder, FolderChange, read_keywords
+from .folder import MAX_TOLD, Folder, FolderChange, read_keywords
 from .folders import Folders, nonexistent
 from .home import Home, Locked
 from .index import UNSEEN, Row, RowTuple
@@ -172,8 +172,6 @@ class AccountStore:
             locked.index.moved(place.row.key, change.moved)
             for uid, bits in change.flagged:
                 place.flag(uid, bits)
-            for row in change.new:
-                place.add(row)
             if place.row.new_mark == UNSEEN:
                 locked.index.set_marks(place.row.key, 0, 0)
         gone = [row.base for row in rows if row.base not in found]
@@ -240,7 +238,9 @@ class AccountStore:
             return None
         if row.modseq == snapshot.modseq:
             return FolderChange(place.state.folder, row.modseq, row.uidnext, (), (), (), None)
-        changed = locked.index.whole_rows(row.key, snapshot.modseq)
+        changed = locked.index.whole_rows(row.key, snapshot.modseq, MAX_TOLD + 1)
+        if len(changed) > MAX_TOLD:
+            return None
         gone = locked.index.vanished(row.key, snapshot.modseq)
         top = snapshot.uids[-1] if snapshot.uids else 0
         return FolderChange(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 from ..disk import Disk
@@ -20,11 +19,20 @@ from .flags import KEYWORDS_FILE, MAX_KEYWORD, format_keywords, parse_keywords
 from .index import FolderRow, Index, Row
 from .maildir import FolderState
 
-__all__ = ["Folder", "FolderChange", "read_keywords"]
+__all__ = ["MAX_TOLD", "Folder", "FolderChange", "read_keywords"]
+
+WRITTEN = 1000
+"""Rows that are gathered before the index has them: of a hundred thousand, the garbage collector would hold all
+threads for a tenth of a second."""
+MAX_TOLD = 20_000
+"""New messages that are told one by one; of more, who has the folder open reads what is there now."""
 
 
 class FolderChange(NamedTuple):
-    """What happened in a folder (by its id). `changed`: (uid, flags, modseq). Sorted by UID."""
+    """What happened in a folder (by its id). `changed`: (uid, flags, modseq). Sorted by UID.
+
+    Not `whole`: there is more to it than can be told.
+    """
 
     folder: str
     modseq: int
@@ -34,6 +42,7 @@ class FolderChange(NamedTuple):
     expunged: Sequence[int]
     keywords: tuple[str, ...] | None
     """None: nothing of this has any."""
+    whole: bool = True
 
 
 class Folder:
@@ -46,7 +55,9 @@ class Folder:
         "_expunged",
         "_index",
         "_keywords",
+        "_new_flags",
         "_new_keywords",
+        "_told",
         "modseq",
         "path",
         "row",
@@ -62,6 +73,9 @@ class Folder:
         self._keywords: tuple[str, ...] | None = None
         self._new_keywords = False
         self._added: list[Row] = []
+        # Of rows that the index has already: what is told of them (too many: nothing), and all their flags
+        self._told: list[Added] | None = []
+        self._new_flags = 0
         self._changed: list[tuple[int, int]] = []
         self._expunged: list[int] = []
         self.path = path
@@ -157,6 +171,21 @@ class Folder:
     def add(self, row: Row) -> None:
         """A message that is new here."""
         self._added.append(row)
+        if len(self._added) >= WRITTEN:
+            self._write()
+
+    def _write(self) -> None:
+        rows, self._added = self._added, []
+        if rows:
+            self._index.insert(self.row.key, rows)
+        for row in rows:
+            self._new_flags |= row.flags
+        if self._told is not None:
+            self._told += [
+                Added(row.uid, row.flags, row.modseq, row.wire, row.date) for row in rows
+            ]
+            if len(self._told) > MAX_TOLD:
+                self._told = None
 
     def flag(self, uid: int, bits: int) -> None:
         """A message has these flags now."""
@@ -173,32 +202,30 @@ class Folder:
     def settle(self, *, tell: bool) -> FolderChange | None:
         """Write what was gathered into the index. With `tell`, what has changed, if anything."""
         key = self.row.key
-        if self._added:
-            self._index.insert(key, self._added)
+        self._write()
+        told = self._told
         if self._changed:
             self._index.flagged(key, self.modseq, self._changed)
         if (self.uidnext, self.modseq) != (self.row.uidnext, self.row.modseq):
             self._index.set_numbers(key, self.uidnext, self.modseq)
-        if not tell or not (self._added or self._changed or self._expunged or self._new_keywords):
-            return None
-        if self._keywords is None and any(
-            bits >> FIRST_KEYWORD
-            for bits in chain(
-                (row.flags for row in self._added), (bits for bits, _ in self._changed)
-            )
+        if not tell or not (
+            told or told is None or self._changed or self._expunged or self._new_keywords
         ):
+            return None
+        for bits, _ in self._changed:
+            self._new_flags |= bits
+        if self._keywords is None and self._new_flags >> FIRST_KEYWORD:
             # Another process, or another program, may have given them their names
             self._keywords = read_keywords(self._disk, self.path)
         return FolderChange(
             self.state.folder,
             self.modseq,
             self.uidnext,
-            sorted(
-                Added(row.uid, row.flags, row.modseq, row.wire, row.date) for row in self._added
-            ),
+            sorted(told or ()),
             sorted((uid, bits, self.modseq) for bits, uid in self._changed),
             sorted(self._expunged),
             self._keywords,
+            told is not None,
         )
 
 

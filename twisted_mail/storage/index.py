@@ -318,11 +318,11 @@ class Index:
             (key,),
         ).fetchall()
 
-    def whole_rows(self, key: int, since: int = -1) -> list[Row]:
-        """The messages of a folder whose mod-sequence is above `since`, in the order of their UIDs."""
+    def whole_rows(self, key: int, since: int = -1, limit: int = -1) -> list[Row]:
+        """The messages of a folder whose mod-sequence is above `since`, in the order of their UIDs, at most `limit`."""
         found = self._db.execute(
-            f"SELECT {_ROW} FROM message WHERE folder = ? AND modseq > ? ORDER BY uid",  # noqa: S608
-            (key, since),
+            f"SELECT {_ROW} FROM message WHERE folder = ? AND modseq > ? ORDER BY uid LIMIT ?",  # noqa: S608
+            (key, since, limit),
         )
         return list(map(Row._make, found))
 

@@ -229,10 +229,11 @@ class OpenFolder:
         known = self.snapshot
         assert known is not None
         named = change.keywords is not None and change.keywords != known.keywords
-        if change.modseq == known.modseq + 1 or (change.modseq == known.modseq and named):
+        next_one = change.modseq == known.modseq + 1
+        if change.whole and (next_one or (change.modseq == known.modseq and named)):
             self._replace(_after(known, change))
         elif change.modseq > known.modseq:
-            # Somebody else was there in between.
+            # Somebody else was there in between, or it was too much.
             self._everything = True
             self.look()
 

@@ -38,9 +38,8 @@ BLOCK = 256 * 1024
 
 @dataclass(slots=True)
 class Change:
-    """What the index has to learn: rows of new files, (sub, name, base) of moved ones, (uid, bits) of other flags."""
+    """What the index has to learn: (sub, name, base) of moved files, (uid, bits) of other flags."""
 
-    new: list[Row] = field(default_factory=list)
     moved: list[tuple[str, str, str]] = field(default_factory=list)
     flagged: list[tuple[int, int]] = field(default_factory=list)
 
@@ -132,7 +131,7 @@ def adopt(
 ) -> Change:
     """What is to be done about `found` (`maildir.listing`). `uidlist`: what Dovecot knew, if it was here before.
 
-    UIDs and the mod-sequence are taken from `folder`, whose mailbox learns nothing else here.
+    `folder` gets the rows of new files, and gives their UIDs and mod-sequence.
 
     The UID in a file's name is believed when no client can have been told that it is gone: of all files when there
     were no rows before (the index was lost, or a power cut took it back), else of those that nobody gave a row yet.
@@ -161,19 +160,25 @@ def adopt(
                 taken.add(uid)
                 folder.uidnext = max(folder.uidnext, uid + 1)
                 uidl = _uidl(uid, base, state.validity, state.taken_over, uidlist)
-                row = row._replace(uid=uid, uidl=uidl, modseq=folder.touch(), saved=row.date)
-                change.new.append(
-                    row if parsed.uid == uid else _named(disk, path, row, state.validity)
-                )
+                if parsed.uid != uid:
+                    name = _named(disk, path, row, state.validity, uid)
+                folder.add(_given(row, name, uid, uidl, folder.touch(), row.date))
         else:
             strangers.append((base, sub, name))
     least = max(taken, default=0) + 1
     for base, sub, name in sorted(strangers, key=_arrival):
         row = measure(disk, path, sub, name, FileName(base))
         if row is not None:
-            row = row._replace(uid=folder.take_uid(least), modseq=folder.touch(), saved=now)
-            change.new.append(_named(disk, path, row, state.validity))
+            uid = folder.take_uid(least)
+            name = _named(disk, path, row, state.validity, uid)
+            folder.add(_given(row, name, uid, None, folder.touch(), now))
     return change
+
+
+def _given(row: Row, name: str, uid: int, uidl: str | None, modseq: int, saved: int) -> Row:
+    """`row._replace`, in a fifth of its time: it is done for each message of a mailbox that is taken over."""
+    _, base, sub, _, size, wire, ascii_size, _, flags, _, date, _ = row
+    return Row(uid, base, sub, name, size, wire, ascii_size, uidl, flags, modseq, date, saved)
 
 
 def _uidl(
@@ -188,7 +193,7 @@ def _uidl(
 
 def measure(disk: Disk, folder: str, sub: str, name: str, parsed: FileName) -> Row | None:
     """The row of a file, without a UID; sizes from its name when they agree with the file, else by reading it."""
-    path = os.path.join(folder, sub, name)
+    path = f"{folder}/{sub}/{name}"
     try:
         status = disk.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -223,18 +228,20 @@ def _sizes(disk: Disk, path: str) -> tuple[int, int | None]:
     return counter.octets, ascii_size(head, counter.octets)
 
 
-def _named(disk: Disk, folder: str, row: Row, validity: int) -> Row:
-    """A stranger's file under a name that keeps its UID, so that an index made anew gives it again."""
-    _, colon, info = row.name.partition(":")
-    name = f"{FileName(row.base, row.size, row.wire, row.ascii, validity, row.uid)}{colon}{info}"
-    directory = os.path.join(folder, row.sub)
+def _named(disk: Disk, folder: str, row: Row, validity: int, uid: int) -> str:
+    """The name of a stranger's file, another one where that can be: one that keeps its UID, so that an index made anew
+    gives it again."""
+    old = row.name
+    _, colon, info = old.partition(":")
+    name = f"{FileName(row.base, row.size, row.wire, row.ascii, validity, uid)}{colon}{info}"
+    directory = f"{folder}/{row.sub}/"
     try:
-        disk.rename(os.path.join(directory, row.name), os.path.join(directory, name))
+        disk.rename(directory + old, directory + name)
     except OSError as error:
         # Moved by its owner at this moment, or the name is too long: it is known by its row alone.
-        _log.debug("{name} keeps its name: {error}", name=row.name, error=str(error))
-        return row
-    return row._replace(name=name)
+        _log.debug("{name} keeps its name: {error}", name=old, error=str(error))
+        return old
+    return name
 
 
 def plain_name(name: str) -> str:
