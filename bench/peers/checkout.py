@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness import DOMAIN, Relay, fill, free_port, program
+from harness import DOMAIN, PASSWORD, Relay, fill, free_port, program
 
-__all__ = ["CHECKOUT", "FROM_HERE", "Ours", "mailctl", "mailserver"]
+__all__ = ["CHECKOUT", "FROM_HERE", "Ours", "add_users", "copied", "mailctl", "mailserver"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FROM_HERE = ("env", f"PYTHONPATH={CHECKOUT}{os.pathsep}{CHECKOUT / 'bench'}")
@@ -37,6 +38,20 @@ def mailctl(config: Path, *command: str, typed: str = "") -> str:
     return done.stdout
 
 
+def add_users(config: Path, users: Sequence[str]) -> None:
+    """The domain of all benchmarks, and these in it."""
+    mailctl(config, "domain", "add", DOMAIN)
+    for user in users:
+        name = f"{user}@{DOMAIN}"
+        mailctl(config, "user", "add", name, "--password-stdin", typed=PASSWORD + "\n")
+
+
+def copied(base: Path, directory: Path) -> None:
+    """Put the data there that was made in `base`, if there is none."""
+    if not (directory / "data").exists():
+        shutil.copytree(base, directory, dirs_exist_ok=True)
+
+
 class Ours(Relay):
     """This server, sending as the `template` of its configuration says; what that has in it is what `values` gives."""
 
@@ -57,8 +72,7 @@ class Ours(Relay):
 
     def place(self, directory: Path) -> None:
         """Put the data there that `prepare` made, if there is none."""
-        if not (directory / "data").exists():
-            shutil.copytree(self._base, directory, dirs_exist_ok=True)
+        copied(self._base, directory)
 
     def start(self, directory: Path) -> None:
         self.place(directory)

@@ -21,13 +21,8 @@ MAIN = "from twisted_mail.cli import main; main()"
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TWISTED_MAIL_CONFIG", raising=False)
-    (tmp_path / "mail.toml").write_text(
-        'hostname = "mail.example.org"\ndata = "data"\n[listen]\nsmtp = ["tcp:0"]\n'
-    )
-    return tmp_path
+def site(empty_site):
+    return empty_site
 
 
 def call(*words, code=0, input=None):

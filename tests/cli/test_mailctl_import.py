@@ -23,17 +23,12 @@ MAIN = "from twisted_mail.cli import main; main()"
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TWISTED_MAIL_CONFIG", raising=False)
-    (tmp_path / "mail.toml").write_text(
-        'hostname = "mail.example.org"\ndata = "data"\n[listen]\nsmtp = ["tcp:0"]\n'
-    )
+def site(empty_site):
     assert CliRunner().invoke(mailctl, ("domain", "add", "example.org")).exit_code == 0
-    directory = Directory(str(tmp_path / "data/accounts.sqlite3"), now=lambda: 1_800_000_000.0)
+    directory = Directory(str(empty_site / "data/accounts.sqlite3"), now=lambda: 1_800_000_000.0)
     directory.add_user(Address.parse(BOB), hash_password("secret", os.urandom, Cost(8, 1, 1, 4096)))
     directory.close()
-    return tmp_path
+    return empty_site
 
 
 def call(*words, status=0, input=None):

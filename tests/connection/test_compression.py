@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import BLOCK, TalkativeFactory, ToyFactory, tls_options
+from toy import ANSWERS, BLOCK, SCRIPT, TalkativeFactory, ToyFactory, tls_options
 
 from twisted_mail.connection.alarm import QUIET
 from twisted_mail.connection.compression import Compression, CorruptError
@@ -127,14 +127,6 @@ def test_a_command_in_clear_behind_it_ends_the_connection(log: list[dict[str, An
     assert reason.startswith("compressed data is corrupt: ")
 
 
-SCRIPT = b"echo 1\nthread 2\nmessage\n.a\nb\n.\nbody 3\nthreads 3\nbig 70000\nerror\necho 4\nbye\n"
-ANSWERS = (
-    b"1\n2\ngo on\ntaken\nbody:"
-    + b"y" * 3 * BLOCK
-    + b"threads:0,1,2,"
-    + b"x" * 70000
-    + b"error\n4\nbye\n"
-)
 _PACKED = b"compress\n" + Peer.pack(Peer(ToyFactory()), SCRIPT)
 
 

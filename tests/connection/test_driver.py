@@ -6,9 +6,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import toy
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import BLOCK, ToyFactory, tls_options
+from toy import ANSWERS, BLOCK, ToyFactory, tls_options
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -82,14 +83,7 @@ def test_a_failed_wait_is_the_session_s_to_answer(log: list[dict[str, Any]]) -> 
     del log[:]
 
 
-SCRIPT = b"echo 1\nthread 2\nmessage\n.a\nb\n.\nbody 3\nthreads 3\nbig 70000\nerror\necho 4\nbye\necho 5\n"
-ANSWERS = (
-    b"1\n2\ngo on\ntaken\nbody:"
-    + b"y" * 3 * BLOCK
-    + b"threads:0,1,2,"
-    + b"x" * 70000
-    + b"error\n4\nbye\n"
-)
+SCRIPT = toy.SCRIPT + b"echo 5\n"
 
 
 @given(st.sets(st.integers(1, len(SCRIPT) - 1)))

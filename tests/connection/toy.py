@@ -23,6 +23,16 @@ from twisted_mail.testing.world import simulated_world
 from twisted_mail.world import World
 
 BLOCK = 16 * 1024
+SCRIPT = b"echo 1\nthread 2\nmessage\n.a\nb\n.\nbody 3\nthreads 3\nbig 70000\nerror\necho 4\nbye\n"
+"""Some of everything, …"""
+ANSWERS = (
+    b"1\n2\ngo on\ntaken\nbody:"
+    + b"y" * 3 * BLOCK
+    + b"threads:0,1,2,"
+    + b"x" * 70000
+    + b"error\n4\nbye\n"
+)
+"""… and what is answered."""
 
 
 class ToyEngine:

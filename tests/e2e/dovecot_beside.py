@@ -20,7 +20,7 @@ from peers import NOBODY
 
 IMAP = "/usr/lib/dovecot/imap"
 
-_CONFIG = """
+PLAIN = """
 base_dir = {root}/run
 state_dir = {root}/state
 log_path = {root}/log
@@ -30,7 +30,12 @@ last_valid_uid = 0
 mail_uid = nobody
 mail_gid = nogroup
 mail_location = maildir:{root}/Maildir
-namespace inbox {{
+"""
+"""A configuration that needs nothing of the system's."""
+
+_CONFIG = (
+    PLAIN
+    + """namespace inbox {{
   inbox = yes
   separator = /
   mailbox Drafts {{
@@ -50,6 +55,7 @@ namespace inbox {{
   }}
 }}
 """
+)
 
 _token = re.compile(
     rb'"((?:[^"\\]|\\.)*)"|~?\{(\d+)\}\r\n|([^ ()\r\n"\[]*\[[^\]]*\][^ ()\r\n]*|[^ ()\r\n]+)',

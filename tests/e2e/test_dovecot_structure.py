@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from dovecot_beside import IMAP, PLAIN
 from peers import NOBODY, open_directory
 
 from twisted_mail.message.bodystructure import body, bodystructure
@@ -30,25 +31,11 @@ from twisted_mail.message.structure import (
 )
 from twisted_mail.message.wire import wire_size
 
-IMAP = "/usr/lib/dovecot/imap"
-
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.needs("dovecot", IMAP),
     pytest.mark.skipif(os.geteuid() != 0, reason="Dovecot takes another user's place"),
 ]
-
-_CONFIG = """
-base_dir = {root}/run
-state_dir = {root}/state
-log_path = {root}/log
-ssl = no
-first_valid_uid = 0
-last_valid_uid = 0
-mail_uid = nobody
-mail_gid = nogroup
-mail_location = maildir:{root}/Maildir
-"""
 
 # Lists, strings and words of an answer
 
@@ -102,7 +89,7 @@ class Imap:
         for path in (root, *root.rglob("*")):
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
         config = root / "dovecot.conf"
-        config.write_text(_CONFIG.format(root=root))
+        config.write_text(PLAIN.format(root=root))
         self.command = [IMAP, "-c", str(config)]
         self.environment = {"USER": "x", "HOME": str(root), "PATH": os.environ["PATH"]}
 

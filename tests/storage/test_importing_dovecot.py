@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from stopping import Stop
 
 from twisted_mail.disk import OsDisk
 from twisted_mail.status import MailError
@@ -17,7 +18,7 @@ from twisted_mail.storage.importing_dovecot import (
     uidl_format,
     usual_use,
 )
-from twisted_mail.storage.progress import InterruptedImportError, Quiet
+from twisted_mail.storage.progress import InterruptedImportError
 from twisted_mail.storage.source import InlineSource
 
 NOW = 1_800_000_000.0
@@ -292,16 +293,6 @@ def test_a_process_that_has_the_account_open_goes_on_with_it(ours, theirs, tmp_p
 
 
 # -- interrupted
-
-
-class Stop(Quiet):
-    def __init__(self, after):
-        self.left = after
-
-    def step(self, messages, octets):
-        self.left -= 1
-        if self.left < 0:
-            raise InterruptedImportError("stop")
 
 
 @pytest.mark.parametrize("method", [Method.COPY, Method.LINK])

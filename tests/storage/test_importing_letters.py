@@ -6,6 +6,7 @@ import os
 
 import pytest
 from filing_site import account, append, held, message
+from stopping import Stop
 from store_site import Site
 
 from twisted_mail.disk import OsDisk
@@ -25,16 +26,6 @@ KEY = "example.org/alice"
 @pytest.fixture
 def site(tmp_path):
     return Site(str(tmp_path / "data")).start()
-
-
-class Stop(Quiet):
-    def __init__(self, after):
-        self.left = after
-
-    def step(self, messages, octets):
-        self.left -= 1
-        if self.left < 0:
-            raise InterruptedImportError("stop")
 
 
 def text(number):

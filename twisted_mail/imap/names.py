@@ -33,13 +33,8 @@ def mailbox_name(raw: bytes, utf8: bool = False) -> str:
             return "INBOX"
         name = raw.decode("ascii") if utf8 or b"&" not in raw else decode(raw)
     else:
-        try:
-            name = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError("a mailbox name is neither modified UTF-7 nor UTF-8") from None
-    # RFC 9051 section 5.1: no controls, and Net-Unicode (RFC 5198) has no U+2028 and U+2029
-    if _CONTROL.search(name):
-        raise ValueError("control characters in a mailbox name")
+        name = _utf8(raw)
+    _check(name)
     if is_normalized("NFC", name):
         return name
     made = Normalized(normalize("NFC", name))
@@ -50,13 +45,20 @@ def mailbox_name(raw: bytes, utf8: bool = False) -> str:
 def pattern(raw: bytes, utf8: bool = False) -> str:
     """As `mailbox_name`, of a pattern of LIST: a wildcard may stand in the midst of a shift, so what
     is not modified UTF-7 stays as it is. INBOX is left in its case."""
-    if not utf8 and raw.isascii() and b"&" in raw:
-        name = decode(raw, lenient=True)
-    else:
-        try:
-            name = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError("a mailbox name is neither modified UTF-7 nor UTF-8") from None
+    shifted = not utf8 and raw.isascii() and b"&" in raw
+    name = decode(raw, lenient=True) if shifted else _utf8(raw)
+    _check(name)
+    return normalize("NFC", name)
+
+
+def _utf8(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("a mailbox name is neither modified UTF-7 nor UTF-8") from None
+
+
+def _check(name: str) -> None:
+    # RFC 9051 section 5.1: no controls, and Net-Unicode (RFC 5198) has no U+2028 and U+2029
     if _CONTROL.search(name):
         raise ValueError("control characters in a mailbox name")
-    return normalize("NFC", name)

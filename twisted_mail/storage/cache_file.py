@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from ..disk import Disk
 from .index import is_damage, set_aside
+from .transaction import transaction
 
 __all__ = ["CacheFile", "OverError"]
 
@@ -84,15 +85,8 @@ class CacheFile:
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
         """As `opened`, in a transaction."""
-        with self.opened() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        with self.opened() as db, transaction(db):
+            yield db
 
     def _current(self) -> bool:
         try:

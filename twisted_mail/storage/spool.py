@@ -29,6 +29,7 @@ from .maildir import read_file
 from .queued import Attempt, Change, QueuedMessage, State
 from .spool_rows import insert_message
 from .spool_tables import open_tables
+from .transaction import transaction
 
 __all__ = ["Item", "Spool", "SpoolSource"]
 
@@ -117,16 +118,8 @@ class Spool:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection in a transaction that is committed at the end, and taken back when something is raised."""
-        with self._mutex:
-            db = self._connection()
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        with self._mutex, transaction(self._connection()) as db:
+            yield db
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:

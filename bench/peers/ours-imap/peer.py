@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import smtplib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import DOMAIN, PASSWORD, fill, free_port
+from harness import DOMAIN, fill, free_port
 from imap_peer import ImapPeer
 
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent))
 
-from checkout import mailctl, mailserver  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
+from checkout import add_users, copied, mailserver  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
 
 
 class Server(ImapPeer):
@@ -30,14 +29,10 @@ class Server(ImapPeer):
         mailserver(config)
         self._base = directory
         self._configure(directory)
-        mailctl(config, "domain", "add", DOMAIN)
-        for user in self.users:
-            name = f"{user}@{DOMAIN}"
-            mailctl(config, "user", "add", name, "--password-stdin", typed=PASSWORD + "\n")
+        add_users(config, self.users)
 
     def maildir(self, directory: Path, user: str) -> Path:
-        if not (directory / "data").exists():
-            shutil.copytree(self._base, directory, dirs_exist_ok=True)
+        copied(self._base, directory)
         return directory / "data/mail" / DOMAIN / user / "Maildir"
 
     def start(self, directory: Path) -> None:

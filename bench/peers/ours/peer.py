@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import DOMAIN, PASSWORD, Peer, fill, free_port
+from harness import DOMAIN, Peer, fill, free_port
 
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent))
 
-from checkout import mailctl, mailserver  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
+from checkout import add_users, copied, mailserver  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
 
 
 class Server(Peer):
@@ -29,14 +28,10 @@ class Server(Peer):
         mailserver(config)
         self._base = directory
         self._configure(directory)
-        mailctl(config, "domain", "add", DOMAIN)
-        for user in self.users:
-            name = f"{user}@{DOMAIN}"
-            mailctl(config, "user", "add", name, "--password-stdin", typed=PASSWORD + "\n")
+        add_users(config, self.users)
 
     def start(self, directory: Path) -> None:
-        if not (directory / "data").exists():
-            shutil.copytree(self._base, directory, dirs_exist_ok=True)
+        copied(self._base, directory)
         self._configure(directory)
         self._run(mailserver(directory / "mail.toml"), directory / "twistd.log", self.smtp)
 
