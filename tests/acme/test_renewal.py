@@ -178,9 +178,10 @@ def test_one_process_of_a_site_asks_and_the_next_takes_its_place(
     site.start()
     other.start()
     assert (site.ca.times_asked, other.ca.times_asked) == (1, 0)
-    other.advance(100 * DAY)
+    other.advance(3 * DAY)
     assert other.ca.times_asked == 0
     site.stop()
+    other.files.ask()
     other.advance(120)
     assert other.ca.times_asked == 1
     other.close()

@@ -171,10 +171,18 @@ def _proving(prove: Prove) -> Callable[[SSL.Connection, list[bytes]], Any]:
         found = prove(name)
         if found is None:
             return SSL.NO_OVERLAPPING_PROTOCOLS
-        context = _plain()
-        context.use_certificate(found[0])
-        context.use_privatekey(found[1])
-        connection.set_context(context)
+        if connection.get_protocol_version() >= SSL.TLS1_3_VERSION:
+            # The certificate is chosen after this.
+            context = _plain()
+            context.use_certificate(found[0])
+            context.use_privatekey(found[1])
+            connection.set_context(context)
+        elif hasattr(connection, "use_certificate"):
+            # It has been chosen: OpenSSL points into what `set_context` would free.
+            connection.use_certificate(found[0])
+            connection.use_privatekey(found[1])
+        else:  # pyOpenSSL before it had that
+            return SSL.NO_OVERLAPPING_PROTOCOLS
         return _PROOF
 
     return choose
