@@ -31,7 +31,8 @@ MAX_BITS: Final = 8192
 MAX_RECORDS: Final = 4
 """Records looked at under one name; RFC 6376 section 3.6.2.2 allows one."""
 _MAX_DER: Final = MAX_BITS // 8 + 128
-_MAX_EXPONENT: Final = 2**33
+_MAX_WORK: Final = 140_000
+"""Bits of the modulus times bits of the exponent: 8192 with 65537; a millisecond at most for a signature."""
 _MAX_TTL: Final = 86_400.0
 
 _PADDING: Final = padding.PKCS1v15()
@@ -129,8 +130,10 @@ def _rsa(octets: bytes) -> PublicKey | Problem:
     if bits > MAX_BITS:
         return Problem("policy", f"the RSA key has more than {MAX_BITS} bits")
     numbers = key.public_numbers()
-    if not (3 <= numbers.e < _MAX_EXPONENT and numbers.e & 1 and numbers.n & 1):
-        return Problem("policy", "the RSA key has an odd exponent or modulus")
+    if numbers.e < 3 or not numbers.e & 1 or not numbers.n & 1:
+        return Problem("permerror", "the RSA key is none")
+    if numbers.e.bit_length() * bits > _MAX_WORK:
+        return Problem("policy", "the RSA key has too large an exponent")
     return PublicKey("rsa", key, bits)
 
 
