@@ -226,12 +226,15 @@ def test_a_hundred_signatures_of_deep_names() -> None:
     resolver = FakeResolver(STRICT)
     assert check(resolver, signatures=dkim(*(f"n{n}.example" for n in range(100)))).result == "fail"
     assert len(resolver.questions) == 2
+    resolver = FakeResolver(STRICT)
+    assert check(resolver, signatures=dkim("notexample.org")).result == "fail"
+    assert len(resolver.questions) == 2
 
 
 # Authors
 
 
-TWO = zone(example_org="p=none", bank_example="p=reject", x_example="p=quarantine")
+TWO = zone(example_org="p=none", bank_example=f"p=reject; rua={RUA}", x_example="p=quarantine")
 
 
 def test_several_authors_are_as_good_as_the_worst() -> None:

@@ -56,6 +56,13 @@ def test_appendix_b_4_3() -> None:
     assert policy(where, "mail.mega.bank.example") == "bank.example"
 
 
+def test_who_is_neither_organization_nor_suffix_does_not_speak_for_those_below() -> None:
+    # RFC 9989 section 4.10.1
+    where = zone(bank="; psd=y", b_c_bank="")
+    assert of(where, "a.b.c.bank") == "c.bank"
+    assert policy(where, "a.b.c.bank") == "bank"
+
+
 def test_no_record_at_all() -> None:
     assert of(Zone(), "a.b.example.com") == "a.b.example.com"
     assert policy(Zone(), "a.b.example.com") is None

@@ -223,6 +223,26 @@ def test_large_records_are_looked_at_quickly(record: bytes) -> None:
     assert len(verdict.reason) <= 200
 
 
+def test_a_record_that_is_too_large_is_not_read() -> None:
+    assert mail(spf("v=spf1 " + "ip4:192.0.2.9 " * 570 + "+all")).result == "pass"
+    verdict = mail(spf("v=spf1 " + "ip4:192.0.2.9 " * 590 + "+all"))
+    assert (verdict.result, verdict.reason) == (
+        "permerror",
+        "the SPF record of example.org: the record has 8271 octets",
+    )
+
+
+def test_modifiers_have_no_qualifier() -> None:
+    for term in ("-redirect=example.net", "+exp=example.net", "?x=y"):
+        assert mail(spf(f"v=spf1 {term} +all")).result == "permerror"
+
+
+def test_names_that_begin_an_escape_are_not_asked_for() -> None:
+    resolver = FakeResolver(spf("v=spf1 exists:%{l}.example.org a:%{h} -all"))
+    assert mail(resolver, helo="a\\.b", sender=Address("a\\b", "example.org")).result == "fail"
+    assert resolver.questions == [("TXT", "example.org")]
+
+
 # A DNS that lies or hangs
 
 

@@ -68,7 +68,7 @@ class TreeWalk(_Records):
             if record.psd == "n":
                 return name
             if record.psd == "y":
-                return organization if name == domain else _child(domain, name)
+                return _child(domain, name)
             organization = name
         return organization
 
@@ -117,7 +117,7 @@ def _way_up(domain: str) -> list[str]:
 
 
 def _child(domain: str, parent: str) -> str:
-    """The name on the way from `parent` down to `domain`, one label longer than `parent`."""
+    """The name on the way from `parent` down to `domain`, one label longer than `parent`; else `domain` itself."""
     return ".".join(domain.split(".")[-parent.count(".") - 2 :])
 
 
