@@ -61,6 +61,7 @@ def test_number_of_fields_is_bounded():
 
 def test_folds_are_mended():
     assert make_field(b"X", b"a\r\nb\n c\n\n\t\nd\r") == b"X: a\n\tb\n c\n\td\n"
+    assert make_field(b"X", b"a\0b") == b"X: ab\n"
     assert make_field(b"X", b" a", space=False) == b"X: a\n"
     for name in (b"", b"a b", b"a:", b"a\n", b"\xc3\xa4"):
         with pytest.raises(ValueError):

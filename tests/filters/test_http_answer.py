@@ -57,7 +57,7 @@ def test_content(data):
         OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 5000,
         OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 200,
         OK + b"X: y\r\n" * 20_000,
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 12,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 12 + OK + b"\r\n",
     ],
 )
 def test_no_answer(data):

@@ -8,7 +8,7 @@ import pytest
 from filtering import ALICE, BOB, CLIENT, FIELDS, HOST, message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from twisted_mail.filters.interfaces import (
     Action,
@@ -24,7 +24,7 @@ from twisted_mail.filters.milter import Milter, MilterSettings
 from twisted_mail.status import Reply
 from twisted_mail.testing import filters_milter as fake
 from twisted_mail.testing import simulated_world
-from twisted_mail.testing.filters import MemorySpill
+from twisted_mail.testing.filters import MemorySource, MemorySpill
 from twisted_mail.testing.filters_milter import ACCEPT, CONTINUE, FakeMilter
 
 TLS = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
@@ -239,6 +239,20 @@ def test_a_field_that_says_junk(answer, action):
     assert Site(FakeMilter({"E": [answer + ACCEPT]})).whole().action is action
 
 
+def test_the_last_word_on_a_recipient_counts():
+    bob = "bob@example.net"
+    site = Site(
+        FakeMilter({"E": [fake.delete_recipient(bob) + fake.add_recipient(bob) + CONTINUE]})
+    )
+    opinion = site.whole()
+    assert (opinion.added, opinion.deleted) == ((Recipient(BOB),), ())
+    site = Site(
+        FakeMilter({"E": [fake.add_recipient(bob) + fake.delete_recipient(bob) + CONTINUE]})
+    )
+    opinion = site.whole()
+    assert (opinion.added, opinion.deleted) == ((), (BOB,))
+
+
 def test_changes_before_a_refusal_are_forgotten():
     site = Site(
         FakeMilter({"E": [fake.replace_body(b"x") + fake.add_header("X", "a") + fake.REJECT]})
@@ -274,6 +288,34 @@ def test_content_without_answers_waits_for_a_milter_that_does_not_read():
     assert site.content(body) == Opinion()
     assert site.world.now() - began > 5
     assert b"".join(site.fake.told("B")) == body.replace(b"\n", b"\r\n")
+
+
+class Counting(MemorySource):
+    """Content that knows how much of it was read."""
+
+    count = 0
+
+    async def read(self, offset: int, size: int) -> bytes:
+        block = await super().read(offset, size)
+        self.count += len(block)
+        return block
+
+
+def test_no_more_is_read_than_the_milter_takes():
+    site = Site(FakeMilter(None, fake.options(steps=0x80000 | 0x80 | 0x40000)), on_failure="accept")
+    site.begin()
+    site.world.network.host(HOST).bytes_per_second = 1.0
+    body = Counting(b"x" * 5_000_000)
+    opinion = site.run(site.session.message(message()._replace(body=body), site.spill))
+    assert opinion.failed
+    assert body.count < 500_000
+
+
+@pytest.mark.parametrize("steps", [0x80, 0x80 | 0x40000 | 0x80000])
+def test_it_answers_what_it_said_it_would_not(steps):
+    site = Site(FakeMilter({"L": [CONTINUE]}, fake.options(steps=steps)))
+    site.begin()
+    assert site.content(b"x" * 1_000_000).failed
 
 
 def test_skip():
@@ -395,6 +437,17 @@ def test_a_connection_that_broke_between_messages_is_made_anew():
     assert site.fake.letters.count("H") == 2
 
 
+def test_a_helo_that_fails_is_told_again_with_mail():
+    site = Site(FakeMilter({"H": [CONTINUE]}))
+    site.whole()
+    site.fake.script["H"] = [fake.CLOSE]
+    assert site.run(site.session.helo("again", None, None)) == Opinion()
+    site.fake.script = {}
+    assert site.run(site.session.mail(SENDER, None)) == Opinion()
+    assert len(site.fake.connections) == 2
+    assert site.fake.told("H")[-1] == b"again\0"
+
+
 def test_connections_at_once_are_bounded():
     site = Site(FakeMilter(), connections=2)
     others = [site.milter.session(CLIENT) for _ in range(2)]
@@ -444,7 +497,7 @@ def test_cancelled_while_it_connects():
     site.world.reactor.advance(1)
     work.cancel()
     site.world.reactor.settle()
-    assert len(outcome) == 1
+    assert [one.type for one in outcome] == [CancelledError]
     assert site.milter.slots.tokens == 100
     assert site.world.reactor.getDelayedCalls() == []
 

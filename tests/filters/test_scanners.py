@@ -27,7 +27,7 @@ from twisted_mail.filters.scanning import ScannerSettings
 from twisted_mail.filters.spamd import Spamd, SpamdSettings
 from twisted_mail.status import Reply
 from twisted_mail.testing import simulated_world
-from twisted_mail.testing.filters import FakeClamd, FakeRspamd, FakeSpamd
+from twisted_mail.testing.filters import FakeClamd, FakeRspamd, FakeSpamd, MemorySource
 
 WHOLE = b"".join(FIELDS) + b"\none\ntwo\n"
 SPAM = b"SPAMD/1.1 0 EX_OK\r\nContent-length: 9\r\nSpam: True ; 15.2 / 5.0\r\n\r\nGTUBE,B_C\n"
@@ -105,6 +105,29 @@ def test_clamd_nonsense(answer):
     assert said(clamd(FakeClamd(answer))).failed
 
 
+class Counting(MemorySource):
+    """Content that knows how much of it was read."""
+
+    count = 0
+
+    async def read(self, offset: int, size: int) -> bytes:
+        block = await super().read(offset, size)
+        self.count += len(block)
+        return block
+
+
+def test_clamd_that_has_answered_is_shown_no_more():
+    world, asked = clamd(FakeClamd(b"INSTREAM size limit exceeded. ERROR\0", limit=1000))
+    body = Counting(b"x" * 20_000_000)
+    assert not world.run(asked.scan(message()._replace(body=body))).failed
+    assert body.count < 2_000_000
+
+
+def test_clamd_answer_without_end():
+    opinion = said(clamd(FakeClamd(b"a" * 9000, closes=False)))
+    assert opinion.reason == "clamd: no answer that is one"
+
+
 # spamd
 
 
@@ -160,7 +183,18 @@ def test_spamd_nonsense(answer):
     assert said(spamd(FakeSpamd(answer))).failed
 
 
+def test_spamd_answer_without_end():
+    opinion = said(spamd(FakeSpamd(HAM + b"x" * 5_000_000)))
+    assert opinion.reason == "an answer that does not end"
+
+
 # rspamd
+
+
+def test_rspamd_numbers_that_are_none():
+    for score in (float("nan"), float("inf"), 10**400, True, "7"):
+        opinion = rspamd_verdict({"action": "no action", "score": score}, ())
+        assert (opinion.score, opinion.reason) == (0.0, "no action, score 0 of 0")
 
 
 def test_rspamd_is_told_all():

@@ -17,6 +17,7 @@ from .scanning import Asking, BadAnswer, Connection, ScannerSettings, message_si
 
 __all__ = ["Clamd", "ClamdSettings", "clamd_verdict"]
 
+_MAX_ANSWER = 4096
 _FOUND = re.compile(rb"stream: (.{1,200}) FOUND", re.DOTALL)
 
 
@@ -47,9 +48,9 @@ class Clamd:
             answer = bytearray()
             while b"\0" not in answer:
                 data = await connection.read()
-                if not data or len(answer) > 4096:
-                    raise BadAnswer("clamd: no answer that is one")
                 answer += data
+                if not data or len(answer) > _MAX_ANSWER:
+                    raise BadAnswer("clamd: no answer that is one")
             return clamd_verdict(bytes(answer).partition(b"\0")[0], self._settings)
 
         return await self._asking.ask(message_size(message), talk)

@@ -159,7 +159,7 @@ class MilterSession:
         if not self._in_message:
             return
         self._in_message = False
-        if self._link is None or self._link.lost or self._engine.awaiting is not None:
+        if not self._alive:
             self._drop()
             return
         try:
