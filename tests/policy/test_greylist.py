@@ -116,8 +116,23 @@ def test_a_domain_that_spf_vouches_for_becomes_known_wherever_it_sends_from():
     assert site.wait("192.0.2.200", recipient=to(50), spf_domain="example.net") == 0
     assert site.wait("192.0.2.200", recipient=to(50)) == DELAY
     assert site.wait("192.0.2.200", recipient=to(50), spf_domain="example.com") == DELAY
-    # A network's name is no domain's
-    assert site.wait("192.0.2.200", recipient=to(51), spf_domain="198.51.0.0/24") == DELAY
+
+
+def test_a_networks_name_is_no_domains():
+    site = Site()
+    for number in range(3):
+        site.passes(recipient=to(number))
+    assert site.wait("192.0.2.200", spf_domain="203.0.113.0/24") == DELAY
+
+
+def test_what_is_known_stays_known_as_long_as_it_sends():
+    site = Site()
+    for number in range(3):
+        site.passes(recipient=to(number))
+    for number in range(10, 15):
+        site.clock.advance(LIFETIME - 1)
+        assert site.wait(recipient=to(number)) == 0
+    assert [row[0] for row in site.grey.take()].count("grey-known") == 1
 
 
 def test_nothing_is_learned_when_nothing_is_to_be_learned():

@@ -148,6 +148,22 @@ def test_an_administrator_forgives():
     assert site.send(100) == 100
 
 
+def test_who_is_forgiven_for_many_recipients_may_go_on():
+    site = Site(distinct=100)
+    for number in range(200):
+        site.senders.sent("alice", f"a{number}@example.net")
+    assert site.senders.check("alice")
+    site.senders.forgive("alice")
+    for number in range(80):
+        site.senders.sent("alice", f"b{number}@example.net")
+    assert site.senders.check("alice") is None
+    # Slow once more, it has all that the slow may have
+    for _ in range(80):
+        site.senders.refused("alice")
+    assert site.senders.slowed("alice")
+    assert site.send(10) == 2
+
+
 def test_a_restart_forgets_nothing():
     site = Site(refused=5, rise=10, rise_least=100)
     for _ in range(5):
