@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from imap_dialogue import Dialogue
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-from twisted_mail.imap.verbs import sort as sort_module
+import pytest
+from imap_dialogue import Dialogue
 
 FEB_1994 = 760_060_800
 
@@ -114,20 +113,63 @@ def test_returns_of_rfc_5267(dialogue: Dialogue) -> None:
     )
 
 
-@given(st.lists(st.integers(0, 5), max_size=40), st.booleans())
-def test_runs_are_joined_stable(values: list[int], reverse: bool) -> None:
-    async def breathe() -> None:
-        pass
+def test_what_goes_meanwhile_is_left_out(dialogue: Dialogue) -> None:
+    box = dialogue.server_session.opened
+    columns = box.columns
 
-    before, sort_module.RUN = sort_module.RUN, 3
-    try:
-        coroutine = sort_module._sorted(range(len(values)), values.__getitem__, reverse, breathe)
-        try:
-            coroutine.send(None)
-        except StopIteration as stop:
-            assert stop.value == sorted(range(len(values)), key=values.__getitem__, reverse=reverse)
-    finally:
-        sort_module.RUN = before
+    async def without(uids: Sequence[int], names: Sequence[str]) -> AsyncIterator[Any]:
+        async for rows in columns(uids, names):
+            for row in rows:
+                if row[0] != 3:
+                    yield [row]
+            yield []
+
+    async def together(uids: Sequence[int], names: Sequence[str]) -> AsyncIterator[Any]:
+        async for rows in columns(uids, names):
+            yield [row for row in rows if row[0] != 3]
+
+    for box.columns in (without, together):
+        dialogue.run(
+            """
+            C: S1 SORT (SUBJECT REVERSE DATE) UTF-8 ALL
+            S: * SORT 4 2 1
+            S: S1 OK SORT completed
+            C: S2 UID SORT RETURN (SAVE ALL COUNT) (REVERSE SIZE) UTF-8 2:4
+            S: * ESEARCH (TAG "S2") UID COUNT 3 ALL 3,2,4
+            S: S2 OK ...
+            C: S3 SORT RETURN (SAVE ALL) (FROM) UTF-8 ALL
+            S: * ESEARCH (TAG "S3") ALL 4,1,2
+            S: S3 OK ...
+            C: S4 THREAD ORDEREDSUBJECT UTF-8 ALL
+            S: * THREAD (4)(2)(1)
+            S: S4 OK THREAD completed
+            C: S5 UID THREAD REFERENCES UTF-8 2:4
+            S: * THREAD (4)(2)
+            S: S5 OK ...
+            """
+        )
+
+
+def test_a_criterion_twice(dialogue: Dialogue) -> None:
+    for criteria in ("SUBJECT REVERSE DATE", "SUBJECT REVERSE DATE REVERSE SUBJECT DATE"):
+        said = dialogue.ask(f"s SORT ({criteria}) UTF-8 ALL\r\n".encode()).decode()
+        assert said == "* SORT 4 2 3 1\r\ns OK SORT completed\r\n"
+    said = dialogue.ask(b"s SORT (SIZE SUBJECT SIZE ARRIVAL SUBJECT) UTF-8 ALL\r\n").decode()
+    assert said == "* SORT 4 2 1 3\r\ns OK SORT completed\r\n"
+
+
+@pytest.mark.parametrize("uid", ["", "UID "])
+def test_many_are_sorted_in_turns(uid: str) -> None:
+    dialogue = threads()
+    box = dialogue.account.box("INBOX")
+    some = [letter(f"s{n * 7 % 1000:04}", "a", "", "", "x" * (n % 3)) for n in range(9000)]
+    box.add([(text, (), FEB_1994 + n % 5) for n, text in enumerate(some)], 0)
+    dialogue.ask(b"n NOOP\r\n")
+    wanted = sorted(range(9000), key=lambda n: (n % 3, -(n * 7 % 1000), n % 5, n))
+    said = dialogue.ask(b"s %bSORT (SIZE REVERSE SUBJECT ARRIVAL) UTF-8 ALL\r\n" % uid.encode())
+    said += dialogue.later(1)
+    line = " ".join(str(n + 1) for n in wanted)
+    assert said == f"* SORT {line}\r\ns OK SORT completed\r\n".encode()
 
 
 def threads(*letters: tuple[str, str, str]) -> Dialogue:

@@ -47,6 +47,8 @@ __all__ = ["Search", "charset_of", "uses_mod_sequence"]
 
 SLICE: Final = 131_072
 """Messages that are looked at in arrays without letting others have a turn: some ms."""
+LOOKED_UP: Final = 16_384
+"""UIDs that are looked up in them without letting others have a turn."""
 FIRST: Final = 4096
 """Messages that are asked about at once, to begin with."""
 QUICK: Final = 0.25
@@ -106,7 +108,7 @@ class Search:
         self._opened: OpenMailbox = view.opened
         self._key = key
         self._now = now
-        self._breathe = breathe
+        self.breathe = breathe
         self._size = len(self.snapshot)
         self._all = int.from_bytes(b"\1" * self._size, "little")
         self._texts: dict[bytes, str] = {}
@@ -132,7 +134,7 @@ class Search:
             some = compress(values[start : start + SLICE], mask[start : start + SLICE])
             made += array(made.typecode, list(some))
             if self._size > SLICE:
-                await self._breathe()
+                await self.breathe()
         return made
 
     # Before it begins
@@ -251,7 +253,7 @@ class Search:
         mask = bytearray()
         for start in range(0, self._size, SLICE):
             mask += bytes(map(holds, values[start : start + SLICE]))
-            await self._breathe()
+            await self.breathe()
         return int.from_bytes(mask, "little")
 
     # What is looked up
@@ -277,9 +279,9 @@ class Search:
 
         found: list[int] = []
         async for rows in self._opened.columns(uids, (column,)):
+            await self.breathe()
             found += [uid for uid, value in rows if holds(value)]
-            await self._breathe()
-        return self._selection(found)
+        return await self._selection(found)
 
     async def _matching(self, key: Header | Text, among: int) -> int:
         text = self._texts[key.value]
@@ -322,17 +324,24 @@ class Search:
             elif took > SLOW and count > 64:
                 count //= 4
             if at < len(uids):
-                await self._breathe()
-        return self._selection(found)
+                await self.breathe()
+        return await self._selection(found)
 
-    def _selection(self, found: Sequence[int]) -> int:
+    async def _selection(self, found: Sequence[int]) -> int:
         """Of ascending UIDs."""
         uids = self.snapshot.uids
-        if len(found) * 16 > self._size:
-            return int.from_bytes(bytes(map(frozenset(found).__contains__, uids)), "little")
         mask = bytearray(self._size)
-        for uid in found:
-            at = bisect_left(uids, uid)
-            if at < len(uids) and uids[at] == uid:
-                mask[at] = 1
+        many = len(found) * 16 > self._size
+        for start in range(0, len(found), LOOKED_UP):
+            some = found[start : start + LOOKED_UP]
+            begin, end = bisect_left(uids, some[0]), bisect_right(uids, some[-1])
+            if many and end - begin <= 64 * len(some):
+                mask[begin:end] = bytes(map(frozenset(some).__contains__, uids[begin:end]))
+            else:
+                for uid in some:
+                    at = bisect_left(uids, uid, begin, end)
+                    if at < end and uids[at] == uid:
+                        mask[at] = 1
+            if len(found) > LOOKED_UP:
+                await self.breathe()
         return int.from_bytes(mask, "little")

@@ -16,6 +16,8 @@ __all__ = ["Result", "esearch", "plain", "result", "to_save"]
 
 PIECE: Final = 5000
 """Numbers that are written at once: under 64 KiB."""
+SLICE: Final = 16_384
+"""Numbers that are looked up at once: some ms."""
 
 
 class Result(NamedTuple):
@@ -45,7 +47,10 @@ async def result(
         numbers = await search.taken(selected, range(1, len(there) + 1))
     elif not uid:
         # Messages that are gone have numbers, too, until the client has heard of it
-        numbers = array("I", [bisect_left(told, one) + 1 for one in uids])
+        numbers = array("I")
+        for start in range(0, len(uids), SLICE):
+            numbers.extend([bisect_left(told, one) + 1 for one in uids[start : start + SLICE]])
+            await search.breathe()
     modseqs = await search.taken(selected, snapshot.modseqs) if mod_sequence else array("Q")
     return Result(numbers, uids, modseqs)
 
@@ -111,15 +116,13 @@ def _modseqs(returns: Collection[str], found: Result) -> Iterable[int]:
     return named or found.modseqs
 
 
-def to_save(returns: Collection[str], found: Result) -> Sequence[int]:
-    """RFC 5182 section 2.1: which UIDs become ``$``, ascending."""
+def to_save(returns: Collection[str], found: Result, ascending: Sequence[int]) -> Sequence[int]:
+    """RFC 5182 section 2.1: which UIDs become ``$``, ascending; `ascending` are those of all that was found."""
     if "ALL" in returns or "COUNT" in returns or not found.uids:
-        saved = found.uids
-    else:
-        ends = []
-        if "MIN" in returns:
-            ends.append(found.uids[0])
-        if "MAX" in returns:
-            ends.append(found.uids[-1])
-        saved = ends or found.uids
-    return sorted(set(saved)) if found.sorted_ or len(saved) < 3 else saved
+        return ascending
+    ends = []
+    if "MIN" in returns:
+        ends.append(found.uids[0])
+    if "MAX" in returns:
+        ends.append(found.uids[-1])
+    return sorted(set(ends)) if ends else ascending

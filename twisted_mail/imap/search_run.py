@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from .encode import ok, quoted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .events import Command
     from .session import ImapSession
 
-__all__ = ["Finish", "breath", "run"]
+__all__ = ["Finish", "breath", "in_turns", "run"]
 
 Finish: TypeAlias = Callable[[Search, int], Awaitable[tuple[Iterable[bytes], str]]]
 """Of a search and what it has selected: the answer, and the text of the tagged OK ("": the usual one)."""
@@ -34,13 +34,18 @@ BLOCK: Final = 32_768
 
 
 def breath(session: ImapSession) -> Callable[[], Awaitable[None]]:
-    """What gives the event loop its turn."""
-    reactor = session.world.reactor
+    """What gives the event loop its turn, and others who work long."""
+    return partial(session.seats.turns.wait, session.world.reactor)
 
-    async def breathe() -> None:
-        await deferLater(reactor, 0)
 
-    return breathe
+async def in_turns(steps: Iterator[None], breathe: Callable[[], Awaitable[None]]) -> Any:
+    """What the generator `steps` gives; the event loop gets its turn wherever it yields."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+        await breathe()
 
 
 async def run(

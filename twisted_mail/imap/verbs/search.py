@@ -39,7 +39,7 @@ async def search(session: ImapSession, command: Command) -> Answer:
         if returns is None:
             return plain(b"SEARCH", found), ""
         if saves:
-            view.saved = to_save(returns, found)
+            view.saved = to_save(returns, found, found.uids)
         text = f"{command.name} completed, result saved" if saves else ""
         return esearch(command.tag, args.uid, returns, found), text
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ...message.ordering import sorted_in_turns
 from ..capability import Capability
 from ..search import Search, uses_mod_sequence
 from ..search_answer import Result, esearch, plain, result, to_save
-from ..search_run import breath, run
+from ..search_run import breath, in_turns, run
 from ..state import State
 from .registry import Verb, by_uid
 
 if TYPE_CHECKING:
     from ...connection.interfaces import Answer
-    from ..commands import Sort
+    from ..commands import Sort, SortCriterion
     from ..events import Command
     from ..session import ImapSession
 
 __all__ = ["CAPABILITIES", "VERBS"]
 
-RUN: Final = 8192
-"""Messages that are sorted in one go: some ms."""
+SLICE: Final = 16_384
+"""Messages whose numbers are put in order in one go: some ms."""
 _COLUMNS: Final = {
     "CC": "sort_cc",
     "DATE": "sent",
@@ -45,17 +48,17 @@ async def sort(session: ImapSession, command: Command) -> Answer:
     async def finish(search: Search, selected: int) -> tuple[Iterable[bytes], str]:
         found = await result(view, search, selected, args.uid, mod_sequence)
         order = await _order(session, search, selected, found, args, breathe)
-        found = Result(
-            [found.numbers[at] for at in order],
-            [found.uids[at] for at in order],
-            [found.modseqs[at] for at in order] if mod_sequence else (),
-            True,
-        )
+        numbers = await _ordered(found.numbers, order, breathe)
+        uids = numbers if args.uid else array("I")
+        if saves and not args.uid:
+            uids = await _ordered(found.uids, order, breathe)
+        modseqs = await _ordered(found.modseqs, order, breathe) if mod_sequence else array("Q")
+        in_order = Result(numbers, uids, modseqs, True)
         if returns is None:
-            return plain(b"SORT", found), ""
+            return plain(b"SORT", in_order), ""
         if saves:
-            view.saved = to_save(returns, found)
-        return esearch(command.tag, args.uid, returns, found), ""
+            view.saved = to_save(returns, in_order, found.uids)
+        return esearch(command.tag, args.uid, returns, in_order), ""
 
     return await run(session, command, finish, saves=saves)
 
@@ -67,61 +70,89 @@ async def _order(
     found: Result,
     args: Sort,
     breathe: Callable[[], Awaitable[None]],
-) -> list[int]:
+) -> Sequence[int]:
     """Indexes into `found`, sorted. What went meanwhile is left out."""
-    names = list(dict.fromkeys(_COLUMNS[one.key] for one in args.criteria if one.key in _COLUMNS))
-    dates = list(search.chosen(selected, search.snapshot.dates))
-    known: dict[str, list[Any]] = {
-        "ARRIVAL": dates,
-        "SIZE": list(search.chosen(selected, search.snapshot.sizes)),
-    }
-    order: list[int] = list(range(len(dates)))
+    criteria: dict[str, SortCriterion] = {}
+    for one in args.criteria:
+        # What has been sorted by before has no ties left in a second time
+        criteria.setdefault(one.key, one)
+    names = [_COLUMNS[key] for key in criteria if key in _COLUMNS]
+    known: dict[str, Sequence[Any]] = {}
+    if "SIZE" in criteria:
+        known["SIZE"] = list(search.chosen(selected, search.snapshot.sizes))
+    if "ARRIVAL" in criteria or "DATE" in criteria:
+        known["ARRIVAL"] = list(search.chosen(selected, search.snapshot.dates))
+    order: Sequence[int] = range(len(found.uids))
     if names:
-        place = {uid: at for at, uid in enumerate(found.uids)}
-        columns: list[list[Any]] = [[""] * len(dates) for _ in names]
-        order = []
-        async for rows in session.opened.columns(found.uids, names):
-            for uid, *values in rows:
-                at = place[uid]
-                order.append(at)
-                for column, value in zip(columns, values, strict=True):
-                    column[at] = value
-            await breathe()
-        known |= dict(zip(names, columns, strict=True))
-        if "sent" in known:
-            # RFC 5256 section 2.2: without a date, that of the arrival
-            known["sent"] = [
-                date if sent is None or sent == "" else sent
-                for sent, date in zip(known["sent"], dates, strict=True)
-            ]
-        order.sort()
+        order, columns = await _looked_up(
+            session, found.uids, names, known.get("ARRIVAL", ()), breathe
+        )
+        known |= columns
     # RFC 5256 section 3: ties go by sequence number, with REVERSE too. The least important first, as sorts are stable
-    for criterion in reversed(args.criteria):
+    for criterion in reversed(criteria.values()):
         values = known[_COLUMNS.get(criterion.key, criterion.key)]
-        order = await _sorted(order, values.__getitem__, criterion.reverse, breathe)
+        order = await in_turns(
+            sorted_in_turns(order, values.__getitem__, criterion.reverse), breathe
+        )
     return order
 
 
-async def _sorted(
-    order: Sequence[int],
-    key: Callable[[int], Any],
-    reverse: bool,
+async def _looked_up(
+    session: ImapSession,
+    uids: Sequence[int],
+    names: Sequence[str],
+    dates: Sequence[int],
     breathe: Callable[[], Awaitable[None]],
-) -> list[int]:
-    """Stable, a run at a time: where two runs are joined, sorting them is merging them."""
-    runs = [
-        sorted(order[start : start + RUN], key=key, reverse=reverse)
-        for start in range(0, len(order), RUN)
-    ]
-    while len(runs) > 1:
-        joined = []
-        for at in range(0, len(runs), 2):
-            pair = [one for some in runs[at : at + 2] for one in some]
-            pair.sort(key=key, reverse=reverse)
-            joined.append(pair)
+) -> tuple[list[int], dict[str, list[Any]]]:
+    """Indexes of those of `uids` that are there, and the columns `names`, parallel to all of `uids`."""
+    order: list[int] = []
+    columns: list[list[Any]] = [[None] * len(uids) for _ in names]
+    at = 0
+    async for rows in session.opened.columns(uids, names):
+        await breathe()
+        if rows:
+            here, *values = zip(*rows, strict=True)
+            places = _places(here, uids, at)
+            at = places[-1] + 1
+            order += places
+            for name, column, some in zip(names, columns, values, strict=True):
+                if name == "sent":
+                    # RFC 5256 section 2.2: without a date, that of the arrival
+                    some = tuple(
+                        dates[place] if sent is None else sent
+                        for sent, place in zip(some, places, strict=True)
+                    )
+                if isinstance(places, range):
+                    column[places.start : at] = some
+                else:
+                    for place, value in zip(places, some, strict=True):
+                        column[place] = value
+    return order, dict(zip(names, columns, strict=True))
+
+
+def _places(here: Sequence[int], uids: Sequence[int], at: int) -> Sequence[int]:
+    """Where in `uids`, from `at` on, those of `here` are, all of which are there; both are ascending."""
+    stop = at + len(here)
+    if stop <= len(uids) and uids[at] == here[0] and uids[stop - 1] == here[-1]:
+        return range(at, stop)
+    places = []
+    for uid in here:
+        at = bisect_left(uids, uid, at)
+        places.append(at)
+    return places
+
+
+async def _ordered(
+    values: Sequence[int], order: Sequence[int], breathe: Callable[[], Awaitable[None]]
+) -> array[int]:
+    """Those of `values` that `order` names."""
+    assert isinstance(values, array)
+    made: array[int] = array(values.typecode)
+    for start in range(0, len(order), SLICE):
+        made.extend(map(values.__getitem__, order[start : start + SLICE]))
+        if len(order) > SLICE:
             await breathe()
-        runs = joined
-    return runs[0] if runs else []
+    return made
 
 
 VERBS: Final = (Verb("SORT", State.SELECTED, sort, by_uid),)

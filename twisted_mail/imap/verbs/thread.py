@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from ...message.digest import split_references
-from ...message.threading import Threaded, ordered_subject, references
+from ...message.threading import ALGORITHMS, Threaded
 from ..capability import Capability
 from ..refusal import Bad
 from ..search import Search
 from ..search_answer import result
-from ..search_run import breath, run
+from ..search_run import breath, in_turns, run
 from ..state import State
 from .registry import Verb, by_uid
 
@@ -23,16 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CAPABILITIES", "VERBS"]
 
-PIECE: Final = 32_768
-SMALL: Final = 500
-"""Messages that are threaded without a thread of the pool."""
-_ALGORITHMS: Final = {"ORDEREDSUBJECT": ordered_subject, "REFERENCES": references}
 _COLUMNS: Final = ("sent", "base_subject", "reply", "message_id", "references")
 
 
 async def thread(session: ImapSession, command: Command) -> Answer:
     args: Thread = command.args  # type: ignore[assignment]
-    algorithm = _ALGORITHMS.get(args.algorithm)
+    algorithm = ALGORITHMS.get(args.algorithm)
     if algorithm is None:
         raise Bad("That way of threading is not known")
     view = session.view
@@ -40,39 +37,39 @@ async def thread(session: ImapSession, command: Command) -> Answer:
 
     async def finish(search: Search, selected: int) -> tuple[Iterable[bytes], str]:
         found = await result(view, search, selected, args.uid, False)
-        dates = search.chosen(selected, search.snapshot.dates)
-        known = dict(zip(found.uids, zip(found.numbers, dates, strict=True), strict=True))
-        messages: list[Threaded] = []
-        async for rows in session.opened.columns(found.uids, _COLUMNS):
+        dates = list(search.chosen(selected, search.snapshot.dates))
+        threading = algorithm()
+        at = 0
+
+        def messages(rows: Sequence[tuple[Any, ...]]) -> Iterator[Threaded]:
+            nonlocal at
             for uid, sent, subject, reply, message_id, refs in rows:
-                number, date = known[uid]
-                messages.append(
-                    Threaded(
-                        number,
-                        # RFC 5256 section 2.2
-                        date if sent is None else sent,
-                        subject,
-                        bool(reply),
-                        message_id,
-                        split_references(refs),
-                    )
+                while found.uids[at] != uid:
+                    # It is gone meanwhile
+                    at += 1
+                yield Threaded(
+                    found.numbers[at],
+                    # RFC 5256 section 2.2
+                    dates[at] if sent is None else sent,
+                    subject,
+                    bool(reply),
+                    message_id,
+                    split_references(refs),
                 )
+
+        async for rows in session.opened.columns(found.uids, _COLUMNS):
             await breathe()
-        if len(messages) <= SMALL:
-            threads = algorithm(messages)
-        else:
-            threads = await session.world.threads.call(algorithm, messages)
-        return _response(threads), ""
+            await in_turns(threading.add(messages(rows)), breathe)
+        await in_turns(threading.steps(), breathe)
+        return _response(threading.written()), ""
 
     return await run(session, command, finish)
 
 
-def _response(threads: bytes) -> Iterator[bytes]:
+def _response(threads: Iterator[bytes]) -> Iterator[bytes]:
     # RFC 5256 section 4: thread-data
-    yield b"* THREAD " if threads else b"* THREAD"
-    for start in range(0, len(threads), PIECE):
-        yield threads[start : start + PIECE]
-    yield b"\r\n"
+    first = next(threads, b"")
+    return chain((b"* THREAD " if first else b"* THREAD", first), threads, (b"\r\n",))
 
 
 VERBS: Final = (Verb("THREAD", State.SELECTED, thread, by_uid),)
