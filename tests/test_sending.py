@@ -9,6 +9,7 @@ import pytest
 from twisted_mail.accounts.directory import Directory
 from twisted_mail.address import Address
 from twisted_mail.config import Config
+from twisted_mail.resolving import SharedResolver
 from twisted_mail.sending import Sending
 from twisted_mail.testing import MailServer, simulated_world
 from twisted_mail.testing.dns import FakeResolver
@@ -18,6 +19,11 @@ def configured(tmp_path: Any, **keys: Any) -> Config:
     return Config.model_validate(
         {"hostname": "mx.here.example", "data": "data", **keys}, context={"directory": tmp_path}
     )
+
+
+def sending(config: Config, directory: Directory, *addresses: tuple[str, str]) -> Sending:
+    world = simulated_world()
+    return Sending(config, world, directory, addresses, SharedResolver(config.dns, world))
 
 
 @pytest.fixture
@@ -39,9 +45,7 @@ def directory(tmp_path):
     ],
 )
 def test_who_we_are(tmp_path, directory, address, literals):
-    found = Sending(
-        configured(tmp_path), simulated_world(), directory, [("smtp", address), ("pop3", "::1:25")]
-    )
+    found = sending(configured(tmp_path), directory, ("smtp", address), ("pop3", "::1:25"))
     assert found.literals == literals
 
 
@@ -51,7 +55,7 @@ def test_forwarded_mail_has_a_sender_of_the_configured_domain(tmp_path, director
         ({}, "alias.example"),
         ({"delivery": {"srs_domain": "here.example"}}, "here.example"),
     ):
-        srs = Sending(configured(tmp_path, **keys), simulated_world(), directory, []).srs
+        srs = sending(configured(tmp_path, **keys), directory).srs
         ours = srs.forward(stranger, "alias.example")
         assert ours.domain == domain
         assert srs.reverse(ours) == stranger
@@ -59,13 +63,11 @@ def test_forwarded_mail_has_a_sender_of_the_configured_domain(tmp_path, director
 
 def test_rewriting_can_be_switched_off(tmp_path, directory):
     config = configured(tmp_path, delivery={"srs": False})
-    assert Sending(config, simulated_world(), directory, []).srs is None
+    assert sending(config, directory).srs is None
 
 
 def test_the_secret_of_rewriting_outlives_the_process(tmp_path, directory):
-    one, two = (
-        Sending(configured(tmp_path), simulated_world(), directory, []).srs for _ in range(2)
-    )
+    one, two = (sending(configured(tmp_path), directory).srs for _ in range(2))
     stranger = Address.parse("carol@far.example")
     assert two.reverse(one.forward(stranger, "here.example")) == stranger
 
@@ -73,7 +75,7 @@ def test_the_secret_of_rewriting_outlives_the_process(tmp_path, directory):
 def test_a_password_file_that_is_not_there_keeps_the_server_from_starting(tmp_path, directory):
     route = {"domain": "*", "via": "smtp://relay.example", "username": "u", "password_file": "no"}
     with pytest.raises((OSError, ValueError)):
-        Sending(configured(tmp_path, routes=[route]), simulated_world(), directory, [])
+        sending(configured(tmp_path, routes=[route]), directory)
 
 
 @pytest.mark.parametrize("run", [True, False])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
 
 from .accounts.directory import Directory
 from .address import Address
@@ -18,8 +17,6 @@ from .delivery.intake import MailIntake
 from .delivery.routes import Routes, make_routes
 from .delivery.routing import SenderRewriting
 from .delivery.srs import Srs
-from .dns.interfaces import Resolver
-from .dns.resolver import make_resolver
 from .queue.manager import QueueManager
 from .queue.schedule import Settings
 from .remote.carrier import RemoteCarrier
@@ -27,6 +24,7 @@ from .remote.mta_sts import StsPolicies
 from .remote.settings import DeliverySettings, TlsRule
 from .remote.sts_fetch import HttpsFetch
 from .remote.sts_store import SqliteStsStore
+from .resolving import SharedResolver
 from .storage.store import MailStore
 from .world import World
 
@@ -57,16 +55,21 @@ class Sending:
         world: World,
         directory: Directory,
         addresses: Sequence[tuple[str, str]],
+        resolver: SharedResolver,
     ) -> None:
         self._config = config
         self._world = world
-        self._own: Any = None
-        """The resolver, when it is ours to close."""
+        self._resolver = resolver
         self._manager: QueueManager | None = None
         self._remote: RemoteCarrier | None = None
         self._hosts = _own_hosts(addresses, config.delivery.port)
         self.routes: Routes = make_routes(config.routes)
         self.srs: SenderRewriting | None = _rewriting(config, world, directory)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The addresses that are this host."""
+        return self._hosts
 
     @property
     def literals(self) -> frozenset[str]:
@@ -103,9 +106,6 @@ class Sending:
         manager, self._manager = self._manager, None
         if manager is not None:
             await manager.stop()
-        own, self._own = self._own, None
-        if own is not None:
-            own.close()
 
     def _hop_of(self, address: str, requiretls: bool) -> str:
         return self.routes.hop_of(Address.parse(address), requiretls=requiretls)
@@ -139,19 +139,6 @@ class Sending:
                 SqliteStsStore(world.threads, config.data / "mta-sts.sqlite3"),
             )
         return RemoteCarrier(world, resolver, self.routes, settings, policies=policies)
-
-    def _resolver(self) -> Resolver:
-        if self._world.resolver is not None:
-            return self._world.resolver
-        dns = self._config.dns
-        self._own = made = make_resolver(
-            self._world.reactor,
-            servers=dns.servers,
-            lifetime=dns.timeout_seconds,
-            trust_ad=dns.trust_ad,
-            entries=dns.cache_entries,
-        )
-        return made
 
 
 def _rewriting(config: Config, world: World, directory: Directory) -> SenderRewriting | None:

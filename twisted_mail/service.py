@@ -41,6 +41,8 @@ from .interfaces import ILocalDelivery
 from .listeners import ListenError, Listeners
 from .policy.limits import FailureDelays, client_network
 from .pop3.protocol import Pop3Factory, Pop3Settings
+from .receiving import Receiving
+from .resolving import SharedResolver
 from .sending import Sending
 from .site import (
     Owner,
@@ -98,7 +100,9 @@ class MailService(Service):
         self._directory: Directory | None = None
         self._admitted: Admitted | None = None
         self._store: MailStore | None = None
+        self._resolver: SharedResolver | None = None
         self._sending: Sending | None = None
+        self._receiving: Receiving | None = None
         self._starting: Deferred[None] | None = None
         self._outcome: Failure | None = None
         self._waiting: list[Deferred[None]] | None = []
@@ -207,10 +211,22 @@ class MailService(Service):
             )
         if not self.listeners:
             self._log.warn("[listen] names no address: nobody is served")
-        self._sending = sending = Sending(config, world, directory, self.listeners)
+        self._resolver = resolver = SharedResolver(config.dns, world)
+        self._sending = sending = Sending(config, world, directory, self.listeners, resolver)
+        self._receiving = receiving = Receiving(
+            config,
+            world,
+            resolver,
+            draft=store.draft,
+            hosts=sending.hosts,
+            secret=directory.secret,
+        )
+        await receiving.start()
         self._admitted = Admitted(world.reactor, directory)
         realm = _make_realm(config, directory, store, self._admitted)
-        intake = _make_intake(config, world, directory, store, sending, ILocalDelivery(realm, None))
+        intake = _make_intake(
+            config, world, directory, store, sending, receiving, ILocalDelivery(realm, None)
+        )
         authenticator = _make_authenticator(config, world, directory, realm)
         self._factories = _make_factories(config, world, intake, authenticator, tls)
         self._web = _make_web(config, world, tls, self._certificates)
@@ -275,6 +291,12 @@ class MailService(Service):
         sending, self._sending = self._sending, None
         if sending is not None:
             await self._stop_sending(sending)
+        receiving, self._receiving = self._receiving, None
+        if receiving is not None:
+            await receiving.stop()
+        resolver, self._resolver = self._resolver, None
+        if resolver is not None:
+            resolver.close()
         store, self._store = self._store, None
         if store is not None:
             try:
@@ -333,6 +355,7 @@ def _make_intake(
     directory: Directory,
     store: MailStore,
     sending: Sending,
+    receiving: Receiving,
     realm: ILocalDelivery | None,
 ) -> MailIntake:
     return MailIntake(
@@ -350,6 +373,7 @@ def _make_intake(
         realm,
         routes=sending.routes,
         srs=sending.srs,
+        guard=receiving.guard,
     )
 
 

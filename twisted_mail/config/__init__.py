@@ -24,6 +24,7 @@ from .model import (
     Tls,
 )
 from .outgoing import Delivery, Dns, Queue, Route, TlsPolicy
+from .policy import Checks, Filter, Greylist, Rates, Reports, Reputation, Signing, Stories
 
 __all__ = [
     "LISTENERS",
@@ -31,10 +32,13 @@ __all__ = [
     "Acme",
     "Auth",
     "CertificatePair",
+    "Checks",
     "Config",
     "ConfigError",
     "Delivery",
     "Dns",
+    "Filter",
+    "Greylist",
     "Imap",
     "Limits",
     "Listen",
@@ -44,8 +48,13 @@ __all__ = [
     "Pop3",
     "Queue",
     "Quota",
+    "Rates",
+    "Reports",
+    "Reputation",
     "Route",
+    "Signing",
     "Smtp",
+    "Stories",
     "Tls",
     "TlsPolicy",
     "default",

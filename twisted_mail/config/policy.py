@@ -106,7 +106,8 @@ class Checks(Section):
     spf_fail: Literal["score", "junk", "refuse"] = Field(
         default="score",
         description="What follows when SPF says fail and DMARC does not say otherwise: points "
-        "([reputation]), the folder for junk, or 550 5.7.23. Forwarded mail fails SPF, so refusing it loses some.",
+        "([reputation]), the folder for junk, or 550 5.7.23. Forwarded mail fails SPF, so refusing it loses some. A "
+        "domain that says it sends no mail at all (`v=spf1 -all`) is refused in any case.",
     )
     received_spf: bool = Field(
         default=False, description="Also write a Received-SPF field (RFC 7208 section 9.1)."
@@ -119,6 +120,13 @@ class Checks(Section):
         max_length=10_000,
         description="Domains whose ARC seals are believed: mail that they forwarded, and that passed when it reached "
         "them, is not refused for DMARC. Mailing lists and providers that users forward from.",
+    )
+    mailing_lists: tuple[Hostname, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=10_000,
+        description="Domains of mailing lists that change what they pass on, and break signatures with it: what SPF or "
+        "DKIM shows to be theirs is not refused for its author's DMARC.",
     )
     dmarc: Literal["enforce", "record", "off"] = Field(
         default="enforce",
@@ -150,18 +158,18 @@ class Checks(Section):
 
 
 class Reputation(Section):
-    """Signs of spam as points, on the scale of SpamAssassin: no sign is enough by itself. Points of filters count,
-    too.
+    """Signs of spam as points, on the scale of SpamAssassin: no sign is enough by itself. Filters have a word of their
+    own ([[filters]]).
     """
 
     junk_score: float = Field(
-        default=6,
+        default=5,
         ge=0.1,
         le=1000,
         description="From so many points on it goes to the folder for junk.",
     )
     refuse_score: float = Field(
-        default=12,
+        default=15,
         ge=0.1,
         le=1000,
         description="From so many points on it is refused with 550 5.7.1.",
@@ -329,9 +337,14 @@ class Filter(Section):
     malware: Literal["refuse", "junk", "hold", "discard"] = Field(
         default="refuse", description="clamav: what becomes of a message with malware."
     )
-    spam: Literal["junk", "refuse", "tag"] = Field(
-        default="junk",
-        description="spamassassin: what becomes of what it calls spam; `tag`: header fields only.",
+    refuse_score: float = Field(
+        default=15,
+        ge=0,
+        le=1000,
+        description="spamassassin: points from which on spam is refused and not filed as junk. 0: never.",
+    )
+    headers: bool = Field(
+        default=False, description="spamassassin: put its X-Spam header fields into the message."
     )
 
 

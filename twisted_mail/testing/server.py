@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -33,6 +33,12 @@ from .world import SimulatedWorld
 __all__ = ["MailServer", "place_for"]
 
 _CHEAP = Cost(memory=8, passes=1, scram_iterations=4096)
+
+
+_LENIENT: Final[dict[str, object]] = {
+    "checks": {"enabled": False},
+    "rates": {"account_messages": "", "account_recipients": "", "watch_senders": False},
+}
 
 
 class MailServer:
@@ -67,7 +73,7 @@ class MailServer:
 
         `outside` is a reactor or a `World`. `users`: address → password; their domains are local. `directory` keeps
         all files, also afterwards; without one they lie in a temporary one until `stop`. `configuration`: what
-        ``mail.toml`` would say, as a dictionary.
+        ``mail.toml`` would say, as a dictionary; without `checks` and `rates` nobody is judged or slowed down.
 
         Raises `StartError`, and `ConfigError` with all mistakes of a wrong `configuration`.
         """
@@ -79,6 +85,7 @@ class MailServer:
                     "hostname": hostname,
                     "data": "data",
                     "listen": {name: ["tcp:0:interface=127.0.0.1"] for name in LISTENERS},
+                    **_LENIENT,
                     **(configuration or {}),
                 },
                 place,
@@ -147,9 +154,12 @@ class MailServer:
         if not isinstance(self._world, SimulatedWorld) or not self._world.mortal:
             raise RuntimeError("only a server in a world made by SimulatedWorld.at can be killed")
         store, accounts, self._accounts = self._service._store, self._accounts, None
+        receiving = self._service._receiving
         # SQLite's own files are the one thing that the disk of a dead process cannot close.
         if store is not None:
             store._close_files()
+        if receiving is not None:
+            receiving.close_files()
         if accounts is not None:
             accounts.close()
         self._world.kill()

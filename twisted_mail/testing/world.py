@@ -38,6 +38,7 @@ from ..world import Lane, World
 from .client import Client, connect
 from .clock import SimulatedClock
 from .connecting import TcpConnector, UnixConnector
+from .dns import FakeResolver, Zone
 from .mortal import MortalDisk
 from .names import Names
 from .network import Listener, Network, Process
@@ -307,8 +308,9 @@ def simulated_world(
     """A `World` whose `reactor` is a `SimulatedReactor` and whose `threads` are `SimulatedThreads`.
 
     `seed`: of the randomness. `disk`: None is the real one. `start`: seconds since 1970-01-01 UTC. `resolver`: who
-    knows names; None: the server makes the real one from its configuration.
+    knows names; None: one that knows none.
     """
+    resolver = FakeResolver(Zone({})) if resolver is None else resolver
     clock = SimulatedClock(start)
     reactor = SimulatedReactor(clock, Process(Network(clock).home), resolver)
     disk = OsDisk() if disk is None else disk

@@ -1,0 +1,229 @@
+"""One message, as `delivery.interfaces.Inspection`: what is found out about it, what filters say, how it is signed.
+
+`Judging` is for mail from others: SPF, DKIM, ARC and DMARC become one Authentication-Results field and, with the signs
+against the client, a decision; what aliases forward is sealed. `Submitting` is for users' mail: it is signed. Both let
+the filters speak before that, so that what is signed is what leaves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from ..message.authres import Result, names_of, without_claimed
+from ..message.dkim_body import BodyHash
+from ..message.headers import fields
+from ..policy.decide import Decision, decide
+from ..policy.dkim_verify import Verification
+from ..policy.dmarc import check_dmarc
+from ..policy.dmarc_author import author, from_fields
+from ..policy.results import authentication_results, iprev
+from ..policy.spf_field import received_spf
+from ..policy.verdicts import Arc, Dkim, Verdicts
+from ..status import MailError
+from ..storage.draft import Draft
+from .body import Sink
+from .inspecting import Inspecting
+from .interfaces import Arrived, Client, Disposition, Envelope
+from .parts import Checks
+from .sealing import Signed
+
+if TYPE_CHECKING:
+    from .visit import Member, Stranger
+
+__all__ = ["Judging", "Submitting"]
+
+_log = Logger()
+_NO_CHAIN = Arc("none")
+
+
+class Judging(Inspecting):
+    """Mail from others. `checks` None: nothing is found out, but filters are asked, and forwards are sealed."""
+
+    def __init__(
+        self,
+        stranger: Stranger,
+        checks: Checks | None,
+        client: Client,
+        envelope: Envelope,
+        message_id: str,
+    ) -> None:
+        super().__init__(stranger, client, envelope, message_id)
+        self._stranger = stranger
+        self._checks = checks
+        self._verification: Verification | None = None
+        self._received = b""
+
+    def _sinks(self, header: bytes) -> list[Sink]:
+        parts, checks, sinks = self.parts, self._checks, list[Sink]()
+        self._received = header
+        if checks is not None and (checks.dkim or checks.arc) and parts.keys is not None:
+            self._verification = found = Verification(header, parts.keys, now=parts.world.now())
+            found.fetch()
+            if found.body_hashes:
+                sinks.append(found.update)
+        if self.envelope.departing and parts.sealer is not None and parts.sealer.arc:
+            self._signed_body = BodyHash(relaxed=True)
+            sinks.append(self._signed_body.update)
+        return sinks
+
+    def abort(self) -> None:
+        if self._verification is not None:
+            self._verification.cancel()
+        super().abort()
+
+    async def decide(self, arrived: Arrived) -> Disposition:
+        self._arrive(arrived)
+        await self._all_shown()
+        header, top, verdicts = arrived.header, b"", Verdicts()
+        checks = self._checks
+        if checks is not None:
+            # RFC 8601 section 5: whoever wrote it, it was not us
+            header = without_claimed(header, names_of((self.parts.authserv_id,)))
+            verdicts = await self._find_out(checks)
+            decision = await self._decided(checks, verdicts)
+            if decision.error is not None:
+                raise decision.error
+            self._junk = decision.action == "junk"
+            top = self._results(checks, verdicts, decision)
+        header, body = await self._filtered(arrived, header)
+        if self.envelope.departing and not self._gone:
+            top = await self._sealed(top, header, body, verdicts) + top
+        return self._whole(header, top, body)
+
+    async def _find_out(self, checks: Checks) -> Verdicts:
+        signatures: tuple[Dkim, ...] = ()
+        chain: Arc | None = None
+        if self._verification is not None:
+            signatures, chain = await self._keys_in_time(self._verification, checks.seconds)
+        helo, mail = await self._stranger.spf()
+        dmarc = None
+        if checks.dmarc:
+            dmarc = await check_dmarc(
+                self.parts.resolver(),
+                self.parts.world.reactor,
+                author(from_fields(self._received)),
+                mail=mail,
+                dkim=signatures,
+                entropy=self.parts.world.entropy,
+                settings=checks.dmarc_settings,
+            )
+        shown = checks.spf
+        return Verdicts(helo if shown else None, mail if shown else None, signatures, chain, dmarc)
+
+    async def _keys_in_time(
+        self, verification: Verification, seconds: float
+    ) -> tuple[tuple[Dkim, ...], Arc | None]:
+        late = self.parts.world.reactor.callLater(seconds, verification.cancel)
+        try:
+            return await verification.results()
+        finally:
+            if late.active():
+                late.cancel()
+
+    async def _decided(self, checks: Checks, verdicts: Verdicts) -> Decision:
+        scores = await self._stranger.client_scores() + await self._stranger.sender_scores()
+        decision = decide(verdicts, scores, checks.decision)
+        for line in decision.story:
+            self.telling.say(line)
+        return decision
+
+    def _results(self, checks: Checks, verdicts: Verdicts, decision: Decision) -> bytes:
+        more: list[Result] = []
+        if checks.names:
+            pointer = self._stranger.pointer
+            more.append(iprev(pointer.result, self.client.ip, pointer.name))
+        utf8 = self.envelope.smtputf8
+        top = authentication_results(
+            self.parts.authserv_id,
+            verdicts,
+            more=more,
+            disposition=decision.disposition,
+            utf8=utf8,
+        )
+        if checks.received_spf and verdicts.mail is not None:
+            top += received_spf(
+                verdicts.mail,
+                ip=self.client.ip,
+                helo=self.client.helo,
+                receiver=self.parts.hostname,
+            )
+        return top
+
+    async def _sealed(
+        self, top: bytes, header: bytes, body: Draft | None, verdicts: Verdicts
+    ) -> bytes:
+        """RFC 8617 section 5.1: what was found here, for those it is forwarded to."""
+        sealer = self.parts.sealer
+        if sealer is None or not sealer.arc or self._signed_body is None:
+            return b""
+        value = _first_value(top) or f"{self.parts.authserv_id}; none"
+        hashed = await self._body_hash(body)
+        chain = verdicts.arc or _NO_CHAIN
+        sealed = sealer.seal(header, hashed, value, chain, self._own_domains())
+        self.telling.say(sealed.story)
+        return sealed.fields
+
+    def _own_domains(self) -> list[str]:
+        """Whose recipients they are, then the server's own name."""
+        found = [one.address.domain for one in self.envelope.recipients if one.address.domain]
+        return list(dict.fromkeys([*found, self.parts.hostname]))
+
+
+class Submitting(Inspecting):
+    """A user's mail."""
+
+    def __init__(self, member: Member, client: Client, envelope: Envelope, message_id: str) -> None:
+        super().__init__(member, client, envelope, message_id)
+
+    def _sinks(self, header: bytes) -> list[Sink]:
+        sealer = self.parts.sealer
+        if sealer is None or not sealer.dkim:
+            return []
+        self._signed_body = BodyHash(relaxed=True)
+        return [self._signed_body.update]
+
+    async def decide(self, arrived: Arrived) -> Disposition:
+        self._arrive(arrived)
+        await self._all_shown()
+        # RFC 8601 section 5: nobody but us writes in our name
+        own = without_claimed(arrived.header, names_of((self.parts.authserv_id,)))
+        header, body = await self._filtered(arrived, own)
+        top = b""
+        if self._signed_body is not None and not self._gone:
+            signed = await self._signed(header, body)
+            self.telling.say(signed.story)
+            top = signed.fields
+            if not signed.aligned and self.envelope.departing:
+                _log.warn(
+                    "message {message} will not pass DMARC elsewhere: {why}",
+                    message=self.message_id,
+                    why=signed.story,
+                )
+        return self._whole(header, top, body)
+
+    async def _signed(self, header: bytes, body: Draft | None) -> Signed:
+        assert self.parts.sealer is not None
+        sender = self.envelope.reverse_path
+        instead = [] if sender is None else [sender.domain]
+        return self.parts.sealer.sign(header, await self._body_hash(body), instead=instead)
+
+    def over(self, error: MailError | None) -> None:
+        senders, account = self.parts.senders, self.client.account
+        if (
+            error is None
+            and senders is not None
+            and account is not None
+            and self.envelope.departing
+        ):
+            for one in self.envelope.recipients:
+                senders.sent(account.name, str(one.address))
+        super().over(error)
+
+
+def _first_value(top: bytes) -> str:
+    """The value of the first field, unfolded."""
+    for _, start, end in fields(top):
+        return " ".join(top[start:end].partition(b":")[2].decode().split())
+    return ""

@@ -1,0 +1,238 @@
+"""What both kinds of inspection have in common: the body's watch, the filters, the story; see `examination`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from ..filters import interfaces as filters
+from ..filters.chain import ChainSession, Outcome, Told
+from ..message.dkim_body import BodyHash
+from ..message.headers import fields
+from ..status import MailError, Reply
+from ..storage.draft import Draft
+from .body import BodyWatch, Sink, reread
+from .interfaces import Arrived, Client, Disposition, Envelope, Recipient
+
+if TYPE_CHECKING:
+    from .visit import Visitor
+
+__all__ = ["Inspecting", "message_id_of", "refusal", "tls_of", "told_line"]
+
+_REFUSING = (filters.Action.REJECT, filters.Action.TEMPFAIL)
+
+
+def told_line(told: Told) -> str:
+    """What a filter said, for the story."""
+    stage = "" if told.stage == "message" else f" at {told.stage.upper()}"
+    verdict = "fails" if told.verdict == "failed" else f"says {told.verdict}"
+    parts = [f"filter {told.filter}{stage} {verdict}"]
+    if told.score is not None:
+        parts.append(f"with {told.score:g} points")
+    if told.why:
+        parts.append(f"({told.why})")
+    if told.symbols:
+        parts.append(f"[{', '.join(told.symbols[:20])}]")
+    return f"{' '.join(parts)}, {told.milliseconds} ms"
+
+
+def refusal(opinion: filters.Opinion) -> MailError:
+    """What a filter wants the client to hear."""
+    reply = opinion.reply or Reply(451, "4.7.1", ("Try again later",))
+    enhanced = reply.enhanced or f"{reply.code // 100}.7.1"
+    return MailError(reply.code, enhanced, " ".join(reply.lines), opinion.reason or None)
+
+
+class _Body:
+    """What follows the empty line, of a draft that may begin with it."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._skip = min(draft.size, 1)
+        self.size = draft.size - self._skip
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await self._draft.read(offset + self._skip, size)
+
+
+class Inspecting:
+    """What both have."""
+
+    def __init__(
+        self, visitor: Visitor, client: Client, envelope: Envelope, message_id: str
+    ) -> None:
+        self.visitor = visitor
+        self.parts = visitor.parts
+        self.client = client
+        self.envelope = envelope
+        self.message_id = message_id
+        self.telling = visitor.telling.next()
+        self._watch: BodyWatch | None = None
+        self._signed_body: BodyHash | None = None
+        self._named = ""
+        self._size = 0
+        self._junk = False
+        self._gone = ""
+        self._hold = ""
+
+    # delivery.interfaces.Inspection
+
+    def header(self, header: bytes) -> None:
+        sinks = self._sinks(header)
+        if sinks:
+            self._watch = BodyWatch(self.parts.world, sinks)
+
+    def body(self, text: bytes) -> Deferred[None] | None:
+        return None if self._watch is None else self._watch.feed(text)
+
+    async def decide(self, arrived: Arrived) -> Disposition:
+        raise NotImplementedError
+
+    def over(self, error: MailError | None) -> None:
+        told = "" if error is None else f"answered: {error}"
+        if error is None and self._gone:
+            told = f"answered 250, and thrown away: {self._gone}"
+        elif error is None:
+            where = "into the folder for junk" if self._junk else "into its mailboxes"
+            here = len(self.envelope.recipients) - self.envelope.departing
+            ways = [where] if here else []
+            if self.envelope.departing:
+                ways.append(f"held in the queue: {self._hold}" if self._hold else "into the queue")
+            told = f"answered 250: accepted as {self.message_id}, {' and '.join(ways)}"
+        self.telling.say(told)
+        self._end()
+
+    def abort(self) -> None:
+        self.telling.say("the client left, or began anew, before the message was taken")
+        if self._watch is not None:
+            self._watch.abort()
+        self._end()
+
+    def _end(self) -> None:
+        session = self.visitor.session
+        if session is not None:
+            session.abort()
+        envelope, client = self.envelope, self.client
+        self.parts.teller.end(
+            self.telling,
+            connection=self.visitor.connection,
+            facts={
+                "ip": client.ip,
+                "helo": client.helo,
+                "tls": client.tls or "",
+                "account": "" if client.account is None else client.account.name,
+                "sender": str(envelope.reverse_path or ""),
+                "recipients": [str(one.address) for one in envelope.recipients[:20]],
+                "size": self._size,
+            },
+            id_=self.message_id,
+            message=self._named,
+        )
+
+    # For those below
+
+    def _sinks(self, header: bytes) -> list[Sink]:
+        raise NotImplementedError
+
+    async def _filtered(self, arrived: Arrived, header: bytes) -> tuple[bytes, Draft | None]:
+        """Let the filters speak: the header and, when it is another one, the body that they leave.
+
+        The envelope is changed as they say. Raises MailError.
+        """
+        session = self.visitor.session
+        if session is None:
+            return header, None
+        opinion, left = await self._ask_filters(session, arrived, header)
+        if opinion.action in _REFUSING:
+            raise refusal(opinion)
+        if opinion.action is filters.Action.DISCARD:
+            self._gone = opinion.reason or "a filter wants it so"
+        elif opinion.action is filters.Action.JUNK:
+            self._junk = True
+        elif opinion.action is filters.Action.QUARANTINE:
+            # Mailboxes have a place for what somebody is to look at; for others the queue keeps it.
+            self._junk = True
+            self._hold = opinion.reason or "a filter wants it so"
+        self._change_envelope(left.context)
+        body = opinion.body
+        return b"".join(left.fields), body if isinstance(body, Draft) else None
+
+    async def _ask_filters(self, session: ChainSession, arrived: Arrived, header: bytes) -> Outcome:
+        said = await session.data(self.message_id)
+        self._tell(session.take_told())
+        if said.action in _REFUSING:
+            raise refusal(said)
+        client, envelope = self.client, self.envelope
+        context = filters.Context(
+            self.visitor.filter_client(),
+            filters.Sender(envelope.reverse_path),
+            tuple(filters.Recipient(one.address) for one in envelope.recipients),
+            client.helo,
+            tls_of(client),
+            None if client.account is None else filters.Login(client.account.name),
+            self.message_id,
+        )
+        parts = tuple(header[start:end] for _, start, end in fields(header))
+        message = filters.Message(context, parts, _Body(arrived.draft))
+        outcome = await session.message(message, self.parts.draft)
+        self._tell(session.take_told())
+        return outcome
+
+    def _change_envelope(self, context: filters.Context) -> None:
+        envelope = self.envelope
+        envelope.reverse_path = context.sender.address
+        known = {one.address: one for one in envelope.recipients}
+        wanted = [
+            known.get(one.address) or Recipient(one.address, added=True)
+            for one in context.recipients
+        ]
+        if wanted != envelope.recipients:
+            self.telling.say("recipients now: " + " ".join(str(one.address) for one in wanted[:20]))
+            envelope.recipients[:] = wanted
+
+    async def _body_hash(self, body: Draft | None) -> bytes:
+        """Of the body that leaves, relaxed; `body` when it is not the one that came."""
+        if body is None:
+            assert self._signed_body is not None
+            return self._signed_body.digest()
+        hashed = BodyHash(relaxed=True)
+        await reread(self.parts.world, body, 0, hashed.update)
+        return hashed.digest()
+
+    async def _all_shown(self) -> None:
+        if self._watch is not None:
+            await self._watch.finish()
+
+    def _tell(self, told: Sequence[Told]) -> None:
+        for one in told:
+            self.telling.say(told_line(one))
+
+    def _arrive(self, arrived: Arrived) -> None:
+        self._named = message_id_of(arrived.header)
+        self._size = arrived.draft.size + len(arrived.header)
+        self.telling.say(f"message {self._named or 'without Message-ID'}, {self._size} octets")
+
+    def _whole(self, header: bytes, top: bytes, body: Draft | None) -> Disposition:
+        if body is not None:
+            body.put_on_top(b"\n")
+        return Disposition(header, top, body, self._junk, bool(self._gone), self._hold)
+
+
+def message_id_of(header: bytes) -> str:
+    """With its angle brackets, "" without one."""
+    for name, start, end in fields(header):
+        if name == b"message-id":
+            value = header[start:end].partition(b":")[2].decode("utf-8", "replace").strip()
+            begin, close = value.find("<"), value.find(">")
+            return value[begin : close + 1][:998] if 0 <= begin < close else ""
+    return ""
+
+
+def tls_of(client: Client) -> filters.Tls | None:
+    """As filters are told."""
+    if client.tls is None:
+        return None
+    version, _, cipher = client.tls.partition(" ")
+    return filters.Tls(version, cipher)

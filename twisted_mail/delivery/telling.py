@@ -1,0 +1,74 @@
+"""The story of a connection and its messages, as it is told while it happens; `storage.stories` keeps it.
+
+What peers chose is made harmless line by line. A story has a bounded number of lines; what comes after is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..message.words import one_line
+from ..storage.stories import Stories, Story
+
+__all__ = ["Teller", "Telling"]
+
+MAX_LINES: Final = 200
+MAX_LINE: Final = 400
+SHARED: Final = 50
+"""Lines about the connection that each of its messages begins with."""
+
+
+class Telling:
+    """Lines with their times. `now`: seconds since 1970."""
+
+    __slots__ = ("_now", "began", "left_out", "lines")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.began = now()
+        self.lines: list[tuple[float, str]] = []
+        self.left_out = 0
+
+    def say(self, text: str) -> None:
+        """Something has happened."""
+        if len(self.lines) < MAX_LINES:
+            self.lines.append((round(self._now() - self.began, 3), one_line(text, MAX_LINE)))
+        else:
+            self.left_out += 1
+
+    def next(self) -> Telling:
+        """For a message on the connection that this is about: begins with what is known of it."""
+        other = Telling(self._now)
+        other.began = self.began
+        other.lines = self.lines[:SHARED]
+        return other
+
+
+class Teller:
+    """Puts stories away. `stories` None: nobody will ask."""
+
+    def __init__(self, stories: Stories | None, now: Callable[[], float]) -> None:
+        self._stories = stories
+        self._now = now
+
+    def begin(self) -> Telling:
+        """A connection."""
+        return Telling(self._now)
+
+    def end(
+        self,
+        telling: Telling,
+        *,
+        connection: str,
+        facts: dict[str, Any],
+        id_: str = "",
+        message: str = "",
+    ) -> None:
+        """It is over."""
+        if self._stories is None:
+            return
+        if telling.left_out:
+            last = round(self._now() - telling.began, 3)
+            telling.lines.append((last, f"and {telling.left_out} lines more"))
+        self._stories.put(Story(id_, telling.began, message, connection, facts, telling.lines))

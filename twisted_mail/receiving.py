@@ -1,0 +1,247 @@
+"""Mail that comes: what `service` joins to judge it, from the configuration to the guard at the ports.
+
+`Receiving` makes the policies that `[checks]`, `[reputation]`, `[greylist]`, `[rates]`, `[[filters]]` and `[signing]`
+ask for, what they remember, and the stories. Nothing is asked before somebody connects.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from .config import Config, Filter
+from .config.policy import parse_rate
+from .delivery.guard import SiteGuard
+from .delivery.interfaces import Guard
+from .delivery.parts import Checks, Parts
+from .delivery.sealing import Sealer
+from .delivery.telling import Teller
+from .filters.chain import Chain
+from .filters.clamd import Clamd, ClamdSettings
+from .filters.interfaces import Scanner, StageFilter
+from .filters.milter import Milter, MilterSettings
+from .filters.rspamd import Rspamd, RspamdSettings
+from .filters.scanning import ScannerSettings
+from .filters.spamd import Spamd, SpamdSettings
+from .filters.trouble import OnFailure
+from .policy.decide import DecisionSettings
+from .policy.dkim_key import Keys
+from .policy.dmarc import DmarcSettings
+from .policy.dnsbl import DnsLists
+from .policy.greylist import Greylist, GreylistSettings
+from .policy.rates import Limit, Limits, Rates, RateSettings
+from .policy.scores import Weights
+from .policy.senders import Senders, SenderSettings
+from .policy.senders import Teller as SenderTeller
+from .policy.spf import SpfSettings
+from .resolving import SharedResolver
+from .storage.dkim_keys import SigningKeys
+from .storage.draft import Draft
+from .storage.reputation import Reputation, Source, WriteBehind
+from .storage.stories import Stories
+from .world import World
+
+__all__ = ["Receiving"]
+
+Malware = Literal["reject", "discard", "quarantine", "junk"]
+_FAILURES: dict[str, OnFailure] = {"accept": "accept", "defer": "tempfail", "refuse": "reject"}
+_MALWARE: dict[str, Malware] = {
+    "refuse": "reject",
+    "junk": "junk",
+    "hold": "quarantine",
+    "discard": "discard",
+}
+
+
+class Receiving:
+    """For the site that `config` describes. `draft` makes a place for content; `hosts`: our addresses; `secret`: the
+    site's own; `teller`: who hears of accounts that send spam.
+
+    Raises ValueError or OSError for what the configuration names and cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        resolver: SharedResolver,
+        *,
+        draft: Callable[[], Draft],
+        hosts: Iterable[str] = (),
+        secret: bytes = b"",
+        teller: SenderTeller | None = None,
+    ) -> None:
+        self._world = world
+        self._stories: Stories | None = None
+        if config.stories.days:
+            self._stories = Stories(
+                world,
+                config.data / "stories.sqlite3",
+                keep=config.stories.days * 86_400,
+                most=config.stories.most,
+            )
+        checks, senders = config.checks.enabled, None
+        rates = Rates(_rates(config), world.now)
+        sources: list[Source] = [rates]
+        if config.rates.watch_senders:
+            senders = Senders(SenderSettings(), world.now, teller)
+            sources.append(senders)
+        greylist = None
+        if checks and config.greylist.enabled:
+            salt = hmac.digest(secret, b"greylisting", "sha256")
+            greylist = Greylist(_greylist(config), world.now, salt)
+            sources.append(greylist)
+        self._file = Reputation(world.disk, str(config.data / "reputation.sqlite3"))
+        self._behind: WriteBehind | None = WriteBehind(world, self._file, sources)
+        self.senders = senders
+        self.sealer = _sealer(config, world)
+        lists = config.reputation.dns_lists
+        self.parts = Parts(
+            world,
+            config.hostname,
+            config.checks.authserv_id or config.hostname,
+            draft,
+            Teller(self._stories, world.now),
+            resolver,
+            _checks(config, hosts) if checks else None,
+            Keys(resolver(), world.now) if checks else None,
+            DnsLists(resolver(), world.reactor, lists) if checks and lists else None,
+            rates,
+            senders,
+            greylist,
+            self.sealer,
+            _chain(world, config, "smtp"),
+            _chain(world, config, "submission"),
+        )
+        self.guard: Guard = SiteGuard(self.parts)
+
+    async def start(self) -> None:
+        """Remember what was known before the last stop."""
+        if self._behind is not None:
+            await self._behind.start()
+
+    async def stop(self) -> None:
+        """Write down what is worth it."""
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            await behind.stop()
+        stories, self._stories = self._stories, None
+        if stories is not None:
+            await stories.close()
+
+    def close_files(self) -> None:
+        """As the end of the process does, when there was no `stop`."""
+        self._file.close()
+
+
+def _sealer(config: Config, world: World) -> Sealer | None:
+    signing = config.signing
+    if not (signing.dkim or signing.arc):
+        return None
+    keys = SigningKeys(world.disk, str(config.data))
+    return Sealer(keys, world.now, dkim=signing.dkim, arc=signing.arc)
+
+
+def _checks(config: Config, hosts: Iterable[str]) -> Checks:
+    checks, reputation = config.checks, config.reputation
+    return Checks(
+        exempt=tuple(ipaddress.ip_network(one) for one in checks.exempt_networks),
+        spf=checks.spf,
+        dkim=checks.dkim,
+        arc=checks.arc,
+        dmarc=checks.dmarc != "off",
+        received_spf=checks.received_spf,
+        names=reputation.names,
+        seconds=checks.seconds,
+        greet_delay=reputation.greet_delay_seconds,
+        own=frozenset({config.hostname, *hosts}),
+        decision=DecisionSettings(
+            dmarc=checks.dmarc == "enforce",
+            exceptions=dict(checks.exceptions),
+            trusted_sealers=frozenset(checks.trusted_sealers),
+            mailing_lists=frozenset(checks.mailing_lists),
+            dns_failure=checks.temporary_failure,
+            spf_fail=checks.spf_fail,
+            junk_score=reputation.junk_score,
+            reject_score=reputation.refuse_score,
+            weights=Weights(**reputation.weights),
+        ),
+        spf_settings=SpfSettings(seconds=checks.seconds, receiver=config.hostname),
+        dmarc_settings=DmarcSettings(
+            "tree" if checks.dmarc_discovery == "tree" else "list", checks.seconds
+        ),
+    )
+
+
+def _rates(config: Config) -> RateSettings:
+    rates = config.rates
+
+    def of(scope: str) -> Limits:
+        def limit(what: str) -> Limit | None:
+            return parse_rate(getattr(rates, f"{scope}_{what}", ""))
+
+        return Limits(
+            limit("connections"), limit("messages"), limit("recipients"), limit("unknown")
+        )
+
+    return RateSettings(of("address"), of("network"), of("domain"), of("account"))
+
+
+def _greylist(config: Config) -> GreylistSettings:
+    greylist = config.greylist
+    return GreylistSettings(
+        greylist.delay_seconds, greylist.window_seconds, greylist.lifetime_seconds
+    )
+
+
+def _chain(world: World, config: Config, port: str) -> Chain:
+    return Chain(world.reactor, [_filter(world, one) for one in config.filters if port in one.on])
+
+
+def _filter(world: World, one: Filter) -> StageFilter | Scanner:
+    """Raises ValueError, OSError."""
+    name = one.name or one.kind
+    failure = _FAILURES[one.on_failure]
+    try:
+        if one.kind == "milter":
+            return Milter(
+                world,
+                MilterSettings(
+                    name,
+                    one.endpoint,
+                    failure,
+                    connect_seconds=min(10.0, one.seconds),
+                    command_seconds=one.seconds,
+                    content_seconds=10 * one.seconds,
+                    total_seconds=20 * one.seconds,
+                    connections=one.connections,
+                ),
+            )
+        scanner = ScannerSettings(
+            name,
+            one.endpoint,
+            failure,
+            connect_seconds=min(5.0, one.seconds),
+            seconds=one.seconds,
+            connections=one.connections,
+        )
+        if one.kind == "rspamd":
+            return Rspamd(world, RspamdSettings(scanner, _password(one.password_file)))
+        if one.kind == "clamav":
+            return Clamd(world, ClamdSettings(scanner, _MALWARE[one.malware]))
+        return Spamd(
+            world,
+            SpamdSettings(scanner, headers=one.headers, reject_score=one.refuse_score or None),
+        )
+    except ValueError as error:
+        raise ValueError(f"filter {name}: {error}") from error
+
+
+def _password(path: Path | None) -> str:
+    if path is None:
+        return ""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return lines[0].strip() if lines else ""
