@@ -189,6 +189,14 @@ def test_fields_with_our_name_go() -> None:
     assert without_claimed(b"Subject: x\n", OURS) == b"Subject: x\n"
 
 
+def test_a_flood_of_fields() -> None:
+    header = b"".join(b"Authentication-Results: n%d; none\n" % n for n in range(3000))
+    assert without_claimed(header, OURS).count(b"\n") == 100
+    found = read(b"mx; x=pass" + b" a.b=c" * 9000 + b"; y=fail")
+    assert found is not None
+    assert [(one.method, len(one.properties)) for one in found.results] == [("x", 100), ("y", 0)]
+
+
 @given(st.binary(max_size=400) | st.from_regex(rb"mx;( [a-z]=[\"(a-z);\\.]{0,30};?){0,8}"))
 def test_nothing_makes_it_raise(value: bytes) -> None:
     read(value)

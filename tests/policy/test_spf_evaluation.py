@@ -214,6 +214,7 @@ def test_macros_of_253_characters() -> None:
         b"v=spf1 x=" + b"%{s}" * 1000,
         b"v=spf1 a:%{d" + b"9" * 5000 + b"}",
         b"v=spf1 " + b"/" * 8000,
+        b"v=spf1 " + b"a " * 4000,
         b"v=spf1 exists:" + b"%{i}" * 2000,
     ],
 )

@@ -17,6 +17,7 @@ from .headers import fields
 from .lexer import MORE, Lexer
 
 __all__ = [
+    "MAX_FIELDS",
     "MAX_RESULTS",
     "MAX_VALUE",
     "AuthenticationResults",
@@ -33,6 +34,8 @@ MAX_VALUE: Final = 65_536
 """Octets of a field's value that are read."""
 MAX_RESULTS: Final = 100
 """Of one field, and properties of one result."""
+MAX_FIELDS: Final = 100
+"""Of one message that are looked at for our name; those behind are taken to have it."""
 _MAX_WRITTEN: Final = 320  # characters of one value: a mailbox has 320 at most
 
 _FIELD: Final = b"authentication-results"
@@ -166,14 +169,17 @@ def claims(value: bytes, names: Collection[str]) -> bool:
 
 
 def claimed(header: bytes, names: Collection[str]) -> list[tuple[int, int]]:
-    """(start, end) of the Authentication-Results fields of a header block, LF, that `claims` says have our name."""
+    """(start, end) of the Authentication-Results fields of a header block, LF, that `claims` says have our name, and of
+    all behind the first `MAX_FIELDS`.
+    """
     if _FIELD not in header.lower():
         return []
+    found = [(start, end) for name, start, end in fields(header) if name == _FIELD]
     return [
         (start, end)
-        for name, start, end in fields(header)
-        if name == _FIELD and claims(header[start:end].partition(b":")[2], names)
-    ]
+        for start, end in found[:MAX_FIELDS]
+        if claims(header[start:end].partition(b":")[2], names)
+    ] + found[MAX_FIELDS:]
 
 
 def without_claimed(header: bytes, names: Collection[str]) -> bytes:
@@ -283,8 +289,10 @@ class _Reader:
             value = self._value()
             if name == "reason":
                 reason = reason or value
-            elif len(properties) < MAX_RESULTS:
+            else:
                 properties.append((name, value))
+                if len(properties) == MAX_RESULTS:
+                    break
         return Result(spec[0], spec[1], tuple(properties), reason, "", spec[2])
 
     def _name(self) -> str:

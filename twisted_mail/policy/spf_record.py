@@ -22,6 +22,7 @@ from .wording import one_line
 
 __all__ = [
     "MAX_RECORD",
+    "MAX_TERMS",
     "Macro",
     "Record",
     "Spec",
@@ -34,6 +35,8 @@ __all__ = [
 
 MAX_RECORD: Final = 8192
 """Octets; section 3.4 asks for fewer than 450, and real ones have up to 4 000."""
+MAX_TERMS: Final = 1000
+"""Of one record; one of addresses alone has no room for more than 700."""
 _REMEMBERED: Final = 1024  # octets of a record that is remembered: nearly all are shorter
 
 _VERSION: Final = b"v=spf1"
@@ -144,6 +147,8 @@ def _read(text: bytes) -> Record:
         words = text[6:].decode("ascii").split(" ")
     except UnicodeDecodeError:
         raise ValueError("the record is not ASCII") from None
+    if len(words) > MAX_TERMS:
+        raise ValueError(f"the record has more than {MAX_TERMS} terms")
     terms: list[Term] = []
     modifiers: dict[str, Spec] = {}
     for word in words:
