@@ -230,13 +230,14 @@ def test_so_many_connections_and_no_more(web: Web) -> None:
 
 
 def test_it_ends_when_the_last_one_is_gone(web: Web) -> None:
-    client = web.client()
+    dawdling = web.client()
     ends: list[None] = []
     web.factory.drain().addCallback(ends.append)
-    assert ends == [] and client.closed is None
-    assert client.ask(GET).endswith(b"thumb")
     web.world.reactor.settle()
     assert ends == [None]
+    assert dawdling.closed is not None
+    with pytest.raises(ConnectionRefusedError):
+        web.client()
 
 
 def test_all_can_be_cut(web: Web) -> None:

@@ -76,8 +76,11 @@ class WebFactory(ServerFactory[Any]):
                 done.callback(None)
 
     def drain(self) -> Deferred[None]:
-        """Let nobody in. Fires when all are gone, which is in `REQUEST_SECONDS` at most."""
+        """Let nobody in, and cut who has not asked yet. Fires when all are gone, in `REQUEST_SECONDS` at most."""
         self._draining = True
+        for channel in tuple(self._open):
+            if not channel.answered:
+                channel.cut()
         if not self._open:
             return succeed(None)
         done: Deferred[None] = Deferred()
@@ -123,6 +126,7 @@ class _Request(http.Request):  # whose methods have no annotations
 
     def _answer(self, page: Page) -> None:
         answer: Any = self
+        self.channel.answered = True
         answer.setResponseCode(page.status)
         answer.setHeader(b"Date", http.datetimeToString(self.channel.owner.now()))
         answer.setHeader(b"Content-Type", page.kind)
@@ -150,6 +154,7 @@ class _Channel(http.HTTPChannel):
         super().__init__()  # type: ignore[no-untyped-call]
         self.owner = owner
         self.ip = ip
+        self.answered = False
         self._reactor = reactor
         self._timer: Any = None
 
