@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from twisted_mail.connection.alarm import QUIET, Alarm
 from twisted_mail.connection.drive import Cancelled, Waiting, to_the_end
 from twisted_mail.status import MailError
+from twisted_mail.turns import TURN, Turns
 
 
 class Waited:
     """A coroutine that came to a Deferred, and what became of it."""
 
-    def __init__(self, coroutine: Any) -> None:
+    def __init__(self, coroutine: Any, turns: Turns | None = None) -> None:
         self.results: list[Any] = []
         self.errors: list[Exception] = []
         awaited = coroutine.send(None)
-        self.waiting = Waiting(coroutine, self.results.append, self.errors.append)
+        self.waiting = Waiting(coroutine, self.results.append, self.errors.append, turns)
         self.waiting.wait_for(awaited)
 
 
@@ -53,6 +56,54 @@ def test_a_failure_and_one_that_is_dealt_with() -> None:
     deferreds[1].errback(ValueError("two"))
     assert waited.results == []
     assert [repr(error) for error in waited.errors] == ["ValueError('two')"]
+
+
+def test_what_comes_when_the_turn_is_used_up_is_heard_in_the_next() -> None:
+    clock = Clock()
+    turns = Turns(clock)
+    deferreds: list[Deferred[int]] = [Deferred(), Deferred(), Deferred()]
+
+    async def attempt() -> int:
+        first = await deferreds[0]
+        try:
+            await deferreds[1]
+        except KeyError:
+            first += 1
+        return first + await deferreds[2]
+
+    waited = Waited(attempt(), turns)
+    turns.count(TURN * 2)
+    deferreds[0].callback(1)
+    deferreds[1].errback(KeyError("one"))
+    clock.advance(0)
+    turns.count(TURN * 2)
+    deferreds[2].callback(3)
+    assert waited.results == []
+    clock.advance(0)
+    assert waited.results == [5] and not waited.errors
+    gc.collect()  # a failure that nobody has heard would be logged, and fail the test
+
+
+def test_a_failure_in_a_used_up_turn_is_heard_once_and_not_after_cancelling() -> None:
+    clock = Clock()
+    for cancelled in (False, True):
+        turns = Turns(clock)
+        deferred: Deferred[int] = Deferred()
+
+        async def attempt(awaited: Deferred[int]) -> int:
+            return await awaited
+
+        waited = Waited(attempt(deferred), turns)
+        turns.count(TURN * 2)
+        with capturedLogs() as events:
+            deferred.errback(ValueError("two"))
+            if cancelled:
+                waited.waiting.cancel()
+            clock.advance(0)
+            del deferred
+            gc.collect()
+        assert [repr(error) for error in waited.errors] == ["ValueError('two')"][cancelled:]
+        assert not events
 
 
 def test_cancelling_passes_by_what_handles_exceptions() -> None:

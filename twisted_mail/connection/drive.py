@@ -72,18 +72,24 @@ class Waiting:
             error = TypeError(f"only Deferreds can be awaited here, not {awaited!r}")
             self._step(self._coroutine.throw, error)
 
-    def _fired(self, result: object, awaited: Deferred[Any]) -> None:
+    def _fired(self, result: object, awaited: Deferred[Any]) -> object:
         if awaited is not self._awaited:
-            return  # the coroutine was cancelled; this is what it waited for
+            return None  # the coroutine was cancelled; this is what it waited for
         turns = self._turns
         if turns is None:
             self._go_on(result, awaited)
         elif turns.full:
-            turns.later(lambda: self._go_on(result, awaited))
+            turns.later(lambda: self._go_on_later(result, awaited))
+            return result  # whoever awaits reads it there
         else:
             began = turns.seconds()
             self._go_on(result, awaited)
             turns.count(turns.seconds() - began)
+        return None
+
+    def _go_on_later(self, result: object, awaited: Deferred[Any]) -> None:
+        awaited.addErrback(lambda failure: None)  # it is thrown into the coroutine
+        self._go_on(result, awaited)
 
     def _go_on(self, result: object, awaited: Deferred[Any]) -> None:
         if awaited is not self._awaited:
