@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -478,3 +479,53 @@ def test_the_status_tells_what_another_program_took_away(mail):
     os.unlink(os.path.join(directory, sub, os.listdir(os.path.join(directory, sub))[0]))
     assert mail.run(mail.one.status("Sent")).messages == 1
     assert mail.run(mail.one.status("Sent")).messages == 1
+
+
+def test_a_look_that_failed_is_tried_again_while_somebody_listens(mail, monkeypatch):
+    box = mail.open()
+    heard = []
+    box.listen(lambda: heard.append(1))
+    store = mail.site.store.account("d/a")
+    tries = []
+
+    def broken(*_):
+        tries.append(mail.site.world.reactor.seconds())
+        raise OSError(5, "Input/output error")
+
+    for name in ("examine", "refresh"):
+        monkeypatch.setattr(store, name, broken)
+    directory = os.path.join(mail.site.data, "mail/d/a/Maildir/new")
+    with open(os.path.join(directory, "1.foreign"), "wb") as file:
+        file.write(MAIL % (1, 1, 1))
+    mail.site.world.watcher.look()
+    for _ in range(150):
+        mail.wait(1)
+    pauses = [round(after - before) for before, after in itertools.pairwise(tries)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60]
+    assert not heard
+    monkeypatch.undo()
+    for _ in range(61):
+        mail.wait(1)
+    assert list(box.snapshot.uids) == [1] and heard
+
+
+def test_who_begins_to_listen_after_a_look_that_failed_hears_of_it(mail, monkeypatch):
+    box = mail.open()
+    store = mail.site.store.account("d/a")
+
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    for name in ("examine", "refresh"):
+        monkeypatch.setattr(store, name, broken)
+    directory = os.path.join(mail.site.data, "mail/d/a/Maildir/new")
+    with open(os.path.join(directory, "1.foreign"), "wb") as file:
+        file.write(MAIL % (1, 1, 1))
+    mail.site.world.watcher.look()
+    mail.run(box.refresh())
+    monkeypatch.undo()
+    heard = []
+    box.listen(lambda: heard.append(1))
+    mail.wait(1)
+    mail.wait(1)
+    assert heard

@@ -93,6 +93,7 @@ class Selected:
             self._folder.listeners.pop(self, None)
         else:
             self._folder.listeners[self] = changed
+            self._folder.listened()
 
     def refresh(self) -> Awaitable[None] | None:
         return self._folder.look() if self._folder.stale else None

@@ -31,6 +31,10 @@ MAX_NAMES = 4096
 """Names of changed files that are gathered before everything is looked at."""
 SOON = 0.02
 """Seconds after which files that changed are looked at: they seldom change alone."""
+AGAIN = 1.0
+"""Seconds after which a look that failed is tried again while somebody listens, twice as long each time, …"""
+AGAIN_MOST = 60.0
+"""… up to this."""
 MAX_KEPT = 200_000
 """Messages in snapshots that are kept though nobody has the mailbox open, in one account …"""
 MAX_WATCHED = 20
@@ -63,6 +67,8 @@ class OpenFolder:
         self._everything = True
         self._looking: Deferred[None] | None = None
         self._soon: Any = None
+        self._again = 0.0
+        """Seconds until the next look, after one that failed; 0: the last one did not."""
         self._users = 0
         self.box = box
         self.snapshot: Snapshot | None = None
@@ -133,9 +139,15 @@ class OpenFolder:
             self._names.add((sub, name))
         self._look_soon()
 
+    def listened(self) -> None:
+        """Somebody listens from now on: of what a failed look has missed, too."""
+        if self.stale:
+            self._look_soon()
+
     def _look_soon(self) -> None:
         if self.listeners and self._looking is None and self._soon is None:
-            self._soon = self._account.world.reactor.callLater(SOON, self._look_now)
+            pause = self._again or SOON
+            self._soon = self._account.world.reactor.callLater(pause, self._look_now)
 
     def _look_now(self) -> None:
         self._soon = None
@@ -160,6 +172,8 @@ class OpenFolder:
 
     def _looked(self, result: Any) -> Any:
         self._looking = None
+        if self._again:
+            self._look_soon()
         return result
 
     async def _look(self) -> None:
@@ -187,6 +201,7 @@ class OpenFolder:
                     self._loaded(loaded)
                 else:
                     await self._catch_up(self.snapshot)
+                self._again = 0.0
             except Exception as error:
                 self._everything = True
                 if self.snapshot is None:
@@ -195,6 +210,7 @@ class OpenFolder:
                     isinstance(error, MailError) and error.imap == "NONEXISTENT"
                 ):
                     return  # somebody has just deleted it: `removed` comes, or the end
+                self._again = min(max(AGAIN, 2 * self._again), AGAIN_MOST)
                 _log.error(
                     "{path} cannot be looked at: {error}", path=self.box.path, error=str(error)
                 )
