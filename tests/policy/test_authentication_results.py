@@ -53,6 +53,20 @@ def test_nothing_was_asked() -> None:
     )
 
 
+def test_why_there_is_no_answer_is_not_told_to_the_world() -> None:
+    why = "TXT of example.org: 192.0.2.53 port 53 says SERVFAIL"
+    spf = Spf("temperror", "mailfrom", "example.org", "a@example.org", reason=why)
+    verdicts = Verdicts(
+        mail=spf,
+        dkim=(Dkim("temperror", "example.org", reason=why),),
+        arc=Arc("temperror", 1, reason=why),
+        dmarc=Dmarc("temperror", "example.org", reason=why),
+    )
+    field = authentication_results("mx", verdicts)
+    field += received_spf(spf, ip="192.0.2.1", helo="x", receiver="mx")
+    assert field.count(b"temperror") == 5 and b"SERVFAIL" not in field
+
+
 def test_a_hundred_signatures_do_not_fill_the_header() -> None:
     signatures = (*(Dkim("fail", f"n{n}.example") for n in range(99)), Dkim("pass", "example.org"))
     told = results(Verdicts(dkim=signatures))

@@ -1,6 +1,7 @@
 """The Authentication-Results field of this server: `Verdicts` in the words of RFC 8601.
 
-One line a method; for DKIM one a signature. What a domain or a peer chose is quoted or cut by `message.authres`.
+One line a method; for DKIM one a signature. What a domain or a peer chose is quoted or cut by `message.authres`. Why
+something could not be found out just now stays in the log: it may name our own name servers.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _spf(verdict: Spf) -> Result:
         "spf",
         verdict.result,
         ((place, value),) if value else (),
-        verdict.reason,
+        _reason(verdict),
         f"matched {verdict.mechanism}" if verdict.mechanism else "",
     )
 
@@ -86,7 +87,7 @@ def _dkim(signature: Dkim) -> Result:
         "dkim",
         signature.result,
         tuple((key, value) for key, value in named if value),
-        signature.reason,
+        _reason(signature),
         comment,
     )
 
@@ -97,7 +98,7 @@ def _arc(chain: Arc) -> Result:
         comment = f"i={chain.instances}"
         if chain.sealers:
             comment += ", sealed by " + ", ".join(chain.sealers[-5:])
-    return Result("arc", chain.result, (), chain.reason, comment)
+    return Result("arc", chain.result, (), _reason(chain), comment)
 
 
 def _dmarc(verdict: Dmarc, disposition: str) -> Result:
@@ -117,5 +118,9 @@ def _dmarc(verdict: Dmarc, disposition: str) -> Result:
         # RFC 9989 section 9: the policy to be applied
         properties.append(("policy.dmarc", disposition or requested(verdict)))
     return Result(
-        "dmarc", verdict.result, tuple(properties), verdict.reason, one_line(" ".join(said), 300)
+        "dmarc", verdict.result, tuple(properties), _reason(verdict), one_line(" ".join(said), 300)
     )
+
+
+def _reason(verdict: Spf | Dkim | Arc | Dmarc) -> str:
+    return "" if verdict.result == "temperror" else verdict.reason

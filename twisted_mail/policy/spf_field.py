@@ -29,16 +29,18 @@ _SAYS: Final = {
 def received_spf(verdict: Spf, *, ip: str, helo: str, receiver: str) -> bytes:
     """A field with LF line ends, in ASCII: what is not becomes ``?``. `receiver`: our host's name."""
     says = _SAYS.get(verdict.result, "").format(ip=ip, domain=verdict.domain or "the sender")
-    if verdict.reason:
-        says += f": {verdict.reason}"
+    # Why there is no answer may name our own name servers
+    reason = "" if verdict.result == "temperror" else verdict.reason
+    if reason:
+        says += f": {reason}"
     pairs = [("client-ip", ip), ("envelope-from", verdict.sender), ("helo", helo)]
     if verdict.identity == "helo":
         del pairs[1]
     pairs += [("receiver", receiver), ("identity", verdict.identity)]
     if verdict.mechanism:
         pairs.append(("mechanism", verdict.mechanism))
-    if verdict.reason:
-        pairs.append(("problem", verdict.reason))
+    if reason:
+        pairs.append(("problem", reason))
     comment = one_line(f"{receiver}: {says}", 400).translate(_COMMENT)
     lines = [f"Received-SPF: {verdict.result} ({comment})"]
     lines += [f"{key}={_value(value)}" for key, value in pairs]
