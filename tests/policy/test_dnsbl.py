@@ -213,6 +213,18 @@ def test_a_list_that_has_everybody_counts_nothing(ip):
     assert len(site.told) == 1
 
 
+def test_everybody_is_somebody_else_in_ipv6():
+    # RFC 5782 section 5
+    mapped = "1.0.0.0.0.0.f.7.f.f.f.f" + ".0" * 20
+    for nobody, score in (("1.0.0.127", 1.0), (mapped, 0.0)):
+        listed = f"{query_name('2001:db8::7')}.bl.example"
+        site = Site(
+            "bl.example",
+            zone={listed: {"A": ["127.0.0.2"]}, f"{nobody}.bl.example": {"A": ["127.0.0.2"]}},
+        )
+        assert site.client("2001:db8::7").score == score
+
+
 def test_lists_are_asked_at_once_and_none_keeps_the_others_waiting():
     site = Site(
         "slow.example*3",

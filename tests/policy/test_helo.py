@@ -194,6 +194,7 @@ def test_generic_names(name, ip):
         "203-0-113-7.mail.example.net",
         "a113-7.smtp-out.example.net",
         "o1.host7.example.net",
+        "web113-7.example.net",
         "example.net",
         "dyn.example",
         "cablemaker.example.net",
