@@ -12,9 +12,10 @@ back our own users' mail at the other side. Spam from ``<>`` is little, and othe
 Everything is answered from memory: some microseconds a RCPT. What is worth keeping is given by `take` to be written
 later, and comes back by `load`; a crash costs what was not written: somebody is put off once more.
 
-Bounded: `size` triplets that wait, as many that passed, as many networks and domains, 3 x `size` in all, about 250
-bytes each; the one that waits longest goes first. A network has no more than `PER_NETWORK` that wait: beyond that they
-count as one, so that a flood from there puts off itself only. What waits to be written is as many at most.
+Bounded: `size` triplets that wait, as many that passed, as many networks and domains, 3 x `size` in all, at most 400
+bytes each (50 000 that wait: 20 MB); the one that waits longest goes first. A network has no more than `PER_NETWORK`
+that wait: beyond that they count as one, so that a flood from there puts off itself only. What waits to be written is
+as many at most.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ One that is over a limit is slowed to `slow` from then on, until `slowed_seconds
 of it once each time. It is not shut out: a mistake (a newsletter) costs patience, not mail. An administrator may
 `forgive`.
 
-Mail for recipients here is not counted, nor is what was not accepted. Bounded: `size` accounts, about 2 KB each, the
+Mail for recipients here is not counted, nor is what was not accepted. Bounded: `size` accounts, about 1 KB each, the
 one that sent longest ago goes first; what is kept on disk (`take`, `load`) is about 0.6 KB each.
 """
 
