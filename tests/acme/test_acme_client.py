@@ -372,3 +372,22 @@ def test_the_environment_has_no_say(ca: Ca, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
     ca.connect()
+
+
+def test_a_redirection_is_not_followed(ca: Ca) -> None:
+    client = ca.connect()
+    ca.paths["/ari/x"] = (307, {**JSON, "Location": f"{ca.url}/dir"}, b"")
+    before = len(ca.heard)
+    with pytest.raises(AuthorityError, match="redirection"):
+        client.renewal_window("x")
+    assert [path for path, _, _ in ca.heard[before:]] == ["/ari/x"]
+
+
+def test_an_answer_that_is_too_long(ca: Ca) -> None:
+    client = ca.connect()
+    client.account("https://ca/account/1")
+    ca.paths["/cert"] = (200, JSON, b"x" * 262_144)
+    assert len(client.certificate(f"{ca.url}/cert")) == 262_144
+    ca.paths["/cert"] = (200, JSON, b"x" * 262_145)
+    with pytest.raises(AuthorityError, match="too long"):
+        client.certificate(f"{ca.url}/cert")

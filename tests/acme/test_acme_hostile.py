@@ -173,6 +173,20 @@ def test_the_server_stops_at_once_while_a_ca_lets_it_wait(site: Site) -> None:
     assert len(site.ca.asked) == asked
 
 
+def test_the_server_stops_at_once_while_a_ca_says_nothing(site: Site) -> None:
+    class Silent:
+        def submit(self, work: Callable[[], None]) -> None:
+            """Never done."""
+
+        def stop(self) -> None:
+            raise AssertionError("waits for ever")
+
+    site.world.threads.lane = lambda name: Silent()  # type: ignore[method-assign,assignment]
+    site.start()
+    site.stop()
+    site.advance(DAY)
+
+
 def test_whatever_fails_unexpectedly_is_said_and_tried_again(site: Site) -> None:
     site.ca.fails = RuntimeError("a bug")
     site.start()
