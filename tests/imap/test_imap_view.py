@@ -322,3 +322,13 @@ def test_first_unseen_is_the_snapshots(bits: list[int]) -> None:
         flags=array("I", bits),
     )
     assert first_unseen(now) == now.first_unseen()
+
+
+@pytest.mark.parametrize("at", [0, 511, 512, 513, 4607, 4608, 5999, 6000])
+def test_first_unseen_behind_many(at: int) -> None:
+    flags = array("I", [SEEN]) * at + array("I", [0, SEEN])
+    flags = flags[:6000]
+    now = Snapshot(
+        validity=1, uidnext=9999, modseq=1, uids=array("I", range(1, len(flags) + 1)), flags=flags
+    )
+    assert first_unseen(now) == now.first_unseen() == (at if at < 6000 else -1)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+from array import array
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from store_site import Site
 
 from twisted_mail.mailboxes import Appending, StoreMode
 from twisted_mail.message.collation import fold
 from twisted_mail.status import MailError
 from twisted_mail.storage import account, folder
+from twisted_mail.storage.digests import _Verified
 
 MAIL = b"From: Alice <a@example.org>\nSubject: =?utf-8?q?Caf=C3=A9?= %d\nMessage-ID: <%d@x>\n\nhello %d\n"
 
@@ -392,6 +396,39 @@ def test_digests_that_are_lost_are_made_again(mail):
     path = os.path.join(mail.site.data, "mail", "d/a", "digests.sqlite3")
     os.unlink(path)
     assert mail.all(box.columns([1], ["envelope"])) == [before]
+
+
+def test_what_is_known_to_be_complete_is_found_when_it_is_lost_and_when_more_comes(mail):
+    for n in range(1, 6):
+        mail.append("INBOX", MAIL % (n, n, n))
+    box = mail.open()
+    subject = mail.all(box.columns([3], ["subject"]))[0][1]
+
+    def found(*uids: int) -> list[int]:
+        return list(mail.run(box.match_field("subject", subject[:-1], array("I", uids))))
+
+    assert found(2, 4) == [2, 4]
+    assert found(1, 2, 3, 4, 5) == [1, 2, 3, 4, 5]
+    mail.run(box.store([2, 5], StoreMode.ADD, ["\\Deleted"]))
+    mail.run(box.expunge())
+    mail.append("INBOX", MAIL % (6, 6, 6))
+    mail.wait()
+    assert found(1, 3, 4, 6) == [1, 3, 4, 6]
+    assert mail.all(box.columns([1, 6], ["base_subject", "save_date"]))[1][0] == 6
+    os.unlink(os.path.join(mail.site.data, "mail", "d/a", "digests.sqlite3"))
+    assert found(4, 6) == [4, 6]
+    assert found(1, 3, 4, 6) == [1, 3, 4, 6]
+
+
+@given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=12, unique=True)))
+def test_verified_digests_are_those_that_were_added(asked):
+    verified, known = _Verified(None, 1), set()
+    for uids in map(sorted, asked):
+        assert verified.has(array("I", uids)) == known.issuperset(uids)
+        if sum(uids) % 2:
+            verified.add(array("I", uids))
+            known.update(uids)
+            assert verified.has(array("I", uids))
 
 
 def test_two_messages_of_one_name_stay_two(mail):

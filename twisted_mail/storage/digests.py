@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+from array import array
 from base64 import b32encode
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final, get_type_hints
@@ -69,6 +70,7 @@ class Digests:
             tables=("folder", "narrow", "wide"),
         )
         self._grown: set[str] = set()
+        self._verified: dict[str, _Verified] = {}
 
     def close(self) -> None:
         """Sweep where there is more than before, and let go of the file for good."""
@@ -88,8 +90,9 @@ class Digests:
     ) -> tuple[int, list[tuple[Any, ...]]]:
         """(uid, value, …) for some of ``uids[at:]``, and how many that were; what is gone is left out."""
         own = [name for name in names if name != "save_date"]
-        taken = self.complete(folder, uids, at) if own else min(ROWS, len(uids) - at)
-        wanted = uids[at : at + taken]
+        wanted = uids[at : at + ROWS]
+        taken = self.complete(folder, wanted, 0) if own else len(wanted)
+        wanted = wanted[:taken]
         if not own:
             _, rows = self._store.found(folder, wanted)
             return taken, [(row.uid, *[row.saved] * len(names)) for row in rows]
@@ -127,7 +130,16 @@ class Digests:
         if not slice_:
             return 0
         with self._file.opened() as db:
-            base = self._key(db, folder) << 32
+            key = self._key(db, folder)
+            verified = self._verified.get(folder)
+            if verified is None or verified.db is not db or verified.key != key:
+                verified = self._verified[folder] = _Verified(db, key)
+            left = uids[at:] if at else uids
+            if verified.has(left):
+                return len(left)
+            if verified.has(slice_):
+                return len(slice_)
+            base = key << 32
             known = {
                 number - base
                 for (number,) in db.execute(
@@ -135,9 +147,10 @@ class Digests:
                     (base + slice_[0], base + slice_[-1]),
                 )
             }
-        missing = [uid for uid in slice_ if uid not in known]
-        if not missing:
-            return len(slice_)
+            missing = [uid for uid in slice_ if uid not in known]
+            if not missing:
+                verified.add(slice_)
+                return len(slice_)
         path, rows = self._store.found(folder, missing[:COMPUTED])
         room = COMPUTED_BYTES
         made: list[tuple[int, Digest, tuple[str, str | None]]] = []
@@ -194,6 +207,8 @@ class Digests:
                 " ORDER BY id",
                 (base, base + uids[0], base + uids[-1], folded),
             ).fetchall()
+        if len(found) * 8 < len(uids):
+            return [uid for (uid,) in found if uids[bisect_left(uids, uid)] == uid]
         wanted = frozenset(uids)
         return [uid for (uid,) in found if uid in wanted]
 
@@ -236,6 +251,37 @@ class Digests:
             row = db.execute(find, wanted).fetchone()
         key: int = row[0]
         return key
+
+
+class _Verified:
+    """UIDs of a folder, ascending, whose digests have been seen in a file: they stay there as long as the messages do.
+
+    `db`, `key`: the file as it was opened, and the folder in it.
+    """
+
+    def __init__(self, db: sqlite3.Connection, key: int) -> None:
+        self.db = db
+        self.key = key
+        self._uids = array("I")
+
+    def has(self, uids: Sequence[int]) -> bool:
+        """Whether it has all of `uids`, some at least."""
+        known = self._uids
+        begin = bisect_left(known, uids[0])
+        end = bisect_right(known, uids[-1], begin)
+        if end - begin < len(uids):
+            return False
+        if end - begin > 8 * len(uids):
+            return all(known[bisect_left(known, uid, begin, end)] == uid for uid in uids)
+        part = known[begin:end]
+        return part == uids or frozenset(part).issuperset(uids)
+
+    def add(self, uids: Sequence[int]) -> None:
+        known = self._uids
+        begin = bisect_left(known, uids[0])
+        end = bisect_right(known, uids[-1], begin)
+        # Behind the others mostly, as they are asked for in their order
+        known[begin:end] = array("I", sorted({*known[begin:end], *uids}) if end > begin else uids)
 
 
 def _made(row: Row, content: bytes) -> tuple[Digest, tuple[str, str | None]]:
