@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from ..acme.certificates import load_key
 from ..acme.challenges import HTTP, TLS_ALPN
-from ..acme.interfaces import AuthorityError, Authorization, Challenge, Order, Window
+from ..acme.interfaces import Authorization, Challenge, Order, Window
 
 __all__ = ["FakeAuthority"]
 
@@ -124,9 +124,7 @@ class FakeAuthority:
             names=tuple(names.get_values_for_type(x509.DNSName)),
         )
         self.issued.append(made)
-        chain = b"".join(
-            one.public_bytes(serialization.Encoding.PEM) for one in (made, self.root)
-        )
+        chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (made, self.root))
         return chain if self.sends is None else self.sends(chain)
 
     def renewal_window(self, renewal_id: str) -> Window | None:
@@ -184,8 +182,3 @@ class FakeAuthority:
                 x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
             )
         return builder.sign(by, hashes.SHA256())
-
-
-def refusal(text: str, retry_after: float | None = None) -> AuthorityError:
-    """What a CA says in place of an answer."""
-    return AuthorityError(text, retry_after=retry_after)
