@@ -41,7 +41,8 @@ NO_MAIL = SPF_FAIL._replace(bare=True)
     [
         (dmarc("pass"), "accept", "none"),
         (dmarc("none"), "accept", "none"),
-        (dmarc("permerror"), "accept", "none"),
+        (dmarc("permerror", "none"), "accept", "none"),
+        (dmarc("permerror", "reject"), "refuse", "reject"),
         (dmarc("fail", "none"), "accept", "none"),
         (dmarc("fail", "quarantine"), "junk", "quarantine"),
         (dmarc("fail", "reject"), "refuse", "reject"),

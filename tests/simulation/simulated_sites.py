@@ -48,11 +48,15 @@ class Site:
         self.world = root
         self.up = False
         self.queue: dict[str, Any] = {}
+        self.more: dict[str, Any] = {}
+        """Further tables of the configuration."""
+        self.resolver: FakeResolver | None = None
+        """What this site sees of the DNS; None: what all see."""
 
     def start(self, disk: Disk | None = None) -> Site:
         """Raises what `MailServer.start` does."""
         users = {} if self.directory.exists() else {self.user: PASSWORD}
-        self.world = self.root.at(self.address, disk=disk)
+        self.world = self.root.at(self.address, disk=disk, resolver=self.resolver)
         self.server = self.root.run(
             MailServer.start(
                 self.world,
@@ -66,6 +70,7 @@ class Site:
                         "pop3s": ["tcp:995"],
                     },
                     "queue": self.queue,
+                    **self.more,
                 },
             )
         )

@@ -169,7 +169,7 @@ def _saw_pass(value: str, dmarc: Dmarc) -> bool:
 def _excuse(verdicts: Verdicts, settings: DecisionSettings) -> tuple[str, str]:
     """Why a failure of the author's domain is not held against the message, and DMARC's word for that."""
     dmarc = verdicts.dmarc
-    if dmarc is None or dmarc.result != "fail":
+    if dmarc is None or not _fails(dmarc):
         return "", ""
     if sealer := trusted_chain(verdicts.arc, dmarc, settings.trusted_sealers):
         return (
@@ -183,6 +183,13 @@ def _excuse(verdicts: Verdicts, settings: DecisionSettings) -> tuple[str, str]:
                 "mailing_list",
             )
     return "", ""
+
+
+def _fails(dmarc: Dmarc) -> bool:
+    """Whether it is treated as one that fails: also one whose From can be read in several ways, when a domain named
+    there asks for something that was not met.
+    """
+    return dmarc.result == "fail" or (dmarc.result == "permerror" and dmarc.policy != "none")
 
 
 def _shown(verdicts: Verdicts) -> list[str]:
@@ -204,7 +211,7 @@ def _dmarc(
             "none",
             "",
         )
-    if dmarc.result != "fail":
+    if not _fails(dmarc):
         return None, "none", ""
     exception = _exception(dmarc.domain, settings.exceptions)
     asked = dmarc.policy if dmarc.policy in _STEPS else "none"
@@ -317,7 +324,7 @@ def _heard(verdicts: Verdicts) -> list[str]:
         sealers = ", ".join(one_line(one, 60) for one in verdicts.arc.sealers[-MAX_TOLD:])
         story.append(f"ARC: {verdicts.arc.result}{_because(sealers, verdicts.arc.reason)}")
     if (dmarc := verdicts.dmarc) is not None:
-        asks = f"asks for {dmarc.policy}" if dmarc.result == "fail" else ", ".join(dmarc.aligned)
+        asks = f"asks for {dmarc.policy}" if _fails(dmarc) else ", ".join(dmarc.aligned)
         story.append(
             f"DMARC of {one_line(dmarc.domain, 100) or '?'}: {dmarc.result}{_because(asks, dmarc.reason)}"
         )
