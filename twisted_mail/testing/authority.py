@@ -25,7 +25,7 @@ class FakeAuthority:
     """`look`: what is at this token (http-01). What it was asked is in `asked`, a word each time.
 
     Set `fails` to an exception and every question raises it; `refuses` to a text and every challenge is invalid;
-    `window` to what renewalInfo says; `sends` to what comes in place of the chain; `polls`: how often things are pending.
+    `window` to what renewalInfo says; `sends` to what comes in place of the chain; `polls`: how often it is pending.
     """
 
     def __init__(
