@@ -18,6 +18,10 @@ def make_zone():
             "mx.example.org": {"A": ["192.0.2.1", "192.0.2.2"], "AAAA": ["2001:DB8:0::1"]},
             "_25._tcp.mx.example.org": {"TLSA": [(3, 1, 1, DIGEST.hex()), (3, 0, 0, b"\x30\x00")]},
             "_25._tcp.odd.example.org": {"TLSA": [(3, 1, 1, "0f0f"), (2, 0, 1, DIGEST)]},
+            "_imaps._tcp.example.org": {
+                "SRV": [(0, 1, 993, "MX.example.org."), (10, 0, 65535, "b")]
+            },
+            "_pop3._tcp.example.org": {"SRV": [(0, 0, 0, "")]},
             "1.2.0.192.in-addr.arpa": {"PTR": ["mx.example.org", "Other.example.org"]},
             "1" + ".0" * 23 + ".8.b.d.0.1.0.0.2.ip6.arpa": {"PTR": ["mx.example.org"]},
             "nomail.example": {"MX": [(0, "")]},

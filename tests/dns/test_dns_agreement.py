@@ -6,7 +6,7 @@ import pytest
 from dns_waiting import Loop, now
 from dns_zone import DIGEST, LONG, make_zone
 
-from twisted_mail.dns.interfaces import Answer, DnsError, Mx, Tlsa
+from twisted_mail.dns.interfaces import Answer, DnsError, Mx, Srv, Tlsa
 from twisted_mail.dns.resolver import make_resolver
 from twisted_mail.testing.dns import FakeResolver
 
@@ -43,6 +43,14 @@ def test_mx(ask):
 
 def test_null_mx(ask):
     assert ask("mx", "nomail.example").records == (Mx(0, ""),)
+
+
+def test_srv(ask):
+    answer = ask("srv", "_imaps._tcp.Example.org")
+    assert set(answer.records) == {Srv(0, 1, 993, "mx.example.org"), Srv(10, 0, 65535, "b")}
+    assert answer.secure == ask.trusts
+    # RFC 2782: the service is not there
+    assert ask("srv", "_pop3._tcp.example.org").records == (Srv(0, 0, 0, ""),)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_an_answer_is_remembered(bench):
     ("call", "question"),
     [
         (lambda r: r.mx("a.b"), ("MX", "a.b")),
+        (lambda r: r.srv("a.b"), ("SRV", "a.b")),
         (lambda r: r.addresses("a.b", 4), ("A", "a.b")),
         (lambda r: r.addresses("a.b", 6), ("AAAA", "a.b")),
         (lambda r: r.tlsa("_25._tcp.a.b"), ("TLSA", "_25._tcp.a.b")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["Answer", "DnsError", "Mx", "Resolver", "Tlsa"]
+__all__ = ["Answer", "DnsError", "Mx", "Resolver", "Srv", "Tlsa"]
 
 T = TypeVar("T", covariant=True)
 
@@ -24,6 +24,15 @@ class Mx(NamedTuple):
     """RFC 5321 section 5.1. `host`: lower-case A-labels without the last dot; "" is RFC 7505's null MX."""
 
     preference: int
+    host: str
+
+
+class Srv(NamedTuple):
+    """RFC 2782. `host`: as in `Mx`; "" says that the service is not offered."""
+
+    priority: int
+    weight: int
+    port: int
     host: str
 
 
@@ -66,6 +75,9 @@ class Resolver(Protocol):
 
     async def txt(self, name: str) -> Answer[bytes]:
         """Each record's strings joined."""
+
+    async def srv(self, name: str) -> Answer[Srv]:
+        """Of a name such as ``_imaps._tcp.example.org``. Unordered."""
 
     async def alias(self, name: str) -> Answer[str]:
         """The CNAME itself: where it leads, one step; `name` of the answer is the one asked for.

@@ -28,7 +28,7 @@ import dns.rdatatype
 import dns.resolver
 
 from .exchange import Server
-from .interfaces import Answer, DnsError, Mx, Tlsa
+from .interfaces import Answer, DnsError, Mx, Srv, Tlsa
 
 __all__ = ["Questions"]
 
@@ -161,6 +161,11 @@ def _values(kind: str, records: Any) -> list[Any]:
         return []
     if kind == "MX":
         return [Mx(record.preference, _text(record.exchange)) for record in records]
+    if kind == "SRV":
+        return [
+            Srv(record.priority, record.weight, record.port, _text(record.target))
+            for record in records
+        ]
     if kind in ("A", "AAAA"):
         return [str(ipaddress.ip_address(record.address)) for record in records]
     if kind == "TLSA":

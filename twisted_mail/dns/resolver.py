@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from .cache import Cache, Key, Outcome
-from .interfaces import Answer, DnsError, Mx, Tlsa
+from .interfaces import Answer, DnsError, Mx, Srv, Tlsa
 from .pool import Pool
 
 __all__ = ["StubResolver", "make_resolver", "parse_server"]
@@ -66,6 +66,9 @@ class StubResolver:
 
     async def txt(self, name: str) -> Answer[bytes]:
         return await self._find("TXT", name)
+
+    async def srv(self, name: str) -> Answer[Srv]:
+        return await self._find("SRV", name)
 
     async def alias(self, name: str) -> Answer[str]:
         return await self._find("CNAME", name)

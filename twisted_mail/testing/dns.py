@@ -5,6 +5,7 @@
             "example.org": {"MX": [(10, "mx.example.org")], "TXT": ["v=spf1 mx -all"]},
             "mx.example.org": {"A": ["127.0.0.2"], "AAAA": ["::1"]},
             "_25._tcp.mx.example.org": {"TLSA": [(3, 1, 1, "0f" * 32)]},
+            "_imaps._tcp.example.org": {"SRV": [(0, 1, 993, "mx.example.org")]},
             "2.0.0.127.in-addr.arpa": {"PTR": ["mx.example.org"]},
             "www.example.org": {"CNAME": ["mx.example.org"]},
             "nomail.example": {"MX": [(0, "")]},  # RFC 7505
@@ -31,14 +32,14 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from ..dns.interfaces import Answer, DnsError, Mx, Tlsa
+from ..dns.interfaces import Answer, DnsError, Mx, Srv, Tlsa
 
 __all__ = ["KINDS", "FakeResolver", "Found", "Records", "Zone"]
 
-KINDS = ("A", "AAAA", "CNAME", "MX", "PTR", "TLSA", "TXT")
+KINDS = ("A", "AAAA", "CNAME", "MX", "PTR", "SRV", "TLSA", "TXT")
 Records = dict[str, list[Any]]
-"""Kind → records: addresses and names are str; MX (preference, host); TLSA (usage, selector, matching, bytes or hex);
-TXT str, bytes, or a list of them, one for each string of the record."""
+"""Kind → records: addresses and names are str; MX (preference, host); SRV (priority,
+weight, port, host); TLSA (usage, selector, matching, bytes or hex); TXT str, bytes, or a list of them, one for each string of the record."""
 
 _ALIASES = 12
 
@@ -211,6 +212,9 @@ class FakeResolver:
     async def txt(self, name: str) -> Answer[bytes]:
         return await self._ask("TXT", name)
 
+    async def srv(self, name: str) -> Answer[Srv]:
+        return await self._ask("SRV", name)
+
     async def alias(self, name: str) -> Answer[str]:
         return await self._ask("CNAME", name)
 
@@ -263,7 +267,7 @@ def _plain(kind: str, record: Any) -> Any:
         return [*record[:3], tlsa_record(record).data.hex()]
     if kind == "TXT":
         return [one.decode(errors="surrogateescape") for one in text_strings(record)]
-    return list(record) if kind == "MX" else record
+    return list(record) if kind in ("MX", "SRV") else record
 
 
 def _address(text: str) -> str:
@@ -276,6 +280,7 @@ _VALUES: Mapping[str, Callable[[Any], Any]] = {
     "CNAME": lambda record: _lower(record),
     "MX": lambda record: Mx(record[0], _lower(record[1])),
     "PTR": lambda record: _lower(record),
+    "SRV": lambda record: Srv(record[0], record[1], record[2], _lower(record[3])),
     "TLSA": tlsa_record,
     "TXT": lambda record: b"".join(text_strings(record)),
 }

@@ -130,6 +130,8 @@ def _rrset(name: str, kind: str, records: list[Any], ttl: int) -> dns.rrset.RRse
 def _rdata(kind: str, record: Any) -> dns.rdata.Rdata:
     if kind == "MX":
         text = f"{record[0]} {_dotted(record[1])}"
+    elif kind == "SRV":
+        text = f"{record[0]} {record[1]} {record[2]} {_dotted(record[3])}"
     elif kind == "TLSA":
         # As it is, for a test may want one that is malformed.
         usage, selector, matching, data = tlsa_record(record)
