@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 
 import pytest
 from signed_mail import BODY, HEADER, NOW, Key, ed25519, hash_of, rsa, signed, verified, zone_of
 
-from twisted_mail.message.tag_list import parse_tags
+from twisted_mail.message.dkim_header import HeaderFields, relaxed_field, without_signature
+from twisted_mail.message.tag_list import base64_value, parse_tags
 from twisted_mail.policy.arc_seal import seal
+from twisted_mail.policy.dkim_key import PublicKey
+from twisted_mail.policy.dkim_sign import complete
 from twisted_mail.policy.verdicts import Arc
 from twisted_mail.testing.dns import FakeResolver
 
@@ -118,6 +122,24 @@ def test_what_breaks_a_chain(change, reason):
         assert (found.sealers, found.results) == ((), ())
 
 
+def test_every_seal_counts():
+    first = re.sub(rb"(ARC-Seal: [^b]*b=)....", rb"\1AAAA", chain_of(1), count=1)
+    assert judged(sealed(first, Arc("pass", 1))).reason == "seal 1: the signature is wrong"
+
+
+def test_a_seal_by_another_kind_of_key():
+    key = Key("example.org", "rsa", "ed25519-sha256", rsa().private)
+    _, message, results = fields(sealed(HEADER))
+    own = HeaderFields(results + message, 9)
+    top = complete(
+        b"ARC-Seal",
+        b"i=1; a=ed25519-sha256; cv=none; d=example.org; s=rsa;".split(),
+        key,
+        own.relaxed(0) + own.relaxed(1),
+    )
+    assert judged(top + message + results + HEADER).reason == "seal 1: the key is of another kind"
+
+
 def test_a_changed_body():
     assert judged(THREE, BODY + b"more\n").reason.startswith("message signature 3: the body")
 
@@ -152,6 +174,10 @@ def test_a_broken_chain_is_sealed_as_if_it_were_alone_and_then_never_again():
     first = fields(header)[0]
     assert b"i=3" in first
     assert b"cv=fail" in first
+    own = HeaderFields(b"".join(reversed(fields(header)[:3])), 3)
+    signed = own.relaxed(0) + own.relaxed(1) + relaxed_field(without_signature(first))[:-2]
+    signature = base64_value(parse_tags(first.partition(b":")[2])["b"])
+    assert PublicKey("rsa", rsa().private.public_key()).verifies(signature, sha256(signed).digest())
     found = judged(header)
     assert (found.result, found.reason) == (
         "fail",

@@ -148,6 +148,15 @@ def test_the_body_may_be_simple(canonical):
     assert verification.body_hashes == {"simple"}
 
 
+def test_a_signature_is_not_one_of_those_that_it_signs():
+    h = "from:dkim-signature:dkim-signature"
+    first = made()
+    header = made(h=h, header=first)
+    assert [found.result for found in verified(header, BODY, ZONE)[0]] == ["pass", "pass"]
+    below = first[: -len(HEADER)] + made(h=h)
+    assert [found.result for found in verified(below, BODY, ZONE)[0]] == ["pass", "fail"]
+
+
 # -- l=
 
 LENGTH = len(b"Hello Bob,\r\n\r\nthis is it.\r\n")
