@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from twisted.internet import reactor as _reactor  # noqa: TID251 - a program of its own
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from twisted_mail.connection.limits import ConnectionLimits
@@ -215,6 +216,8 @@ async def _asked(options: argparse.Namespace, world: Any, account: Account) -> N
     for command in ["SORT (SUBJECT) UTF-8 ALL"] * options.first + commands:
         took, gaps = [], []
         for _ in range(1 if options.first else options.times):
+            # What was before is none of it
+            await deferLater(reactor, 5 * INTERVAL)
             probe.worst()
             began = time.perf_counter()
             asked = [Deferred.fromCoroutine(client.ask(command)) for client in clients]
