@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import threading
 from array import array
 from base64 import b32encode
 from bisect import bisect_left, bisect_right
@@ -43,6 +44,9 @@ ROWS: Final = 2000
 SWEEP: Final = 1000
 """Rows of gone messages that may stay."""
 
+_computing = threading.Lock()
+"""Of all accounts: who waits here does not take the interpreter from the reactor thread, as every thread that computes
+does for 5 ms each time."""
 _TYPES = get_type_hints(Digest)
 _WIDE = tuple(name for name in Digest._fields if _TYPES[name] is bytes)
 _NARROW = tuple(name for name in Digest._fields if _TYPES[name] is not bytes)
@@ -71,6 +75,7 @@ class Digests:
         )
         self._grown: set[str] = set()
         self._verified: dict[str, _Verified] = {}
+        self._making = threading.Lock()
 
     def close(self) -> None:
         """Sweep where there is more than before, and let go of the file for good."""
@@ -129,16 +134,28 @@ class Digests:
         slice_ = uids[at : at + ROWS]
         if not slice_:
             return 0
+        left = uids[at:] if at else uids
+        missing = self._missing(folder, slice_, left)
+        if not missing:
+            return len(left) if missing is None else len(slice_)
+        with self._making:
+            # Who waited for another session finds that it has done the same
+            missing = self._missing(folder, slice_, slice_)
+            return self._make(folder, slice_, missing) if missing else len(slice_)
+
+    def _missing(
+        self, folder: str, slice_: Sequence[int], left: Sequence[int]
+    ) -> Sequence[int] | None:
+        """Those of `slice_` without a digest; None when it is known that all of `left` have theirs."""
         with self._file.opened() as db:
             key = self._key(db, folder)
             verified = self._verified.get(folder)
             if verified is None or verified.db is not db or verified.key != key:
                 verified = self._verified[folder] = _Verified(db, key)
-            left = uids[at:] if at else uids
             if verified.has(left):
-                return len(left)
+                return None
             if verified.has(slice_):
-                return len(slice_)
+                return ()
             base = key << 32
             known = {
                 number - base
@@ -150,7 +167,10 @@ class Digests:
             missing = [uid for uid in slice_ if uid not in known]
             if not missing:
                 verified.add(slice_)
-                return len(slice_)
+            return missing
+
+    def _make(self, folder: str, slice_: Sequence[int], missing: Sequence[int]) -> int:
+        """The first of `missing`: for how many of `slice_` all is done then."""
         path, rows = self._store.found(folder, missing[:COMPUTED])
         room = COMPUTED_BYTES
         made: list[tuple[int, Digest, tuple[str, str | None]]] = []
@@ -174,7 +194,10 @@ class Digests:
 
     def _digested(self, path: str, row: Row) -> tuple[Digest, tuple[str, str | None]] | None:
         with whole(self._disk, path, row) as content:
-            return _made(row, content) if content is not None else None
+            if content is None:
+                return None
+            with _computing:
+                return _made(row, content)
 
     def _insert(
         self,
