@@ -38,8 +38,8 @@ __all__ = ["KINDS", "FakeResolver", "Found", "Records", "Zone"]
 
 KINDS = ("A", "AAAA", "CNAME", "MX", "PTR", "SRV", "TLSA", "TXT")
 Records = dict[str, list[Any]]
-"""Kind → records: addresses and names are str; MX (preference, host); SRV (priority,
-weight, port, host); TLSA (usage, selector, matching, bytes or hex); TXT str, bytes, or a list of them, one for each string of the record."""
+"""Kind → records: addresses and names are str; MX (preference, host); SRV (priority, weight, port, host);
+TLSA (usage, selector, matching, bytes or hex); TXT str, bytes, or a list of them, one for each string of the record."""
 
 _ALIASES = 12
 
