@@ -10,10 +10,14 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from .config import Config, Filter
 from .config.policy import parse_rate
+from .delivery.alarms import Alarms
 from .delivery.guard import SiteGuard
 from .delivery.interfaces import Guard
 from .delivery.parts import Checks, Parts
@@ -32,19 +36,22 @@ from .policy.dkim_key import Keys
 from .policy.dmarc import DmarcSettings
 from .policy.dnsbl import DnsLists
 from .policy.greylist import Greylist, GreylistSettings
+from .policy.organization import load_suffixes
 from .policy.rates import Limit, Limits, Rates, RateSettings
 from .policy.scores import Weights
 from .policy.senders import Senders, SenderSettings
-from .policy.senders import Teller as SenderTeller
 from .policy.spf import SpfSettings
 from .resolving import SharedResolver
-from .storage.dkim_keys import SigningKeys
+from .storage.dkim_keys import KeyFiles, SigningKeys
 from .storage.draft import Draft
 from .storage.reputation import Reputation, Source, WriteBehind
 from .storage.stories import Stories
 from .world import World
 
 __all__ = ["Receiving"]
+
+_log = Logger()
+_DAY = 86_400.0
 
 Malware = Literal["reject", "discard", "quarantine", "junk"]
 _FAILURES: dict[str, OnFailure] = {"accept": "accept", "defer": "tempfail", "refuse": "reject"}
@@ -58,7 +65,7 @@ _MALWARE: dict[str, Malware] = {
 
 class Receiving:
     """For the site that `config` describes. `draft` makes a place for content; `hosts`: our addresses; `secret`: the
-    site's own; `teller`: who hears of accounts that send spam.
+    site's own; `alarms`: who hears of accounts that send spam.
 
     Raises ValueError or OSError for what the configuration names and cannot be had.
     """
@@ -72,7 +79,7 @@ class Receiving:
         draft: Callable[[], Draft],
         hosts: Iterable[str] = (),
         secret: bytes = b"",
-        teller: SenderTeller | None = None,
+        alarms: Alarms | None = None,
     ) -> None:
         self._world = world
         self._stories: Stories | None = None
@@ -87,8 +94,10 @@ class Receiving:
         rates = Rates(_rates(config), world.now)
         sources: list[Source] = [rates]
         if config.rates.watch_senders:
-            senders = Senders(SenderSettings(), world.now, teller)
+            senders = Senders(SenderSettings(), world.now, alarms)
             sources.append(senders)
+            if alarms is not None:
+                alarms.senders = senders
         greylist = None
         if checks and config.greylist.enabled:
             salt = hmac.digest(secret, b"greylisting", "sha256")
@@ -96,7 +105,6 @@ class Receiving:
             sources.append(greylist)
         self._file = Reputation(world.disk, str(config.data / "reputation.sqlite3"))
         self._behind: WriteBehind | None = WriteBehind(world, self._file, sources)
-        self.senders = senders
         self.sealer = _sealer(config, world)
         lists = config.reputation.dns_lists
         self.parts = Parts(
@@ -117,14 +125,27 @@ class Receiving:
             _chain(world, config, "submission"),
         )
         self.guard: Guard = SiteGuard(self.parts)
+        self._suffixes = checks and config.checks.dmarc_discovery == "psl"
+        self._key_files = KeyFiles(world.disk, str(config.data), world.now)
+        self._timer: Any = None
 
     async def start(self) -> None:
         """Remember what was known before the last stop."""
         if self._behind is not None:
             await self._behind.start()
+        if self._suffixes:
+            await self._world.threads.call(load_suffixes)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Once a day: keys that have signed nothing for long enough go."""
+        self._timer = self._world.reactor.callLater(_DAY, self._sweep)
+        self._world.threads.call(self._key_files.sweep).addErrback(_not_swept)
 
     async def stop(self) -> None:
         """Write down what is worth it."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         behind, self._behind = self._behind, None
         if behind is not None:
             await behind.stop()
@@ -135,6 +156,10 @@ class Receiving:
     def close_files(self) -> None:
         """As the end of the process does, when there was no `stop`."""
         self._file.close()
+
+
+def _not_swept(failure: Failure) -> None:
+    _log.warn("keys whose time is over are still there: {error}", error=str(failure.value))
 
 
 def _sealer(config: Config, world: World) -> Sealer | None:

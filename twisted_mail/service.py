@@ -34,6 +34,7 @@ from .connection.factory import MailFactory
 from .connection.limits import ConnectionLimits
 from .connection.protocol import Bounds
 from .connection.tls import ServerTls
+from .delivery.alarms import Alarms
 from .delivery.intake import IntakeSettings, MailIntake
 from .imap.protocol import ImapFactory, ImapSettings
 from .imap.seats import Seats
@@ -213,6 +214,7 @@ class MailService(Service):
             self._log.warn("[listen] names no address: nobody is served")
         self._resolver = resolver = SharedResolver(config.dns, world)
         self._sending = sending = Sending(config, world, directory, self.listeners, resolver)
+        alarms = Alarms(world, directory, config.hostname)
         self._receiving = receiving = Receiving(
             config,
             world,
@@ -220,13 +222,15 @@ class MailService(Service):
             draft=store.draft,
             hosts=sending.hosts,
             secret=directory.secret,
+            alarms=alarms,
         )
         await receiving.start()
         self._admitted = Admitted(world.reactor, directory)
         realm = _make_realm(config, directory, store, self._admitted)
         intake = _make_intake(
-            config, world, directory, store, sending, receiving, ILocalDelivery(realm, None)
+            config, world, directory, store, sending, receiving, alarms, ILocalDelivery(realm, None)
         )
+        alarms.notices = intake.notices
         authenticator = _make_authenticator(config, world, directory, realm)
         self._factories = _make_factories(config, world, intake, authenticator, tls)
         self._web = _make_web(config, world, tls, self._certificates)
@@ -356,6 +360,7 @@ def _make_intake(
     store: MailStore,
     sending: Sending,
     receiving: Receiving,
+    alarms: Alarms,
     realm: ILocalDelivery | None,
 ) -> MailIntake:
     return MailIntake(
@@ -374,6 +379,8 @@ def _make_intake(
         routes=sending.routes,
         srs=sending.srs,
         guard=receiving.guard,
+        sign=None if receiving.sealer is None else receiving.sealer.sign_whole,
+        bounced=alarms.bounced,
     )
 
 

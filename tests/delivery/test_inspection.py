@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted_mail.address import Address
 from twisted_mail.delivery.interfaces import Client, Disposition, Envelope, Recipient
 from twisted_mail.status import MailError
+from twisted_mail.storage.queued import Change, State, Verdict
+from twisted_mail.storage.spool_view import Filter
 
 FAR = Address.parse("far@away.example")
 SMALL = b"Return-Path: <x>\r\nSubject: hello\r\n folded\r\n\r\nbody\r\n.\r\nend\r\n"
@@ -282,3 +284,18 @@ def test_the_visit_hears_of_senders_and_recipients(site):
         ("refused", "nobody@example.org"),
         ("refused", "far@away.example"),
     ]
+
+
+def test_what_is_held_waits_in_the_queue_until_somebody_lets_it_go(site):
+    def hold(arrived):
+        arrived.envelope.recipients[:] = [Recipient(FAR, added=True), Recipient(ALICE)]
+        return Disposition(arrived.header, junk=True, hold="somebody shall look at it")
+
+    send(site, SMALL, Look(hold))
+    view = site.store.queue.view
+    (listed,) = view.page(Filter(states=tuple(State)))
+    assert listed.state is State.HELD
+    assert view.page(Filter(states=(State.WAITING,))) == []
+    change = Change(listed.id, (Verdict(listed.number, State.WAITING, site.world.now()),))
+    site.run(site.store.change([change]))
+    assert [one.state for one in view.page(Filter(states=tuple(State)))] == [State.WAITING]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 from email.message import Message
 from pathlib import Path
@@ -56,6 +57,7 @@ class Judged:
         for site in self.sites:
             site.more = {
                 "checks": {"enabled": True},
+                "rates": {},
                 # What a stranger is suspected of is not what these tests are about
                 "reputation": {"junk_score": 50.0, "refuse_score": 90.0},
                 **tables,
@@ -216,3 +218,31 @@ def test_a_forwarded_one_whose_signature_is_lost_passes_by_arc(tmp_path, trusted
             assert judged.one.subjects() != []
     finally:
         judged.stop()
+
+
+def test_a_bounce_is_signed_by_who_sends_it(judged):
+    assert judged.one.submit("nobody@two.example").startswith(b"250 ")
+    judged.advance(30)
+    (bounce,) = map(email.message_from_bytes, judged.one.fetch())
+    assert bounce.get_content_type() == "multipart/report"
+    signatures = bounce.get_all("DKIM-Signature")
+    assert len(signatures) == 2 and all("d=one.example" in one for one in signatures)
+
+
+def test_an_account_whose_mail_is_refused_everywhere_is_slowed_and_its_owner_told_once(judged):
+    for batch in range(5):
+        said = judged.one.submit(*(f"nobody{batch}{n}@two.example" for n in range(10)))
+        assert said.startswith(b"250 ")
+        judged.advance(60)
+    warnings = [one for one in judged.one.subjects() if "slowed" in one]
+    # She is who looks after that site, too.
+    assert sorted(warnings) == ["A mail account is slowed", "Your mail account is slowed"]
+    client = judged.one.dial(465)
+    client.ask(b"EHLO laptop.example\r\n")
+    login = base64.b64encode(f"\0{ALICE}\0secret".encode())
+    assert client.ask(b"AUTH PLAIN " + login + b"\r\n").startswith(b"235 ")
+    client.ask(b"MAIL FROM:<alice@one.example>\r\n")
+    said = b"".join(client.ask(f"RCPT TO:<n{n}@two.example>\r\n".encode()) for n in range(40))
+    assert b"451 4.7.1" in said
+    # those here are not counted
+    assert client.ask(b"RCPT TO:<alice@one.example>\r\n").startswith(b"250 ")

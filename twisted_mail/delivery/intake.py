@@ -34,7 +34,7 @@ from ..world import World
 from .header import HeaderRules
 from .incoming import Message
 from .interfaces import Client, Envelope, Guard, Incoming, Recipient, Visit
-from .notices import Notices
+from .notices import Bounced, Notices, Sign
 from .outbound import Outbound
 from .routes import Routes
 from .routing import DirectoryRouter, RealmRouter, SenderRewriting, Way
@@ -66,7 +66,7 @@ class MailIntake:
     """`delivery.interfaces.Intake` for a site. `realm` takes local mail in place of the store when it is given.
 
     `routes`: None for none, so all goes by MX; `srs`: None for no rewriting; `guard`: None for taking everybody as he
-    says he is. `notices` is the queue's own door.
+    says he is. `notices` is the queue's own door; `sign` and `bounced` are for it.
     """
 
     def __init__(
@@ -80,6 +80,8 @@ class MailIntake:
         routes: Routes | None = None,
         srs: SenderRewriting | None = None,
         guard: Guard | None = None,
+        sign: Sign | None = None,
+        bounced: Bounced | None = None,
     ) -> None:
         routes = routes if routes is not None else Routes()
         self._world = world
@@ -96,7 +98,9 @@ class MailIntake:
         self._outbound = Outbound(
             directory, routes, srs, settings.hostname, settings.lifetime, settings.warn_after
         )
-        self.notices = Notices(world, store, self._outbound, self._mailboxes, self._realm)
+        self.notices = Notices(
+            world, store, self._outbound, self._mailboxes, self._realm, sign=sign, bounced=bounced
+        )
 
     def local_domains(self) -> Sequence[str]:
         return self._directory.domains()
@@ -204,6 +208,7 @@ class MailIntake:
                 skip=message.skip,
                 eight_bit=message.eight_bit,
                 utf8_header=message.utf8_header,
+                held=bool(message.hold),
             )
         except BaseException:
             draft.discard()

@@ -8,7 +8,7 @@ fails, and it gets the same notice again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 
@@ -18,20 +18,25 @@ from ..message import trace
 from ..message.downgrade import ascii_saving
 from ..message.headers import split
 from ..status import MailError
-from ..storage.queued import Change
+from ..storage.queued import Change, State
 from ..storage.store import MailStore
 from ..world import World
 from .interfaces import Envelope, Recipient
 from .outbound import Outbound
 from .routing import DirectoryRouter, RealmRouter, Way
 
-__all__ = ["Notices"]
+__all__ = ["Bounced", "Notices", "Sign"]
+
+Sign = Callable[[bytes], bytes]
+"""A whole message of ours in, the same with its signatures out."""
+Bounced = Callable[[Address, int], object]
+"""Told whose mail was refused for good elsewhere, and for how many recipients."""
 
 _log = Logger()
 
 
 class Notices:
-    """`realm` is the site's own, with its router, or None."""
+    """`realm` is the site's own, with its router, or None. `sign`, `bounced`: None for not."""
 
     def __init__(
         self,
@@ -40,7 +45,12 @@ class Notices:
         outbound: Outbound,
         mailboxes: DirectoryRouter,
         realm: tuple[ILocalDelivery, RealmRouter] | None,
+        *,
+        sign: Sign | None = None,
+        bounced: Bounced | None = None,
     ) -> None:
+        self._sign = sign
+        self._bounced = bounced
         self._world = world
         self._store = store
         self._outbound = outbound
@@ -69,6 +79,8 @@ class Notices:
         except ValueError as error:
             raise MailError(553, "5.1.3", "Bad address", error) from error
         message_id = self._world.entropy(6).hex()
+        if self._sign is not None:
+            content = self._sign(content)
         if self._realm is None:
             way = self._mailboxes.way(address, True)
             await self._to_store(message_id, changes, address, way, content, requiretls)
@@ -86,12 +98,22 @@ class Notices:
                 await self._store.change(changes)
             else:
                 await self._to_store(message_id, changes, address, way, content, requiretls)
+        self._tell(address, changes)
         _log.info(
             "notice accepted",
             message=message_id,
             of=" ".join(dict.fromkeys(change.message for change in changes)),
             to=str(address),
         )
+
+    def _tell(self, sender: Address, changes: Sequence[Change]) -> None:
+        if self._bounced is None:
+            return
+        count = sum(
+            verdict.state is State.BOUNCED for change in changes for verdict in change.verdicts
+        )
+        if count:
+            self._bounced(sender, count)
 
     async def _to_store(
         self,

@@ -40,11 +40,13 @@ class Outbound:
         skip: int,
         eight_bit: bool,
         utf8_header: bool,
+        held: bool = False,
     ) -> QueuedMessage | None:
         """The message for the queue; None when there is nothing for it. `ways` are those of the recipients, in order.
 
         `eight_bit`: the content has octets over 127; `utf8_header`: its header has. What a client declares (BODY,
         SMTPUTF8) and then does not use is no reason to refuse a server that cannot do it: many declare it always.
+        `held`: it waits for somebody to let it go.
         """
         recipients = self._recipients(envelope, ways)
         if not recipients:
@@ -73,6 +75,7 @@ class Outbound:
                 requiretls=envelope.requiretls,
             ),
             skip=skip,
+            held=held,
         )
 
     def _recipients(self, envelope: Envelope, ways: Sequence[Way]) -> list[QueuedRecipient]:

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from twisted.logger import Logger
 
 from ..address import normalize_domain
 from ..disk import Disk, make_directories
@@ -39,6 +40,8 @@ __all__ = [
     "ACTIVE", "ALGORITHMS", "PREPARED", "RETIRED",
     "DkimKey", "DkimKeysError", "KeyFiles", "KeyRow", "SigningKeys", "record_strings", "record_text",
 ]  # fmt: skip
+
+_log = Logger()
 
 PREPARED: Final = "prepared"
 ACTIVE: Final = "active"
@@ -304,8 +307,13 @@ class SigningKeys(_Files):
                 loaded.append(DkimKey(row.domain, row.selector, row.algorithm, self._private(row)))
             except DkimKeysError as error:
                 # one that cannot be read keeps nobody from signing with the other
-                self.problem = str(error)
+                self._trouble(str(error))
         return tuple(loaded)
+
+    def _trouble(self, text: str) -> None:
+        if text != self.problem:
+            _log.error("mail is not signed as it should be: {problem}", problem=text)
+        self.problem = text
 
     def _refresh(self) -> None:
         try:
@@ -319,14 +327,14 @@ class SigningKeys(_Files):
         except FileNotFoundError:
             mark = ()
         except OSError as error:
-            self.problem = f"{self._state} cannot be read: {error.strerror}"
+            self._trouble(f"{self._state} cannot be read: {error.strerror}")
             return
         if mark == self._mark:
             return
         try:
             rows = self._rows()
         except DkimKeysError as error:
-            self.problem = str(error)
+            self._trouble(str(error))
         else:
             self.problem = ""
             active: dict[str, list[KeyRow]] = {}

@@ -89,7 +89,8 @@ class QueuedMessage:
 
     `skip`: octets at the start of the stored file that are the mailboxes' only (Return-Path, Delivered-To) and are
     not sent. `size` and `wire`: octets as stored and with CRLF, both with what is skipped. Times are seconds since
-    1970; `warn` is when its sender is told of a delay, None for never.
+    1970; `warn` is when its sender is told of a delay, None for never. `held`: when it is accepted, nobody tries it
+    before somebody lets it go.
     """
 
     id: str
@@ -102,10 +103,11 @@ class QueuedMessage:
     skip: int = 0
     size: int = 0
     wire: int = 0
+    held: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What a journal record holds: recipients and options are lists there."""
-        return {
+        stored = {
             "id": self.id,
             "sender": self.sender,
             "recipients": self.recipients,
@@ -117,6 +119,7 @@ class QueuedMessage:
             "size": self.size,
             "wire": self.wire,
         }
+        return {**stored, "held": True} if self.held else stored
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> QueuedMessage:

@@ -207,6 +207,9 @@ class Spool:
                 self._check_file(message, item)
             return
         self._link(message, item)
+        if message.held:
+            insert_message(db, message, State.HELD)
+            return
         active = claim is not None and claim(message)
         if active:
             claims.append(message)

@@ -16,7 +16,8 @@ _PLAIN: Final = Options()
 
 
 def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State) -> None:
-    """Add a message that is not there; every recipient in `state`, WAITING (due at once) or ACTIVE."""
+    """Add a message that is not there; every recipient in `state`: WAITING (due at once), ACTIVE, or HELD, which has
+    no end and no warning before somebody lets it go."""
     options = "" if message.options == _PLAIN else json.dumps(message.options)
     seq = db.execute(
         "INSERT INTO messages (id, sender, arrived, expires, deadline, warn, options, skip, size,"
@@ -26,7 +27,7 @@ def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State)
             message.sender,
             message.arrived,
             message.expires,
-            message.expires,
+            None if state is State.HELD else message.expires,
             message.warn,
             options,
             message.skip,

@@ -118,19 +118,22 @@ class MemorySpool:
         """Mail that was committed: by the short way when the manager takes it, else due at once."""
         claims = []
         for message in messages:
-            active = self._claim is not None and self._claim(message)
+            active = not message.held and self._claim is not None and self._claim(message)
             if active:
                 claims.append(message)
             self.messages[message.id] = message
             self.attempts[message.id] = []
-            self.deadlines[message.id] = message.expires
+            if not message.held:
+                self.deadlines[message.id] = message.expires
             if message.warn is not None:
                 self.warnings[message.id] = message.warn
             for number, recipient in enumerate(message.recipients):
                 key = (message.id, number)
                 row = Row(message, number, recipient.hop, State.ACTIVE, 0.0)
                 self.rows[key] = row
-                if not active:
+                if message.held:
+                    row.state = State.HELD
+                elif not active:
                     self._wait(row, State.WAITING, message.arrived)
         if claims and self._claimed is not None:
             self._world.threads.back(self._claimed, claims)
