@@ -354,7 +354,7 @@ class Member(Visitor):
         assert client.account is not None
         if not here:
             name, rates, senders = client.account.name, self.parts.rates, self.parts.senders
-            error = None if senders is None else senders.check(name)
+            error = None if senders is None else senders.check(name, envelope.departing + 1)
             if error is None and rates is not None:
                 slowed = rates.rcpt(self.ip, "", name, 1)
                 error = None if slowed is None else slowed.error
