@@ -133,7 +133,10 @@ class Senders:
         if known.slowed <= self._now():
             self._over(account, known)
             return None
-        wait = self._slow.wait(account, departing)
+        slow = self._settings.slow
+        # A bucket gives more than it holds at once when it is full; who is slowed sends in small parts.
+        most = slow.most if slow.burst is None else slow.burst
+        wait = self._slow.wait(account, departing) or (slow.seconds if departing > most else 0)
         if not wait:
             return None
         minutes = max(1, -(-round(wait) // 60))
