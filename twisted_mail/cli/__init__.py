@@ -24,6 +24,7 @@ _COMMANDS: Final = (
     "certs",
     "check",
     "dkim",
+    "dns",
     "domain",
     "export",
     "import",

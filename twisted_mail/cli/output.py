@@ -17,16 +17,21 @@ json_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option
 
 
 def show(
-    rows: Sequence[Mapping[str, Any]], as_json: bool = False, *, headings: bool = True
+    rows: Sequence[Mapping[str, Any]],
+    as_json: bool = False,
+    *,
+    headings: bool = True,
+    colours: Mapping[str, str] | None = None,
 ) -> None:
     """Print `rows`, which all have the same keys: those are the columns, and stand above them.
 
-    Without `headings` they do so on a terminal alone. Nothing is printed when there are no rows.
+    Without `headings` they do so on a terminal alone. Nothing is printed when there are no rows. `colours`: of words in
+    the first column, on a terminal.
     """
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
     elif sys.stdout.isatty() and rows:
-        _table(rows)
+        _table(rows, colours or {})
     else:
         if headings and rows:
             click.echo("\t".join(rows[0]))
@@ -48,7 +53,7 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> None:
+def _table(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> None:
     # Lean import: a tenth of a second that scripts need not pay.
     from rich import box
     from rich.console import Console
@@ -58,7 +63,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(*rows[0], box=box.SIMPLE_HEAD)
     for row in rows:
         # Text, so that brackets in what users typed are not taken for markup.
-        table.add_row(*(Text(_text(value)) for value in row.values()))
+        first, *others = map(_text, row.values())
+        table.add_row(Text(first, colours.get(first, "")), *map(Text, others))
     Console(emoji=False).print(table)
 
 

@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory
 from ..config import LISTENERS, WEB_LISTENERS, Config
 from .findings import ERROR, OK, WARNING, Finding
 
-__all__ = ["ports"]
+__all__ = ["ports", "socket_of"]
 
 _TIMEOUT: Final = 5.0
 _GREETING: Final = 4096
@@ -26,15 +26,21 @@ def ports(config: Config) -> Iterator[Finding]:
     """Each socket of [listen]."""
     for name in (*LISTENERS, *WEB_LISTENERS):
         for endpoint in getattr(config.listen, name):
-            spy = _Spy()
-            try:
-                serverFromString(spy, endpoint).listen(Factory()).addErrback(lambda _: None)
-            except Exception:  # plugins raise what they like
-                spy.wanted = None
-            if spy.wanted is None:
+            wanted = socket_of(endpoint)
+            if wanted is None:
                 yield Finding(OK, f"{name} {endpoint}", "not looked at: not a TCP port")
-            elif spy.wanted[1]:
-                yield _port(f"{name} {endpoint}", name, *spy.wanted, config.hostname)
+            elif wanted[1]:
+                yield _port(f"{name} {endpoint}", name, *wanted, config.hostname)
+
+
+def socket_of(endpoint: str) -> tuple[str, int] | None:
+    """Interface and port of an endpoint's TCP socket; None when it wants no such thing."""
+    spy = _Spy()
+    try:
+        serverFromString(spy, endpoint).listen(Factory()).addErrback(lambda _: None)
+    except Exception:  # plugins raise what they like
+        return None
+    return spy.wanted
 
 
 class _Spy:
