@@ -63,6 +63,12 @@ class Visitor:
     def helo(self, name):
         pass
 
+    def begin_story(self, client, envelope):
+        self.told.append(("story", str(envelope.reverse_path)))
+
+    def say(self, text):
+        self.told.append(("said", text))
+
     async def sender(self, client, envelope):
         self.told.append(("MAIL", str(envelope.reverse_path)))
 
@@ -71,7 +77,7 @@ class Visitor:
         if recipient == BOB:
             raise MailError(451, "4.7.1", "Come back later")
 
-    def refused(self, client, envelope, recipient):
+    def refused(self, client, envelope, recipient, error):
         self.told.append(("refused", str(recipient)))
 
     def begin(self, client, envelope, message_id):

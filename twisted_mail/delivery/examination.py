@@ -123,10 +123,14 @@ class Judging(Inspecting):
                 late.cancel()
 
     async def _decided(self, checks: Checks, verdicts: Verdicts) -> Decision:
-        scores = await self._stranger.client_scores() + await self._stranger.sender_scores()
+        known = await self._stranger.client_scores()
+        scores = known + await self._stranger.sender_scores()
         decision = decide(verdicts, scores, checks.decision)
+        # Those of the client are told already
+        told = {f"{one.points:+g}: {one.reason}" for one in known}
         for line in decision.story:
-            self.telling.say(line)
+            if line not in told:
+                self.telling.say(line)
         return decision
 
     def _results(self, checks: Checks, verdicts: Verdicts, decision: Decision) -> bytes:

@@ -15,9 +15,10 @@ from ..status import MailError, Reply
 from ..storage.draft import Draft
 from .body import BodyWatch, Sink, reread
 from .interfaces import Arrived, Client, Disposition, Envelope, Recipient
+from .telling import NAMED
 
 if TYPE_CHECKING:
-    from .visit import Visitor
+    from .visitor import Visitor
 
 __all__ = ["Inspecting", "message_id_of", "refusal", "tls_of", "told_line"]
 
@@ -68,7 +69,7 @@ class Inspecting:
         self.client = client
         self.envelope = envelope
         self.message_id = message_id
-        self.telling = visitor.telling.next()
+        self.telling = visitor.take_story()
         self._watch: BodyWatch | None = None
         self._signed_body: BodyHash | None = None
         self._named = ""
@@ -80,52 +81,67 @@ class Inspecting:
     # delivery.interfaces.Inspection
 
     def header(self, header: bytes) -> None:
+        self._named = message_id_of(header)
+        self._size = len(header)
         sinks = self._sinks(header)
         if sinks:
             self._watch = BodyWatch(self.parts.world, sinks)
 
     def body(self, text: bytes) -> Deferred[None] | None:
+        self._size += len(text)
         return None if self._watch is None else self._watch.feed(text)
 
     async def decide(self, arrived: Arrived) -> Disposition:
         raise NotImplementedError
 
     def over(self, error: MailError | None) -> None:
-        told = "" if error is None else f"answered: {error}"
-        if error is None and self._gone:
-            told = f"answered 250, and thrown away: {self._gone}"
-        elif error is None:
-            where = "into the folder for junk" if self._junk else "into its mailboxes"
-            here = len(self.envelope.recipients) - self.envelope.departing
-            ways = [where] if here else []
-            if self.envelope.departing:
-                ways.append(f"held in the queue: {self._hold}" if self._hold else "into the queue")
-            told = f"answered 250: accepted as {self.message_id}, {' and '.join(ways)}"
-        self.telling.say(told)
+        if error is not None:
+            self.telling.say(f"answered: {error}")
+        elif self._gone:
+            self.telling.say(f"answered 250, and thrown away: {self._gone}")
+        else:
+            self._tell_places()
         self._end()
 
     def abort(self) -> None:
-        self.telling.say("the client left, or began anew, before the message was taken")
+        self.telling.say(
+            f"not taken: it is too large, or the client left or began anew, after {self._size} octets"
+        )
         if self._watch is not None:
             self._watch.abort()
         self._end()
+
+    def _tell_places(self) -> None:
+        """What the 250 promises, for each recipient."""
+        envelope = self.envelope
+        folder = "the folder for junk" if self._junk else "the inbox"
+        for recipient, way in zip(envelope.recipients[:NAMED], envelope.ways, strict=False):
+            ways = [f"into {folder} of {key}" for key in way.mailboxes[:NAMED]]
+            if way.realm is not None:
+                ways.append(f"to {way.realm}, whom the site's own realm knows")
+            ways += [
+                f"to {address}, by the queue" + (f" (as {way.origin} says)" if way.origin else "")
+                for address in way.remote[:NAMED]
+            ]
+            self.telling.say(f"{recipient.address}: {'; '.join(ways)}")
+        where = "into the folder for junk" if self._junk else "into its mailboxes"
+        here = len(envelope.recipients) - envelope.departing
+        told = [where] if here else []
+        if envelope.spread:
+            told.append(f"held in the queue: {self._hold}" if self._hold else "into the queue")
+        self.telling.say(f"answered 250: accepted as {self.message_id}, {' and '.join(told)}")
 
     def _end(self) -> None:
         session = self.visitor.session
         if session is not None:
             session.abort()
-        envelope, client = self.envelope, self.client
         self.parts.teller.end(
             self.telling,
             connection=self.visitor.connection,
             facts={
-                "ip": client.ip,
-                "helo": client.helo,
-                "tls": client.tls or "",
-                "account": "" if client.account is None else client.account.name,
-                "sender": str(envelope.reverse_path or ""),
-                "recipients": [str(one.address) for one in envelope.recipients[:20]],
+                **self.visitor.facts(self.client, self.envelope),
                 "size": self._size,
+                "queued": bool(self.envelope.spread),
             },
             id_=self.message_id,
             message=self._named,

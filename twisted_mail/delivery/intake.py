@@ -113,11 +113,18 @@ class MailIntake:
     async def check_sender(self, client: Client, envelope: Envelope) -> None:
         account, sender = client.account, envelope.reverse_path
         # RFC 6409 section 6.1
-        if account is not None and sender is not None and not account.may_send_as(sender):
-            raise MailError(553, "5.7.1", "You may not send as that address")
-        self._store.check_space(envelope.size or 0)
-        if client.visit is not None:
-            await client.visit.sender(client, envelope)
+        visit = client.visit
+        try:
+            if account is not None and sender is not None and not account.may_send_as(sender):
+                raise MailError(553, "5.7.1", "You may not send as that address")
+            self._store.check_space(envelope.size or 0)
+        except MailError as error:
+            if visit is not None:
+                visit.begin_story(client, envelope)
+                visit.say(f"answered: {error}")
+            raise
+        if visit is not None:
+            await visit.sender(client, envelope)
 
     async def route(self, client: Client, envelope: Envelope, recipient: Address) -> None:
         visit = client.visit
@@ -125,9 +132,9 @@ class MailIntake:
             way = await self._way(recipient, client.account is not None)
             if way.mailboxes and not _always_taken(recipient):
                 await self._store.check_quota(way.mailboxes, envelope.size or 0)
-        except MailError:
+        except MailError as error:
             if visit is not None:
-                visit.refused(client, envelope, recipient)
+                visit.refused(client, envelope, recipient, error)
             raise
         if visit is not None:
             await visit.recipient(client, envelope, recipient, way.here)
@@ -196,7 +203,7 @@ class MailIntake:
         """Commit `message`; its draft is not the caller's any more, whatever happens. Raises MailError."""
         draft = message.draft
         try:
-            ways = await self._ways(message)
+            ways = message.envelope.ways = await self._ways(message)
             if not message.skip and any(way.here for way in ways):
                 # All led elsewhere, so what a mailbox's copy has on top was not written.
                 raise _changed("a recipient has a mailbox here now")

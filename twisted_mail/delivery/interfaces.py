@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -12,6 +12,9 @@ from ..address import Address
 from ..interfaces import IAccount
 from ..status import MailError
 from ..storage.draft import Draft
+
+if TYPE_CHECKING:
+    from .routing import Way
 
 __all__ = [
     "Arrived",
@@ -66,7 +69,7 @@ class Envelope:
 
     `ret` is ``"FULL"``, ``"HDRS"`` or "", `envid` xtext decoded (RFC 3461 sections 4.3, 4.4); `requiretls`: RFC 8689.
     The intake counts here at RCPT: `departing` recipients that have no mailbox here, and the addresses elsewhere that
-    all of them lead to (`spread`).
+    all of them lead to (`spread`); when it is taken, where each of the `recipients` leads (`ways`).
     """
 
     reverse_path: Address | None
@@ -79,6 +82,7 @@ class Envelope:
     recipients: list[Recipient] = field(default_factory=list)
     departing: int = 0
     spread: int = 0
+    ways: Sequence[Way] = ()
 
 
 class Incoming(Protocol):
@@ -198,8 +202,16 @@ class Visit(Protocol):
     ) -> None:
         """At RCPT, when it could be taken; `here`: it has a mailbox here. Raises MailError."""
 
-    def refused(self, client: Client, envelope: Envelope, recipient: Address) -> None:
-        """At RCPT, when it could not."""
+    def refused(
+        self, client: Client, envelope: Envelope, recipient: Address, error: MailError
+    ) -> None:
+        """At RCPT, when it could not. May raise another MailError in place of `error`."""
+
+    def begin_story(self, client: Client, envelope: Envelope) -> None:
+        """At MAIL, when something else speaks against it, which `say` tells; else `sender` does it."""
+
+    def say(self, text: str) -> None:
+        """Something has happened to the message that is to come."""
 
     def begin(self, client: Client, envelope: Envelope, message_id: str) -> Inspection | None:
         """At DATA. None when nobody wants to look at it."""

@@ -6,27 +6,32 @@ What peers chose is made harmless line by line. A story has a bounded number of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final
 
 from ..message.words import one_line
 from ..storage.stories import Stories, Story
 
-__all__ = ["Teller", "Telling"]
+__all__ = ["NAMED", "Teller", "Telling"]
 
 MAX_LINES: Final = 200
 MAX_LINE: Final = 400
-SHARED: Final = 50
-"""Lines about the connection that each of its messages begins with."""
+NAMED: Final = 20
+"""Recipients that a story names."""
+_TIME: Final = itemgetter(0)
 
 
 class Telling:
-    """Lines with their times. `now`: seconds since 1970."""
+    """Lines with their times. `now`: seconds since 1970; `about`: the connection that a message came by, whose lines
+    belong to the message's story, too.
+    """
 
-    __slots__ = ("_now", "began", "left_out", "lines")
+    __slots__ = ("_about", "_now", "began", "left_out", "lines")
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], about: Telling | None = None) -> None:
         self._now = now
-        self.began = now()
+        self._about = about
+        self.began: float = now() if about is None else about.began
         self.lines: list[tuple[float, str]] = []
         self.left_out = 0
 
@@ -38,11 +43,15 @@ class Telling:
             self.left_out += 1
 
     def next(self) -> Telling:
-        """For a message on the connection that this is about: begins with what is known of it."""
-        other = Telling(self._now)
-        other.began = self.began
-        other.lines = self.lines[:SHARED]
-        return other
+        """For a message on the connection that this is about."""
+        return Telling(self._now, self)
+
+    def whole(self) -> list[tuple[float, str]]:
+        """All lines, in the order of time."""
+        if self._about is None:
+            return list(self.lines)
+        # What is known of the connection stands before what was made of it at the same time.
+        return sorted(self._about.lines + self.lines, key=_TIME)
 
 
 class Teller:
@@ -68,7 +77,8 @@ class Teller:
         """It is over."""
         if self._stories is None:
             return
+        lines = telling.whole()
         if telling.left_out:
             last = round(self._now() - telling.began, 3)
-            telling.lines.append((last, f"and {telling.left_out} lines more"))
-        self._stories.put(Story(id_, telling.began, message, connection, facts, telling.lines))
+            lines.append((last, f"and {telling.left_out} lines more"))
+        self._stories.put(Story(id_, telling.began, message, connection, facts, lines))
