@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from textwrap import dedent
 
 import pytest
 from dns_waiting import Waiting, now
@@ -100,6 +101,40 @@ def test_later():
 def test_later_needs_a_clock():
     with pytest.raises(ValueError, match="needs a clock"):
         FakeResolver({}, delay=1)
+
+
+def test_a_zone_from_a_file_that_somebody_wrote():
+    zone = Zone.from_text(
+        dedent("""
+        $ORIGIN example.org.
+        @ 3600 IN MX 10 mx ; the first
+        @ IN MX 20 mx.example.net.
+        @ IN TXT ( "v=spf1 "
+            "mx \\"-all" )
+        mx IN AAAA 2001:DB8::1
+        mx IN A 192.0.2.1
+        _25._tcp.mx IN TLSA 3 1 1 0f0f
+        _imaps._tcp IN SRV 0 1 993 mx
+        _pop3._tcp SRV 0 0 0 .
+        www IN CNAME mx
+        1.2.0.192.in-addr.arpa. IN PTR mx
+        """)
+    )
+    assert zone.data == {
+        "example.org": {
+            "MX": [(10, "mx.example.org"), (20, "mx.example.net")],
+            "TXT": [[b"v=spf1 ", b'mx "-all']],
+        },
+        "mx.example.org": {"AAAA": ["2001:db8::1"], "A": ["192.0.2.1"]},
+        "_25._tcp.mx.example.org": {"TLSA": [(3, 1, 1, b"\x0f\x0f")]},
+        "_imaps._tcp.example.org": {"SRV": [(0, 1, 993, "mx.example.org")]},
+        "_pop3._tcp.example.org": {"SRV": [(0, 0, 0, "")]},
+        "www.example.org": {"CNAME": ["mx.example.org"]},
+        "1.2.0.192.in-addr.arpa": {"PTR": ["mx.example.org"]},
+    }
+    for text in ("example.org. IN MX mx", "x IN HINFO a b", "(", 'x TXT "'):
+        with pytest.raises(ValueError):
+            Zone.from_text(text)
 
 
 def test_a_zone_as_json_and_back():

@@ -100,6 +100,30 @@ class Zone(UserDict[str, Records]):
         """The arguments of `Zone` as an object of JSON: ``{"records": {…}, "secure": […]}``."""
         return cls(**value)
 
+    @classmethod
+    def from_text(cls, text: str) -> Zone:
+        """What a zone file says (RFC 1035 section 5), its names absolute. Raises ValueError for what is none."""
+        import dns.exception
+        import dns.rdatatype
+        import dns.zone
+
+        try:
+            # The root's zone holds every name.
+            read = dns.zone.from_text(
+                "$TTL 300\n" + text, ".", relativize=False, check_origin=False
+            )
+        except dns.exception.DNSException as error:
+            raise ValueError(f"no zone: {error}") from error
+        zone = cls()
+        for name, _, record in read.iterate_rdatas():
+            kind = dns.rdatatype.to_text(record.rdtype)
+            kinds = zone.setdefault(name.to_text(omit_final_dot=True), {})
+            zone[name.to_text(omit_final_dot=True)] = {
+                **kinds,
+                kind: [*kinds.get(kind, []), _pasted(kind, record)],
+            }
+        return zone
+
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
         return {
@@ -268,6 +292,17 @@ def _plain(kind: str, record: Any) -> Any:
     if kind == "TXT":
         return [one.decode(errors="surrogateescape") for one in text_strings(record)]
     return list(record) if kind in ("MX", "SRV") else record
+
+
+def _pasted(kind: str, record: Any) -> Any:
+    """A record of dnspython as a zone has it."""
+    if kind == "TXT":
+        return list(record.strings)
+    if kind == "TLSA":
+        return (record.usage, record.selector, record.mtype, record.cert)
+    words = record.to_text().split()
+    words[-1] = words[-1].removesuffix(".")
+    return words[0] if len(words) == 1 else (*map(int, words[:-1]), words[-1])
 
 
 def _address(text: str) -> str:
