@@ -381,6 +381,7 @@ def _make_intake(
         guard=receiving.guard,
         sign=None if receiving.sealer is None else receiving.sealer.sign_whole,
         bounced=alarms.bounced,
+        teller=receiving.parts.teller,
     )
 
 

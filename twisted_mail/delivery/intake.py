@@ -38,6 +38,7 @@ from .notices import Bounced, Notices, Sign
 from .outbound import Outbound
 from .routes import Routes
 from .routing import DirectoryRouter, RealmRouter, SenderRewriting, Way
+from .telling import Teller
 
 __all__ = ["IntakeSettings", "MailIntake"]
 
@@ -66,7 +67,7 @@ class MailIntake:
     """`delivery.interfaces.Intake` for a site. `realm` takes local mail in place of the store when it is given.
 
     `routes`: None for none, so all goes by MX; `srs`: None for no rewriting; `guard`: None for taking everybody as he
-    says he is. `notices` is the queue's own door; `sign` and `bounced` are for it.
+    says he is. `notices` is the queue's own door; `sign`, `bounced` and `teller` are for it.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class MailIntake:
         guard: Guard | None = None,
         sign: Sign | None = None,
         bounced: Bounced | None = None,
+        teller: Teller | None = None,
     ) -> None:
         routes = routes if routes is not None else Routes()
         self._world = world
@@ -99,7 +101,14 @@ class MailIntake:
             directory, routes, srs, settings.hostname, settings.lifetime, settings.warn_after
         )
         self.notices = Notices(
-            world, store, self._outbound, self._mailboxes, self._realm, sign=sign, bounced=bounced
+            world,
+            store,
+            self._outbound,
+            self._mailboxes,
+            self._realm,
+            sign=sign,
+            bounced=bounced,
+            teller=teller,
         )
 
     def local_domains(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ fails, and it gets the same notice again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from twisted.logger import Logger
 
@@ -21,9 +22,11 @@ from ..status import MailError
 from ..storage.queued import Change, State
 from ..storage.store import MailStore
 from ..world import World
+from .inspecting import message_id_of
 from .interfaces import Envelope, Recipient
 from .outbound import Outbound
 from .routing import DirectoryRouter, RealmRouter, Way
+from .telling import Teller
 
 __all__ = ["Bounced", "Notices", "Sign"]
 
@@ -33,10 +36,15 @@ Bounced = Callable[[Address, int], object]
 """Told whose mail was refused for good elsewhere, and for how many recipients."""
 
 _log = Logger()
+_NOTICES: Final = {
+    State.BOUNCED: "that it could not be delivered",
+    State.DELIVERED: "that it was delivered",
+    State.DEFERRED: "that it is late",
+}
 
 
 class Notices:
-    """`realm` is the site's own, with its router, or None. `sign`, `bounced`: None for not."""
+    """`realm` is the site's own, with its router, or None. `sign`, `bounced`, `teller`: None for not."""
 
     def __init__(
         self,
@@ -48,7 +56,9 @@ class Notices:
         *,
         sign: Sign | None = None,
         bounced: Bounced | None = None,
+        teller: Teller | None = None,
     ) -> None:
+        self._teller = teller
         self._sign = sign
         self._bounced = bounced
         self._world = world
@@ -99,6 +109,8 @@ class Notices:
             else:
                 await self._to_store(message_id, changes, address, way, content, requiretls)
         self._tell(address, changes)
+        if self._teller is not None:
+            self._tell_story(self._teller, message_id, address, way, content, changes)
         _log.info(
             "notice accepted",
             message=message_id,
@@ -114,6 +126,44 @@ class Notices:
         )
         if count:
             self._bounced(sender, count)
+
+    def _tell_story(
+        self,
+        teller: Teller,
+        message_id: str,
+        address: Address,
+        way: Way,
+        content: bytes,
+        changes: Sequence[Change],
+    ) -> None:
+        of = list(dict.fromkeys(change.message for change in changes))
+        states = {verdict.state for change in changes for verdict in change.verdicts}
+        what = next((words for state, words in _NOTICES.items() if state in states), "")
+        if not what and any(change.warned for change in changes):
+            what = "that it is late"
+        telling = teller.begin()
+        about = f"about {' '.join(of)}: {what}" if what else "of this server's own"
+        telling.say(f"a notice to {address} {about}")
+        for key in way.mailboxes:
+            telling.say(f"{address}: into the inbox of {key}")
+        if way.realm is not None:
+            telling.say(f"{address}: to the site's own realm")
+        for one in way.remote:
+            telling.say(f"{address}: to {one}, by the queue")
+        teller.end(
+            telling,
+            # Found with what it tells of
+            connection=of[0] if of else "",
+            facts={
+                "sender": "",
+                "recipients": [str(address)],
+                "notice_of": of,
+                "size": len(content),
+                "queued": bool(way.remote),
+            },
+            id_=message_id,
+            message=message_id_of(split(content)[0]),
+        )
 
     async def _to_store(
         self,

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from ..world import World
 
-__all__ = ["Stories", "Story", "find"]
+__all__ = ["Stories", "Story", "find", "find_mail", "similar"]
 
 _log = Logger()
 VERSION: Final = 1
@@ -40,14 +40,16 @@ CREATE INDEX IF NOT EXISTS by_message ON stories (message);
 CREATE INDEX IF NOT EXISTS by_connection ON stories (connection);
 CREATE INDEX IF NOT EXISTS by_time ON stories (at);
 """
+_SELECT: Final = "SELECT id, at, message, connection, story FROM stories"
 
 
 class Story(NamedTuple):
     """One message, or one attempt to send one.
 
     `id`: the queue id of its 250, "" when it came to none; `at`: seconds since 1970; `message`: its Message-ID with
-    angle brackets, "" when unknown; `connection`: the log's id; `facts` about it by name (ip, helo, sender,
-    recipients, size …), values of JSON; `lines`: (seconds since `at`, what happened).
+    angle brackets, "" when unknown; `connection`: the log's id, or the queue id of the message that a notice of ours
+    tells of; `facts` about it by name (ip, helo, sender, recipients, size …), values of JSON; `lines`: (seconds since
+    `at`, what happened).
     """
 
     id: str
@@ -139,22 +141,68 @@ class Stories:
 
 
 def find(path: Path, name: str, *, limit: int = 20) -> list[Story]:
-    """The stories of a queue id, a Message-ID (with or without its brackets), or a connection; the oldest first.
+    """The stories of a queue id, a Message-ID (with or without its brackets), or a connection; the oldest first, and
+    the latest `limit`.
 
     Raises FileNotFoundError when there is no such file, sqlite3.Error when it cannot be read.
     """
     if not path.exists():
         raise FileNotFoundError(path)
-    bare = name.strip().removeprefix("<").removesuffix(">")
+    bare = _bare(name)
     if not bare:
         return []
     with _opened(path) as database:
         found = database.execute(
-            "SELECT id, at, message, connection, story FROM stories"
-            " WHERE id = ? OR message = ? OR connection = ? ORDER BY number DESC LIMIT ?",
+            f"{_SELECT} WHERE id = ? OR message = ? OR connection = ? ORDER BY number DESC LIMIT ?",
             (bare, f"<{bare}>", bare, limit),
         ).fetchall()
     return [_story(row) for row in reversed(found)]
+
+
+def find_mail(path: Path, sender: str | None, recipient: str | None, *, limit: int) -> list[Story]:
+    """The stories of mail from `sender` ("" is ``<>``) to `recipient`, None for anybody; the oldest first, and the
+    latest `limit`. Looks at all there are: some tenths of a second. Raises as `find` does.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    where, values = ["json_extract(story, '$.facts.sender') IS NOT NULL"], list[object]()
+    if sender is not None:
+        where.append("lower(json_extract(story, '$.facts.sender')) = ?")
+        values.append(sender.lower())
+    if recipient is not None:
+        where.append(
+            "EXISTS (SELECT 1 FROM json_tree(story, '$.facts') AS fact WHERE lower(fact.value) = ?"
+            " AND (fact.path = '$.facts.recipients' OR fact.path = '$.facts.refused'))"
+        )
+        values.append(recipient.lower())
+    with _opened(path) as database:
+        found = database.execute(
+            f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?",
+            (*values, limit),
+        ).fetchall()
+    return [_story(row) for row in reversed(found)]
+
+
+def similar(path: Path, name: str, *, limit: int = 5) -> list[str]:
+    """Names of stories that `name` may have been meant for: one that begins so, or is spelled otherwise; the latest."""
+    bare = _bare(name)
+    if not path.exists() or len(bare) < 4:
+        return []
+    begin = bare.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    found: dict[str, None] = {}
+    with _opened(path) as database:
+        for column, pattern in (("id", f"{begin}%"), ("message", f"<{begin}%")):
+            for (one,) in database.execute(
+                f"SELECT DISTINCT {column} FROM stories WHERE {column} LIKE ? ESCAPE '\\'"  # noqa: S608
+                " ORDER BY number DESC LIMIT ?",
+                (pattern, limit),
+            ):
+                found[str(one)] = None
+    return list(found)[:limit]
+
+
+def _bare(name: str) -> str:
+    return name.strip().removeprefix("<").removesuffix(">")
 
 
 def _story(row: tuple[Any, ...]) -> Story:
