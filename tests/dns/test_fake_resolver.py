@@ -113,7 +113,7 @@ def test_a_zone_from_a_file_that_somebody_wrote():
             "mx \\"-all" )
         mx IN AAAA 2001:DB8::1
         mx IN A 192.0.2.1
-        _25._tcp.mx IN TLSA 3 1 1 0f0f
+        _25._tcp.mx IN TLSA 3 1 0 0f0f
         _imaps._tcp IN SRV 0 1 993 mx
         _pop3._tcp SRV 0 0 0 .
         www IN CNAME mx
@@ -126,7 +126,7 @@ def test_a_zone_from_a_file_that_somebody_wrote():
             "TXT": [[b"v=spf1 ", b'mx "-all']],
         },
         "mx.example.org": {"AAAA": ["2001:db8::1"], "A": ["192.0.2.1"]},
-        "_25._tcp.mx.example.org": {"TLSA": [(3, 1, 1, b"\x0f\x0f")]},
+        "_25._tcp.mx.example.org": {"TLSA": [(3, 1, 0, b"\x0f\x0f")]},
         "_imaps._tcp.example.org": {"SRV": [(0, 1, 993, "mx.example.org")]},
         "_pop3._tcp.example.org": {"SRV": [(0, 0, 0, "")]},
         "www.example.org": {"CNAME": ["mx.example.org"]},
