@@ -122,7 +122,8 @@ class Outside:
 class MailSite(Site):
     """The site of `domain` on the host ``mx.domain``, with users, that sends.
 
-    `queue`, `delivery`, `dns`: lines for these tables of mail.toml; `extra`: whole tables.
+    `queue`, `delivery`, `dns`: lines for these tables of mail.toml; `extra`: whole tables. With `checks`, lines for
+    that one, mail from the others is judged: it sends from its own address, and nobody on loopback is exempt.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class MailSite(Site):
         queue: str = f"retry_first_seconds = {LONG}\n",
         delivery: str = "",
         dns: str = "",
+        checks: str | None = None,
         extra: str = "",
     ) -> None:
         self.outside = outside
@@ -148,6 +150,9 @@ class MailSite(Site):
             "delivery": f'port = {outside.port}\nhttps_port = {outside.https_port}\nca_file = "{outside.ca}"\n'
             + delivery,
         }
+        if checks is not None:
+            self.tables["delivery"] += f'source_ipv4 = "{self.address}"\n'
+            self.tables["checks"] = f"exempt_networks = []\n{checks}"
         super().__init__(directory, extra)
 
     @property

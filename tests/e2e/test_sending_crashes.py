@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import smtplib
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
-from mailsite import DEADLINE, until
-from outside import MailSite, submitted
+from flowing import flow
+from mailsite import until
+from outside import MailSite
 from peers import sink
 
 pytestmark = pytest.mark.e2e
@@ -31,43 +29,6 @@ def busy(sites):
     site.close()
 
 
-@contextmanager
-def flow(site: MailSite, to: str) -> Iterator[dict[str, str]]:
-    """Senders that write to `to` until MESSAGES were accepted, whatever becomes of the server: subject → id."""
-    accepted: dict[str, str] = {}
-    stop = threading.Event()
-    problems: list[BaseException] = []
-
-    def send(name: int) -> None:
-        left = [f"{name}.{number}" for number in range(MESSAGES // SENDERS)]
-        while left and not stop.is_set():
-            try:
-                with site.smtp(ALICE) as session:
-                    while left and not stop.is_set():
-                        # one whose reply gets lost is not sent again: nobody was promised anything
-                        subject = left.pop()
-                        accepted[subject] = submitted(session, ALICE, [to], subject)
-            except (OSError, smtplib.SMTPException):
-                stop.wait(0.1)
-            except BaseException as error:
-                problems.append(error)
-                return
-
-    senders = [threading.Thread(target=send, args=(name,)) for name in range(SENDERS)]
-    for sender in senders:
-        sender.start()
-    try:
-        yield accepted
-        for sender in senders:
-            sender.join(2 * DEADLINE)
-            assert not sender.is_alive()
-        assert not problems
-    finally:
-        stop.set()
-        for sender in senders:
-            sender.join(DEADLINE)
-
-
 def moments(seed: int) -> list[int]:
     """How many messages have arrived when somebody is killed."""
     return sorted(random.Random(seed).sample(range(10, MESSAGES * 3 // 4), KILLS))
@@ -84,7 +45,7 @@ def test_the_sender_is_killed(busy, outside, seed):
     address = outside.address_of("mx.sink.example")
     recorded: dict[str, int] = {}
     with sink(address, outside.port) as peer:
-        with flow(busy, "bob@sink.example") as accepted:
+        with flow(busy, ALICE, "bob@sink.example", messages=MESSAGES, senders=SENDERS) as accepted:
             for moment in moments(seed):
                 until(lambda moment=moment: len(peer.files()) >= moment, f"{moment} have arrived")
                 busy.kill()
@@ -114,7 +75,7 @@ def test_the_receiver_is_killed(busy, sites, seed):
     def arrived() -> int:
         return len(list(new.glob("*")))
 
-    with flow(busy, "bob@weak.example") as accepted:
+    with flow(busy, ALICE, "bob@weak.example", messages=MESSAGES, senders=SENDERS) as accepted:
         for moment in moments(seed):
             until(lambda moment=moment: arrived() >= moment, f"{moment} have arrived")
             receiver.kill()
