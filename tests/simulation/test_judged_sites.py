@@ -183,12 +183,12 @@ def test_a_dns_that_does_not_answer_puts_mail_off(judged):
     assert said[-1].startswith("451 4.")
 
 
-def forwarding(judged: Judged, site: Site, alias: str, to: str) -> None:
+def forwarding(judged: Judged, site: Site, alias: str, *to: str) -> None:
     directory = Directory(
         str(site.directory / "data" / "accounts.sqlite3"), now=judged.world.now, entropy=bytes
     )
     try:
-        directory.add_alias(alias, [Address.parse(to)])
+        directory.add_alias(alias, [Address.parse(one) for one in to])
     finally:
         directory.close()
 
@@ -246,3 +246,13 @@ def test_an_account_whose_mail_is_refused_everywhere_is_slowed_and_its_owner_tol
     assert b"451 4.7.1" in said
     # those here are not counted
     assert client.ask(b"RCPT TO:<alice@one.example>\r\n").startswith(b"250 ")
+
+
+def test_what_goes_to_a_mailbox_here_and_elsewhere_is_sealed_too(judged):
+    forwarding(judged, judged.two, "both@two.example", BOB, CAROL)
+    assert judged.one.submit("both@two.example").startswith(b"250 ")
+    judged.advance(30)
+    for site in (judged.two, judged.three):
+        message = only(site)
+        assert message["ARC-Seal"] is not None
+    assert "arc=pass" in results(only(judged.three))

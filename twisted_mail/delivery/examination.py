@@ -7,6 +7,7 @@ the filters speak before that, so that what is signed is what leaves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -63,7 +64,7 @@ class Judging(Inspecting):
             found.fetch()
             if found.body_hashes:
                 sinks.append(found.update)
-        if self.envelope.departing and parts.sealer is not None and parts.sealer.arc:
+        if self.envelope.spread and parts.sealer is not None and parts.sealer.arc:
             self._signed_body = BodyHash(relaxed=True)
             sinks.append(self._signed_body.update)
         return sinks
@@ -88,7 +89,7 @@ class Judging(Inspecting):
             self._junk = decision.action == "junk"
             top = self._results(checks, verdicts, decision)
         header, body = await self._filtered(arrived, header)
-        if self.envelope.departing and not self._gone:
+        if self.envelope.spread and not self._gone:
             top = await self._sealed(top, header, body, verdicts) + top
         return self._whole(header, top, body)
 
@@ -176,10 +177,18 @@ class Judging(Inspecting):
 
 
 class Submitting(Inspecting):
-    """A user's mail."""
+    """A user's mail. `leaving`: those of the recipients that are elsewhere."""
 
-    def __init__(self, member: Member, client: Client, envelope: Envelope, message_id: str) -> None:
+    def __init__(
+        self,
+        member: Member,
+        client: Client,
+        envelope: Envelope,
+        message_id: str,
+        leaving: Sequence[str],
+    ) -> None:
         super().__init__(member, client, envelope, message_id)
+        self._leaving = leaving
 
     def _sinks(self, header: bytes) -> list[Sink]:
         sealer = self.parts.sealer
@@ -199,7 +208,7 @@ class Submitting(Inspecting):
             signed = await self._signed(header, body)
             self.telling.say(signed.story)
             top = signed.fields
-            if not signed.aligned and self.envelope.departing:
+            if not signed.aligned and self.envelope.spread:
                 _log.warn(
                     "message {message} will not pass DMARC elsewhere: {why}",
                     message=self.message_id,
@@ -215,14 +224,9 @@ class Submitting(Inspecting):
 
     def over(self, error: MailError | None) -> None:
         senders, account = self.parts.senders, self.client.account
-        if (
-            error is None
-            and senders is not None
-            and account is not None
-            and self.envelope.departing
-        ):
-            for one in self.envelope.recipients:
-                senders.sent(account.name, str(one.address))
+        if error is None and senders is not None and account is not None:
+            for recipient in self._leaving:
+                senders.sent(account.name, recipient)
         super().over(error)
 
 

@@ -243,9 +243,11 @@ class Member(Visitor):
         super().__init__(parts, ip, connection, parts.submitted)
         self.telling.say(f"{ip or 'somebody on this machine'} connects, to send as a user")
         self.quiet = True  # who only tries passwords has no story
+        self._leaving: list[str] = []
 
     async def _may_send(self, client: Client, envelope: Envelope) -> None:
         assert client.account is not None, "nobody sends here without a login"
+        self._leaving = []
         rates = self.parts.rates
         if rates is not None:
             slowed = rates.mail(self.ip, "", client.account.name)
@@ -264,6 +266,7 @@ class Member(Visitor):
                 error = None if slowed is None else slowed.error
             if error is not None:
                 raise error
+            self._leaving.append(str(recipient))
 
     def refused(
         self, client: Client, envelope: Envelope, recipient: Address, error: MailError
@@ -274,4 +277,4 @@ class Member(Visitor):
             senders.refused(client.account.name)
 
     def begin(self, client: Client, envelope: Envelope, message_id: str) -> Inspection | None:
-        return Submitting(self, client, envelope, message_id)
+        return Submitting(self, client, envelope, message_id, tuple(self._leaving))
