@@ -77,17 +77,18 @@ def collect(
     sources = tuple(str(ipaddress.ip_address(one)) for one in configured)
     families = {"any": (4, 6), "ipv4": (4,), "ipv6": (6,)}[delivery.family]
     given = tuple(str(ipaddress.ip_address(one)) for one in addresses)
-    # One family that is said leaves the other as the DNS has it
-    said = {":" in one for one in sources}
     known = given or tuple(dict.fromkeys((*_listening(config), *filter(_public, sources))))
-    if given:
-        sources = (*sources, *(one for one in given if (":" in one) not in said))
+    known = known or tuple(filter(_public, _routed()))
+    if sources:
+        # Of the other family the system chooses
+        said = {":" in one for one in sources}
+        sources += tuple(one for one in known if (":" in one) not in said)
     chain = list(_certificates(config, host))
     return Facts(
         domain=domain,
         host=host,
         helo=helo,
-        addresses=known or tuple(filter(_public, _routed())),
+        addresses=known,
         sources=sources,
         families=families,
         services=tuple(

@@ -50,6 +50,10 @@ class Facts:
     reports: str = ""
     relay: str = ""
 
+    def known(self, name: str) -> tuple[str, ...]:
+        """The addresses that `host` or `helo` should lead to."""
+        return self.addresses if name == self.host else self.sources or self.addresses
+
     @property
     def hosts_policy(self) -> bool:
         """Whether this site serves the domain's MTA-STS policy."""

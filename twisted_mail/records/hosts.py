@@ -74,7 +74,7 @@ async def check_mx(asking: Asking) -> list[Finding]:
 
 async def check_addresses(asking: Asking, name: str) -> list[Finding]:
     """A and AAAA of one of our names."""
-    known = asking.facts.addresses
+    known = asking.facts.known(name)
     record = f"A, AAAA {name}"
     alias = (await asking.resolver.alias(name)).records
     if alias and name == asking.facts.host:

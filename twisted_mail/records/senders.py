@@ -37,9 +37,9 @@ async def check_spf(asking: Asking, name: str, addresses: list[str], wanted: str
         addresses = addresses[:1] or ["192.0.2.1"]
     if not addresses:
         return [Finding(UNKNOWN, record, text, "no address that mail leaves from is known")]
-    findings = []
+    settings = SpfSettings(explain=False, seconds=asking.seconds)
+    failed: dict[str, list[str]] = {}
     for address in addresses:
-        settings = SpfSettings(explain=False, seconds=asking.seconds)
         verdict = await check_host(
             asking.resolver,
             asking.clock,
@@ -51,17 +51,20 @@ async def check_spf(asking: Asking, name: str, addresses: list[str], wanted: str
             settings=settings,
         )
         if verdict.result == "temperror":
-            findings.append(Finding(UNKNOWN, record, verdict.reason))
-        elif verdict.result == "permerror":
+            return [Finding(UNKNOWN, record, verdict.reason)]
+        if verdict.result == "permerror":
             detail = f"is {text}: {verdict.reason}; wanted: {wanted}"
-            findings.append(Finding(WRONG, record, detail, "it counts as none, or worse"))
-        elif facts.relay and name == facts.domain:
-            meaning = f"whether it has what mail through {facts.relay} needs, its owner knows"
-            findings.append(Finding(RIGHT, record, text, meaning))
-        elif verdict.result != "pass":
-            detail = f"is {text}: {verdict.result} for {address}; wanted: {wanted}"
-            findings.append(Finding(WRONG, record, detail, "mail from here fails SPF"))
-    return findings or [Finding(RIGHT, record, f"{text}: pass for {', '.join(addresses)}")]
+            return [Finding(WRONG, record, detail, "it counts as none, or worse")]
+        if verdict.result != "pass":
+            failed.setdefault(verdict.result, []).append(address)
+    if facts.relay and name == facts.domain:
+        meaning = f"whether it has what mail through {facts.relay} needs, its owner knows"
+        return [Finding(RIGHT, record, text, meaning)]
+    if failed:
+        results = ", ".join(f"{result} for {', '.join(of)}" for result, of in failed.items())
+        detail = f"is {text}: {results}; wanted: {wanted}"
+        return [Finding(WRONG, record, detail, "mail from here fails SPF")]
+    return [Finding(RIGHT, record, f"{text}: pass for {', '.join(addresses)}")]
 
 
 async def check_keys(asking: Asking) -> list[Finding]:

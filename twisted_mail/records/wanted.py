@@ -84,9 +84,7 @@ def _mx(facts: Facts) -> Topic:
 def _addresses(facts: Facts) -> Topic:
     names = dict.fromkeys((facts.host, facts.helo))
     records = tuple(
-        Record(name, _kind(address), address)
-        for name in names
-        for address in (facts.sources or facts.addresses if name != facts.host else facts.addresses)
+        Record(name, _kind(address), address) for name in names for address in facts.known(name)
     )
     if records:
         return Topic("Where the server is", "", records)
@@ -165,7 +163,7 @@ def _dmarc(facts: Facts) -> Topic:
     )
     records = [Record(f"_dmarc.{facts.domain}", "TXT", dmarc_text(facts))]
     at = facts.reports.rpartition("@")[2]
-    if not _related(at, facts.domain):
+    if at != facts.domain:
         # RFC 7489 section 7.1: else nobody sends reports there
         records.append(Record(f"{facts.domain}._report._dmarc.{at}", "TXT", "v=DMARC1"))
     return Topic("Forged mail (DMARC)", words, tuple(records))
@@ -242,10 +240,6 @@ def _caa(facts: Facts) -> Topic:
 
 def _kind(address: str) -> str:
     return "AAAA" if ":" in address else "A"
-
-
-def _related(one: str, other: str) -> bool:
-    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")
 
 
 def _listed(names: list[str]) -> str:
