@@ -20,7 +20,7 @@ from .config.policy import parse_rate
 from .delivery.alarms import Alarms
 from .delivery.guard import SiteGuard
 from .delivery.interfaces import Guard
-from .delivery.parts import Checks, Parts
+from .delivery.parts import Checks, DmarcTeller, Parts
 from .delivery.sealing import Sealer
 from .delivery.telling import Teller
 from .filters.chain import Chain
@@ -65,7 +65,7 @@ _MALWARE: dict[str, Malware] = {
 
 class Receiving:
     """For the site that `config` describes. `draft` makes a place for content; `hosts`: our addresses; `secret`: the
-    site's own; `alarms`: who hears of accounts that send spam.
+    site's own; `alarms`: who hears of accounts that send spam; `reports`: who counts what was found out.
 
     Raises ValueError or OSError for what the configuration names and cannot be had.
     """
@@ -80,6 +80,7 @@ class Receiving:
         hosts: Iterable[str] = (),
         secret: bytes = b"",
         alarms: Alarms | None = None,
+        reports: DmarcTeller | None = None,
     ) -> None:
         self._world = world
         self._stories: Stories | None = None
@@ -123,6 +124,7 @@ class Receiving:
             self.sealer,
             _chain(world, config, "smtp"),
             _chain(world, config, "submission"),
+            reports,
         )
         self.guard: Guard = SiteGuard(self.parts)
         self._suffixes = checks and config.checks.dmarc_discovery == "psl"

@@ -24,6 +24,7 @@ from .remote.mta_sts import StsPolicies
 from .remote.settings import DeliverySettings, TlsRule
 from .remote.sts_fetch import HttpsFetch
 from .remote.sts_store import SqliteStsStore
+from .remote.tls_results import TlsResults
 from .resolving import SharedResolver
 from .storage.store import MailStore
 from .world import World
@@ -45,6 +46,7 @@ class _FromOneDomain:
 
 class Sending:
     """For the site that `config` describes. `addresses`: where it listens, as `Listeners.addresses` has them.
+    `results`: who hears what became of TLS.
 
     Raises ValueError or OSError for what the configuration names and cannot be had.
     """
@@ -56,7 +58,9 @@ class Sending:
         directory: Directory,
         addresses: Sequence[tuple[str, str]],
         resolver: SharedResolver,
+        results: TlsResults | None = None,
     ) -> None:
+        self._results = results
         self._config = config
         self._world = world
         self._resolver = resolver
@@ -138,7 +142,9 @@ class Sending:
                 world.now,
                 SqliteStsStore(world.threads, config.data / "mta-sts.sqlite3"),
             )
-        return RemoteCarrier(world, resolver, self.routes, settings, policies=policies)
+        return RemoteCarrier(
+            world, resolver, self.routes, settings, policies=policies, results=self._results
+        )
 
 
 def _rewriting(config: Config, world: World, directory: Directory) -> SenderRewriting | None:

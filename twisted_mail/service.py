@@ -43,6 +43,7 @@ from .listeners import ListenError, Listeners
 from .policy.limits import FailureDelays, client_network
 from .pop3.protocol import Pop3Factory, Pop3Settings
 from .receiving import Receiving
+from .reporting import Reporting
 from .resolving import SharedResolver
 from .sending import Sending
 from .site import (
@@ -102,6 +103,7 @@ class MailService(Service):
         self._admitted: Admitted | None = None
         self._store: MailStore | None = None
         self._resolver: SharedResolver | None = None
+        self._reporting: Reporting | None = None
         self._sending: Sending | None = None
         self._receiving: Receiving | None = None
         self._starting: Deferred[None] | None = None
@@ -213,7 +215,10 @@ class MailService(Service):
         if not self.listeners:
             self._log.warn("[listen] names no address: nobody is served")
         self._resolver = resolver = SharedResolver(config.dns, world)
-        self._sending = sending = Sending(config, world, directory, self.listeners, resolver)
+        self._reporting = reporting = Reporting(config, world, resolver)
+        self._sending = sending = Sending(
+            config, world, directory, self.listeners, resolver, reporting.tls
+        )
         alarms = Alarms(world, directory, config.hostname)
         self._receiving = receiving = Receiving(
             config,
@@ -223,6 +228,7 @@ class MailService(Service):
             hosts=sending.hosts,
             secret=directory.secret,
             alarms=alarms,
+            reports=reporting.dmarc,
         )
         await receiving.start()
         self._admitted = Admitted(world.reactor, directory)
@@ -236,6 +242,7 @@ class MailService(Service):
         self._web = _make_web(config, world, tls, self._certificates)
         self._listeners.open({**self._factories, **self._web})
         sending.start(store, intake)
+        reporting.start(intake.notices)
         if self._certificates is not None:
             self._certificates.start(tls.reload)
 
@@ -266,6 +273,8 @@ class MailService(Service):
             *self._web.values(),
         ]
         ends = [factory.drain() for factory in factories]
+        if self._reporting is not None:
+            ends.append(Deferred.fromCoroutine(self._reporting.stop()))
         if self._sending is not None:
             # What comes in until the last session has ended waits for the next start.
             ends.append(Deferred.fromCoroutine(self._stop_sending(self._sending)))
@@ -298,6 +307,9 @@ class MailService(Service):
         receiving, self._receiving = self._receiving, None
         if receiving is not None:
             await receiving.stop()
+        reporting, self._reporting = self._reporting, None
+        if reporting is not None:
+            await reporting.close()
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.close()

@@ -84,6 +84,8 @@ class Judging(Inspecting):
             header = without_claimed(header, names_of((self.parts.authserv_id,)))
             verdicts = await self._find_out(checks)
             decision = await self._decided(checks, verdicts)
+            if self.parts.reports is not None:
+                self.parts.reports.judged(self.client.ip, verdicts, decision, self._received)
             if decision.error is not None:
                 raise decision.error
             self._junk = decision.action == "junk"

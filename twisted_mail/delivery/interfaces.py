@@ -68,6 +68,7 @@ class Envelope:
     """RFC 5321 section 2.3.1: who sent it and to whom. `reverse_path` is None for ``<>``.
 
     `ret` is ``"FULL"``, ``"HDRS"`` or "", `envid` xtext decoded (RFC 3461 sections 4.3, 4.4); `requiretls`: RFC 8689.
+    `any_tls`: what is to arrive even where a policy about TLS is not met (RFC 8460 section 3).
     The intake counts here at RCPT: `departing` recipients that have no mailbox here, and the addresses elsewhere that
     all of them lead to (`spread`); when it is taken, where each of the `recipients` leads (`ways`).
     """
@@ -79,6 +80,7 @@ class Envelope:
     ret: str = ""
     envid: str = ""
     requiretls: bool = False
+    any_tls: bool = False
     recipients: list[Recipient] = field(default_factory=list)
     departing: int = 0
     spread: int = 0

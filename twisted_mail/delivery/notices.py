@@ -78,10 +78,12 @@ class Notices:
         content: bytes,
         *,
         requiretls: bool = False,
+        any_tls: bool = False,
     ) -> None:
         """Changes, and a message from ``<>`` to `recipient` (LF line ends, complete), in one record.
 
-        `requiretls`: the message that it tells of was sent so (RFC 8689 section 5). Raises MailError: 5xx when the
+        `requiretls`: the message that it tells of was sent so (RFC 8689 section 5); `any_tls`: it tells what is wrong
+        with TLS there, and is to arrive all the same. Raises MailError: 5xx when the
         recipient can never be reached (then nothing was committed), 4xx when it is to be tried again.
         """
         try:
@@ -93,7 +95,7 @@ class Notices:
             content = self._sign(content)
         if self._realm is None:
             way = self._mailboxes.way(address, True)
-            await self._to_store(message_id, changes, address, way, content, requiretls)
+            await self._to_store(message_id, changes, address, way, content, requiretls, any_tls)
         else:
             realm, router = self._realm
             try:
@@ -107,7 +109,9 @@ class Notices:
             if way.realm is not None:
                 await self._store.change(changes)
             else:
-                await self._to_store(message_id, changes, address, way, content, requiretls)
+                await self._to_store(
+                    message_id, changes, address, way, content, requiretls, any_tls
+                )
         self._tell(address, changes)
         if self._teller is not None:
             self._tell_story(self._teller, message_id, address, way, content, changes)
@@ -174,12 +178,19 @@ class Notices:
         content: bytes,
         requiretls: bool,
     ) -> None:
+        any_tls: bool,
         top = _top(address) if way.mailboxes else b""
         header = split(content)[0]
         utf8_header = not header.isascii()
         queue = self._outbound.message(
             message_id,
-            Envelope(None, smtputf8=True, requiretls=requiretls, recipients=[Recipient(address)]),
+            Envelope(
+                None,
+                smtputf8=True,
+                requiretls=requiretls,
+                any_tls=any_tls,
+                recipients=[Recipient(address)],
+            ),
             [way],
             now=self._world.now(),
             skip=len(top),

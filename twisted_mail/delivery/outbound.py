@@ -13,7 +13,7 @@ from ..accounts.directory import Directory
 from ..address import Address
 from ..storage.queued import Options, QueuedMessage, QueuedRecipient
 from .interfaces import Envelope, Recipient
-from .routes import Routes
+from .routes import Routes, any_tls
 from .routing import SenderRewriting, Way
 
 __all__ = ["Outbound"]
@@ -93,6 +93,8 @@ class Outbound:
                 found.setdefault(("", text), owed)
             for address in way.remote:
                 hop = self.routes.hop_of(address, requiretls=envelope.requiretls)
+                if envelope.any_tls:
+                    hop = any_tls(hop)
                 text = str(address)
                 if (hop, text) not in found:
                     found[hop, text] = (

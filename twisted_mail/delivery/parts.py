@@ -9,11 +9,11 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..dns.interfaces import Resolver
 from ..filters.chain import Chain
-from ..policy.decide import DecisionSettings
+from ..policy.decide import Decision, DecisionSettings
 from ..policy.dkim_key import Keys
 from ..policy.dmarc import DmarcSettings
 from ..policy.dnsbl import DnsLists
@@ -22,14 +22,22 @@ from ..policy.rates import Rates
 from ..policy.scores import Weights
 from ..policy.senders import Senders
 from ..policy.spf import SpfSettings
+from ..policy.verdicts import Verdicts
 from ..storage.draft import Draft
 from ..world import World
 from .sealing import Sealer
 from .telling import Teller
 
-__all__ = ["Checks", "Network", "Parts"]
+__all__ = ["Checks", "DmarcTeller", "Network", "Parts"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class DmarcTeller(Protocol):
+    """Who counts what became of others' mail: `reports.counting.DmarcCounts`."""
+
+    def judged(self, ip: str, verdicts: Verdicts, decision: Decision, header: bytes) -> None:
+        """A message from `ip`, with the header block that it came with. Must not raise."""
 
 
 class Checks(NamedTuple):
@@ -93,3 +101,4 @@ class Parts:
     sealer: Sealer | None = None
     incoming: Chain = field(default_factory=lambda: Chain(None, ()))
     submitted: Chain = field(default_factory=lambda: Chain(None, ()))
+    reports: DmarcTeller | None = None

@@ -2,7 +2,8 @@
 
 A *hop* is that name, the key of a destination: the domain (or address literal) for delivery by MX, else the `via` of
 the route, ``smtp://relay.example:587`` say. A message that must not travel in clear (RFC 8689) has a hop of its own,
-``example.org#requiretls``, so that it never shares a connection with mail that may.
+``example.org#requiretls``, so that it never shares a connection with mail that may; and so has one that is to travel
+by whatever TLS there is (a report about TLS), ``example.org#any-tls``.
 
 The most specific pattern wins: the domain itself, then the longest ``*.above``, then ``*``; of equal ones the first.
 Nothing here is looked up or opened.
@@ -21,12 +22,14 @@ from ..config.via import Scheme, parse_pattern, parse_via
 from ..status import MailError
 
 __all__ = [
+    "ANY_TLS",
     "REQUIRETLS",
     "Patterns",
     "Route",
     "RouteSettings",
     "Routes",
     "TlsLevel",
+    "any_tls",
     "make_route",
     "make_routes",
     "split_hop",
@@ -36,6 +39,8 @@ T = TypeVar("T")
 
 REQUIRETLS: Final = "#requiretls"
 """What stands behind the hop of messages with REQUIRETLS."""
+ANY_TLS: Final = "#any-tls"
+"""What stands behind the hop, by MX, of messages for which no policy about TLS holds."""
 
 TlsLevel = Literal["none", "opportunistic", "required", "verified"]
 
@@ -195,7 +200,7 @@ class Routes:
         route = self._vias.get(hop)
         if route is not None:
             return route
-        key, _ = split_hop(hop)
+        key = split_hop(hop)[0].removesuffix(ANY_TLS)
         # No domain holds a colon, but for IPv6 literals; every via does.
         if ":" not in key or key[0] == "[":
             return None
@@ -234,6 +239,11 @@ def split_hop(hop: str) -> tuple[str, bool]:
     if hop.endswith(REQUIRETLS) and not hop.startswith(("fail:", "lmtp:/")):
         return hop[: -len(REQUIRETLS)], True
     return hop, False
+
+
+def any_tls(hop: str) -> str:
+    """The hop for a message that goes to `hop` by whatever TLS there is. Routes are what the administrator says."""
+    return hop if ":" in hop or hop.endswith(REQUIRETLS) else hop + ANY_TLS
 
 
 def _way(route: Route) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import inf
 
+from ..delivery.routes import ANY_TLS, any_tls
 from ..storage.queued import Backoff, Taken
 from ..world import World
 from .destination import Batch, Destinations, batches
@@ -186,6 +187,8 @@ class Taking:
             if hop:
                 try:
                     hop = self._hop_of(recipient.address, one.message.options.requiretls)
+                    if recipient.hop.endswith(ANY_TLS):
+                        hop = any_tls(hop)
                 except ValueError:
                     hop = recipient.hop
             if hop == recipient.hop:

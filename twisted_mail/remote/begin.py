@@ -141,7 +141,7 @@ class Beginner:
                 self._note_failure(way, address, result)
                 return
         if way.domain:
-            self._results.success(way.domain, policy.kind)
+            self._results.success(way.domain, policy.kind, policy.text)
 
     def _verdict(self, policy: TlsPolicy, conversation: Conversation) -> Verdict:
         chain: Sequence[Any] = ()
@@ -157,7 +157,8 @@ class Beginner:
 
     def _note_failure(self, way: Way, address: str, result: str) -> None:
         if way.domain:
-            self._results.failure(way.domain, way.policy.kind, Failure(result, way.host, address))
+            failure = Failure(result, way.host, address)
+            self._results.failure(way.domain, way.policy.kind, failure, way.policy.text)
 
 
 def _reason(error: SessionError) -> str:

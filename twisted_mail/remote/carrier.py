@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import DeferredSemaphore
 
-from ..delivery.routes import Route, split_hop
+from ..delivery.routes import ANY_TLS, Route, split_hop
 from ..dns.interfaces import Resolver
 from ..queue.interfaces import DestinationError
 from ..smtp.client.interfaces import Conversation, SessionError, Timeouts
@@ -114,7 +114,9 @@ class RemoteCarrier:
             ) from None
         key, requiretls = split_hop(hop)
         if route is None:
-            return await self._by_mx(key, requiretls)
+            return await self._by_mx(
+                key.removesuffix(ANY_TLS), requiretls, any_tls=key.endswith(ANY_TLS)
+            )
         if route.scheme == "fail":
             raise DestinationError(route.reason, permanent=True, enhanced="5.7.1", code=550)
         if route.path:
@@ -123,11 +125,17 @@ class RemoteCarrier:
 
     # By MX
 
-    async def _by_mx(self, domain: str, requiretls: bool) -> RemoteCourier:
+    async def _by_mx(
+        self, domain: str, requiretls: bool, *, any_tls: bool = False
+    ) -> RemoteCourier:
         hosts = await find(self._resolver, domain, self._settings, self._world.entropy)
         rule = self._rules.of(domain)
+        if any_tls:
+            # RFC 8460 section 3: reports are delivered "despite any TLS-related failures"
+            rule = TlsRule("", "none" if rule.tls == "none" else "opportunistic")
         sts = Finding(None)
-        if self._policies is not None and domain[:1] != "[" and rule.tls != "none":
+        asks = not any_tls and rule.tls != "none"
+        if self._policies is not None and domain[:1] != "[" and asks:
             sts = await self._policies.of(domain)
             if sts.result:
                 self.results.failure(domain, "sts", Failure(sts.result))
@@ -139,7 +147,9 @@ class RemoteCarrier:
                         rule,
                         host.name,
                         domains=tuple(dict.fromkeys((domain, hosts.expanded))),
-                        dane=await self._dane(rule, host, self._settings.port, hosts.secure),
+                        dane=await self._dane(
+                            rule, host, self._settings.port, hosts.secure and not any_tls
+                        ),
                         sts=sts.policy,
                         requiretls=requiretls,
                         vouched=hosts.secure,
@@ -149,7 +159,9 @@ class RemoteCarrier:
                         self.results.failure(domain, error.kind, Failure(error.result, host.name))
                     failures.note(of_policy(error, host.name))
                     continue
-                way = Way(host.name, policy, domain, requiretls=requiretls)
+                # "and SHOULD NOT include this SMTP session in the next report"
+                counted = "" if any_tls else domain
+                way = Way(host.name, policy, counted, requiretls=requiretls)
                 courier = await self._try(way, host.addresses, self._settings.port, failures)
                 if courier is not None:
                     return courier

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from ..delivery.routes import TlsLevel
 from ..dns.interfaces import Tlsa
@@ -45,14 +45,15 @@ class Level(enum.IntEnum):
 
 Kind = Literal["tlsa", "sts", "no-policy-found"]
 """RFC 8460 section 4.4, policy-type."""
+_MAX_TOLD: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
     """`names`: one of them must be the certificate's. `server_name`: for SNI, "" for none.
 
-    `kind`: whose wish it is, for reports (RFC 8460). `testing`: a policy of MTA-STS that is only tried out: what it
-    would have refused is noted.
+    `kind`: whose wish it is, for reports (RFC 8460). `enforced`: the policy of MTA-STS that it is. `testing`: one that
+    is only tried out: what it would have refused is noted.
     """
 
     level: Level
@@ -61,6 +62,22 @@ class TlsPolicy:
     server_name: str = ""
     kind: Kind = "no-policy-found"
     testing: StsPolicy | None = None
+    enforced: StsPolicy | None = None
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """Its lines, for reports (RFC 8460 section 4.4, policy-string)."""
+        if self.kind == "tlsa":
+            # RFC 6698 section 2.2
+            return tuple(
+                f"{one.usage} {one.selector} {one.matching} {one.data.hex()}"
+                for one in self.tlsa[:_MAX_TOLD]
+            )
+        sts = self.enforced or self.testing
+        if sts is None or self.kind != "sts":
+            return ()
+        mx = [f"mx: {one}" for one in sts.mx[:_MAX_TOLD]]
+        return ("version: STSv1", f"mode: {sts.mode.value}", *mx, f"max_age: {sts.max_age}")
 
     @property
     def mandatory(self) -> bool:
@@ -162,7 +179,7 @@ def decide(
                 kind="sts",
             )
         # RFC 8461 section 4.1: the certificate is the MX host's
-        return TlsPolicy(Level.VERIFIED, (host,), server_name=named, kind="sts")
+        return TlsPolicy(Level.VERIFIED, (host,), server_name=named, kind="sts", enforced=sts)
     testing = sts if sts is not None and sts.mode is Mode.TESTING else None
     kind: Kind = "sts" if testing else "no-policy-found"
     if requiretls and not vouched:

@@ -1,13 +1,13 @@
 """What became of TLS with destinations, counted by day, domain and policy: the stuff of RFC 8460's reports.
 
-`TlsResults` is where deliveries note it; `TlsCounter` keeps it in memory, bounded: a few days, so many domains a day.
-Reports are made of it later; until then a restart forgets.
+`TlsResults` is where deliveries note it. `TlsCounter` keeps it in memory, bounded: a few days, so many domains a day;
+where reports are sent, `reports.counting.TlsCounts` takes its place.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -32,10 +32,12 @@ class Failure(NamedTuple):
 class TlsResults(Protocol):
     """Where it is noted."""
 
-    def success(self, domain: str, kind: Kind) -> None:
-        """A session began as the policy wants it."""
+    def success(self, domain: str, kind: Kind, policy: Sequence[str] = ()) -> None:
+        """A session began as the policy wants it. `policy`: its lines (RFC 8460 section 4.4, policy-string)."""
 
-    def failure(self, domain: str, kind: Kind, failure: Failure) -> None:
+    def failure(
+        self, domain: str, kind: Kind, failure: Failure, policy: Sequence[str] = ()
+    ) -> None:
         """One did not."""
 
 
@@ -56,11 +58,13 @@ class TlsCounter:
         self._clock = clock
         self._days: dict[int, dict[tuple[str, Kind], Summary]] = {}
 
-    def success(self, domain: str, kind: Kind) -> None:
+    def success(self, domain: str, kind: Kind, policy: Sequence[str] = ()) -> None:
         if (summary := self._summary(domain, kind)) is not None:
             summary.successes += 1
 
-    def failure(self, domain: str, kind: Kind, failure: Failure) -> None:
+    def failure(
+        self, domain: str, kind: Kind, failure: Failure, policy: Sequence[str] = ()
+    ) -> None:
         if (summary := self._summary(domain, kind)) is None:
             return
         if failure in summary.failures or len(summary.failures) < MAX_FAILURES:
