@@ -101,6 +101,8 @@ def test_addresses_that_are_said(site):
     zone = site.zone("--address", "192.0.2.20", "--address", "2001:DB8::0:20")
     assert zone["mail.example.org"]["A"] == ["192.0.2.20"]
     assert zone["mail.example.org"]["AAAA"] == ["2001:db8::20"]
+    site.write()
+    assert site.zone("--address", "192.0.2.10")["mail.example.org"]["AAAA"] == ["2001:db8::10"]
     assert "'x' is no IP address" in call("dns", "example.org", "--address", "x", code=2)
 
 

@@ -77,7 +77,8 @@ def collect(
     sources = tuple(str(ipaddress.ip_address(one)) for one in configured)
     families = {"any": (4, 6), "ipv4": (4,), "ipv6": (6,)}[delivery.family]
     given = tuple(str(ipaddress.ip_address(one)) for one in addresses)
-    known = given or tuple(dict.fromkeys((*_listening(config), *filter(_public, sources))))
+    reached = given or tuple(_listening(config))
+    known = tuple(dict.fromkeys((*reached, *filter(_public, sources))))
     known = known or tuple(filter(_public, _routed()))
     if sources:
         # Of the other family the system chooses
