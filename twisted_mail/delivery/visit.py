@@ -8,9 +8,9 @@ sender and recipient stand in log and story.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from ..address import Address
@@ -24,6 +24,7 @@ from ..status import MailError
 from .examination import Judging, Submitting
 from .interfaces import Client, Envelope, Inspection
 from .parts import Checks, Parts
+from .question import Question
 from .visitor import Visitor
 
 __all__ = ["Member", "Stranger"]
@@ -54,13 +55,13 @@ class Stranger(Visitor):
             self.telling.say(f"nothing is asked about it: {why}")
         self.early = False
         self._domain = ""
-        self._listed: Deferred[Listing] | None = None
-        self._pointer: Deferred[names.Pointer] | None = None
-        self._helo_seen: Deferred[names.Helo] | None = None
-        self._sender_listed: Deferred[Listing] | None = None
-        self._helo_listed: Deferred[Listing] | None = None
-        self._helo_spf: Deferred[Spf] | None = None
-        self._mail_spf: Deferred[Spf] | None = None
+        self._listed: Question[Listing] | None = None
+        self._pointer: Question[names.Pointer] | None = None
+        self._helo_seen: Question[names.Helo] | None = None
+        self._sender_listed: Question[Listing] | None = None
+        self._helo_listed: Question[Listing] | None = None
+        self._helo_spf: Question[Spf] | None = None
+        self._mail_spf: Question[Spf] | None = None
         self.pointer = _UNKNOWN
         self.listing = NOTHING
         self._client_scores: tuple[Score, ...] | None = None
@@ -71,10 +72,12 @@ class Stranger(Visitor):
     def _ask_about_client(self, checks: Checks) -> None:
         parts = self.parts
         if parts.lists is not None:
-            self._listed = self.begin_asking(parts.lists.client(self.ip))
+            self._listed = self.begin_asking(partial(parts.lists.client, self.ip))
         if checks.names:
             clock = parts.world.reactor
-            self._pointer = self.begin_asking(names.check_pointer(parts.resolver(), clock, self.ip))
+            self._pointer = self.begin_asking(
+                partial(names.check_pointer, parts.resolver(), clock, self.ip)
+            )
 
     async def greet(self, early: Callable[[], bool]) -> None:
         checks, rates = self.checks, self.parts.rates
@@ -100,15 +103,24 @@ class Stranger(Visitor):
         clock = parts.world.reactor
         if checks.names:
             self._helo_seen = self.begin_asking(
-                names.check_helo(parts.resolver(), clock, name, self.ip, checks.own)
+                partial(names.check_helo, parts.resolver(), clock, name, self.ip, checks.own),
+                self._helo_seen,
             )
         if parts.lists is not None:
-            self._helo_listed = self.begin_asking(parts.lists.helo(name))
+            self._helo_listed = self.begin_asking(
+                partial(parts.lists.helo, name), self._helo_listed
+            )
         if checks.spf or checks.dmarc:
             self._helo_spf = self.begin_asking(
-                check_helo(
-                    parts.resolver(), clock, ip=self.ip, helo=name, settings=checks.spf_settings
-                )
+                partial(
+                    check_helo,
+                    parts.resolver(),
+                    clock,
+                    ip=self.ip,
+                    helo=name,
+                    settings=checks.spf_settings,
+                ),
+                self._helo_spf,
             )
 
     async def _may_send(self, client: Client, envelope: Envelope) -> None:
@@ -122,17 +134,21 @@ class Stranger(Visitor):
                 raise slowed.error
         if checks.spf or checks.dmarc:
             self._mail_spf = self.begin_asking(
-                check_mail(
+                partial(
+                    check_mail,
                     parts.resolver(),
                     parts.world.reactor,
                     ip=self.ip,
                     helo=client.helo,
                     sender=sender,
                     settings=checks.spf_settings,
-                )
+                ),
+                self._mail_spf,
             )
-        if parts.lists is not None and self._domain:
-            self._sender_listed = self.begin_asking(parts.lists.sender(self._domain))
+        if parts.lists is not None:
+            self._sender_listed = self.begin_asking(
+                partial(parts.lists.sender, self._domain), self._sender_listed
+            )
 
     async def _may_name(
         self, client: Client, envelope: Envelope, recipient: Address, here: bool
@@ -149,7 +165,7 @@ class Stranger(Visitor):
         if most is not None and points >= most:
             raise await self._unwanted()
         if greylist is not None:
-            spf = await self._mail_spf if self._mail_spf is not None else None
+            spf = await self._mail_spf.answer() if self._mail_spf is not None else None
             grey = greylist.check(
                 self.ip,
                 envelope.reverse_path,
@@ -200,16 +216,16 @@ class Stranger(Visitor):
             return ()
         scores: list[Score] = list(early_talker(checks.weights)) if self.early else []
         if self._helo_seen is not None:
-            scores += names.helo_scores(await self._helo_seen, checks.weights)
+            scores += names.helo_scores(await self._helo_seen.answer(), checks.weights)
         if self._pointer is not None:
-            self.pointer = await self._pointer
+            self.pointer = await self._pointer.answer()
             scores += names.pointer_scores(self.pointer, checks.weights)
             if line := _POINTERS.get(self.pointer.result):
                 self.telling.say(line.format(self.pointer.name))
         self.listing = NOTHING
         for asking in (self._listed, self._helo_listed):
             if asking is not None:
-                self.listing = self.listing.joined(await asking)
+                self.listing = self.listing.joined(await asking.answer())
         scores += self.listing.scores
         if self.parts.lists is not None and not self.listing.hits:
             self.telling.say("no list in the DNS has it")
@@ -223,12 +239,12 @@ class Stranger(Visitor):
         """Those of lists that have the sender's domain."""
         if self._sender_listed is None:
             return ()
-        return (await self._sender_listed).scores
+        return (await self._sender_listed.answer()).scores
 
     async def spf(self) -> tuple[Spf | None, Spf | None]:
         """Of HELO and of MAIL FROM."""
-        helo = None if self._helo_spf is None else await self._helo_spf
-        mail = None if self._mail_spf is None else await self._mail_spf
+        helo = None if self._helo_spf is None else await self._helo_spf.answer()
+        mail = None if self._mail_spf is None else await self._mail_spf.answer()
         return helo, mail
 
     def filter_client(self) -> filters.Client:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import Deferred
-
 from ..address import Address
 from ..filters import interfaces as filters
 from ..filters.chain import Chain, ChainSession, Told
@@ -18,6 +16,7 @@ from ..status import MailError
 from .inspecting import refusal, tls_of, told_line
 from .interfaces import Client, Envelope, Inspection
 from .parts import Parts
+from .question import Question
 from .telling import NAMED, Telling
 
 __all__ = ["Visitor"]
@@ -25,6 +24,8 @@ __all__ = ["Visitor"]
 T = TypeVar("T")
 REFUSED: Final = 20
 """Stories of mail that was refused before it came, of one connection; further ones are not told."""
+EAGER: Final = 10
+"""HELO and MAIL, since the last message that came, after which nothing more is asked before somebody waits for it."""
 
 
 class Visitor:
@@ -49,7 +50,8 @@ class Visitor:
         self._chain = chain
         self._session: ChainSession | None = None
         self._greeted_filters: tuple[str, str | None] | None = None
-        self._asking: list[Deferred[Any]] = []
+        self._asking: list[Question[Any]] = []
+        self._in_vain = 0
 
     # delivery.interfaces.Visit
 
@@ -58,7 +60,9 @@ class Visitor:
 
     def helo(self, name: str) -> None:
         self._helo = name
-        self.telling.say(f"it calls itself {name}")
+        self._in_vain += 1
+        if self._in_vain <= EAGER:
+            self.telling.say(f"it calls itself {name}")
 
     async def sender(self, client: Client, envelope: Envelope) -> None:
         self.begin_story(client, envelope)
@@ -111,13 +115,26 @@ class Visitor:
         """The filters' session, once MAIL was said."""
         return self._session
 
-    def begin_asking(self, question: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """Ask now; the answer is awaited later, or never."""
-        asking = Deferred.fromCoroutine(question)
-        # A failure that nobody awaits any more is nobody's.
-        asking.addErrback(lambda failure: failure if asking in self._asking else None)
-        self._asking.append(asking)
-        return asking
+    @property
+    def asking(self) -> int:
+        """Questions that are not answered yet."""
+        return sum(one.pending for one in self._asking)
+
+    def begin_asking(
+        self, ask: Callable[[], Coroutine[Any, Any, T]], instead: Question[Any] | None = None
+    ) -> Question[T]:
+        """Ask now; the answer is awaited later, or never. Nobody wants that of `instead` any more.
+
+        Of a client that says much and sends nothing, it is asked when somebody waits.
+        """
+        if instead is not None:
+            self._asking.remove(instead)
+            instead.cancel()
+        question = Question(ask)
+        self._asking.append(question)
+        if self._in_vain <= EAGER:
+            question.begin()
+        return question
 
     def say(self, text: str) -> None:
         """Tell something about the message that is to come."""
@@ -126,6 +143,7 @@ class Visitor:
     def begin_story(self, client: Client, envelope: Envelope) -> None:
         """Another message; what was told since the one before is a story, too, if that did not come."""
         self._end_story()
+        self._in_vain += 1
         self._message = self.telling.next()
         self._mail = (client, envelope)
         login = "" if client.account is None else f", by {client.account.name}"
@@ -136,6 +154,7 @@ class Visitor:
         """What was told of the message that comes now: it is the inspection's to end."""
         telling, self._message, self._mail = self._message or self.telling.next(), None, None
         self.quiet = True
+        self._in_vain = 0
         return telling
 
     def facts(self, client: Client, envelope: Envelope) -> dict[str, Any]:
