@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .output import json_option, show
-from .site import Refusal, SiteFiles, pass_site
+from .site import SiteFiles, pass_site
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from ..accounts.directory import Directory
     from ..config import Config
     from ..dns.interfaces import Resolver
@@ -108,8 +110,8 @@ def show_(
     from ..records.wanted import wanted
     from ..records.zone_text import plain, zone_text
 
-    with _site(site) as directory:
-        facts = _facts(site.config, directory, domain, addresses, reports)
+    with _site(site) as (directory, chain):
+        facts = _facts(site.config, directory, chain, domain, addresses, reports)
     topics = wanted(facts)
     if as_json:
         click.echo(json.dumps(plain(topics), ensure_ascii=False, indent=2))
@@ -135,8 +137,8 @@ def check(
     from ..records.checking import passed
     from .run import run
 
-    with _site(site) as directory:
-        facts = _facts(site.config, directory, domain, addresses, reports)
+    with _site(site) as (directory, chain):
+        facts = _facts(site.config, directory, chain, domain, addresses, reports)
         findings = run(lambda world: _check(world, site.config, facts, directory))
     show([one._asdict() for one in findings], as_json, headings=False, colours=_COLOURS)
     if not passed(findings):
@@ -191,6 +193,7 @@ def _fetch(world: World, config: Config, resolver: Resolver) -> Callable[[str], 
 def _facts(
     config: Config,
     directory: Directory | None,
+    chain: list[Certificate],
     domain: str,
     addresses: tuple[str, ...],
     reports: str,
@@ -198,21 +201,21 @@ def _facts(
     from .dns_facts import collect, own_domain
 
     domain = own_domain(config, directory, domain)
-    return collect(config, directory, domain, addresses=addresses, reports=reports)
+    return collect(config, directory, chain, domain, addresses=addresses, reports=reports)
 
 
 @contextmanager
-def _site(site: SiteFiles) -> Iterator[Directory | None]:
-    """The accounts, as the data's owner; None for a realm of the site's own."""
+def _site(site: SiteFiles) -> Iterator[tuple[Directory | None, list[Certificate]]]:
+    """The accounts, as the data's owner, None for a realm of the site's own; the certificates, as who called."""
+    from .dns_facts import certificates
+
     for name in _LATER:
         import_module(name)
+    chain = certificates(site.config)
     if not site.config.auth.realm:
         with site.directory() as directory:
-            yield directory
+            yield directory, chain
         return
     site.require(site.config.data)
     site.become_owner()
-    try:
-        yield None
-    except OSError as error:
-        raise Refusal(str(error)) from None
+    yield None, chain

@@ -26,7 +26,7 @@ from ..web.site import hosting_of
 from .ports import socket_of
 from .site import Refusal
 
-__all__ = ["collect", "here", "own_domain"]
+__all__ = ["certificates", "collect", "here", "own_domain"]
 
 _SERVICES: Final = (
     ("_submissions", "submissions", 465),
@@ -65,12 +65,15 @@ def own_domain(config: Config, directory: Directory | None, text: str) -> str:
 def collect(
     config: Config,
     directory: Directory | None,
+    chain: Sequence[Certificate],
     domain: str,
     *,
     addresses: Sequence[str] = (),
     reports: str = "",
 ) -> Facts:
-    """`addresses`: those of this machine, if they were said; `reports`: who gets reports. Raises Refusal."""
+    """`chain`: as `certificates` found it; `addresses`: those of this machine, if they were said; `reports`: who gets
+    reports. Raises Refusal.
+    """
     delivery = config.delivery
     host, helo = _name(config.hostname), _name(delivery.hostname or config.hostname)
     configured = [one for one in (delivery.source_ipv4, delivery.source_ipv6) if one]
@@ -84,7 +87,6 @@ def collect(
         # Of the other family the system chooses
         said = {":" in one for one in sources}
         sources += tuple(one for one in known if (":" in one) not in said)
-    chain = list(_certificates(config, host))
     return Facts(
         domain=domain,
         host=host,
@@ -212,7 +214,7 @@ def _keys(config: Config, domain: str) -> tuple[KeyRow, ...]:
     return tuple(row for row in rows if row.domain == domain)
 
 
-def _certificates(config: Config, host: str) -> Iterator[Certificate]:
+def certificates(config: Config) -> list[Certificate]:
     """Those that the server has for its name; the one for everybody when none is."""
     paths: list[Path] = [pair.certificate for pair in config.tls.sni]
     if config.tls.certificate is not None:
@@ -228,9 +230,10 @@ def _certificates(config: Config, host: str) -> Iterator[Certificate]:
                 found.append(load_pem_x509_certificates(file.read(_MAX_CERTIFICATE))[0])
         except (OSError, ValueError):  # mailctl check says so
             continue
+    host = _name(config.hostname)
     wildcard = f"*.{host.partition('.')[2]}"
     fitting = [one for one in found if {host, wildcard} & {name.lower() for name in names_of(one)}]
-    yield from fitting or found[:1]
+    return fitting or found[:1]
 
 
 def _digests(config: Config, certificates: Sequence[Certificate]) -> tuple[bytes, ...]:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
-from ..policy import dmarc_record
 from ..remote.dane import matches, usable
 from ..remote.mta_sts import FetchError, Mode, StsPolicy, parse_policy, parse_record
+from ..reports.tls import rua_of
 from .finding import MISSING, OPTIONAL, RIGHT, UNKNOWN, WRONG, Asking, Finding, shown
 from .wanted import srv_name, tlsrpt_text
 
 __all__ = ["check_mta_sts", "check_srv", "check_tlsa", "check_tlsrpt"]
-
-# RFC 8460 section 3
-_tlsrpt = re.compile(rb"v=TLSRPTv1[ \t]*;[ \t]*rua=([^;]+)(?:;.*)?", re.DOTALL).fullmatch
 
 
 async def check_mta_sts(asking: Asking) -> list[Finding]:
@@ -111,25 +105,15 @@ async def check_tlsrpt(asking: Asking) -> list[Finding]:
         detail = f"stands at {double}" if double else f"wanted: {want}"
         meaning = "nobody tells you when encryption on the way to you fails"
         return [Finding(WRONG if double else OPTIONAL, record, detail, meaning)]
-    read = _tlsrpt(found[0])
-    uris = [] if read is None else [one.strip() for one in read[1].decode("latin-1").split(",")]
-    # RFC 8460 section 3: mailto: and https:
-    good = [one for one in uris if dmarc_record.parse_uris(one) and _scheme(one) in _SCHEMES]
-    if len(found) > 1 or not good or len(good) < len(uris):
+    uris = rua_of(found)
+    if len(found) > 1 or not uris:
         detail = f"is {', '.join(map(shown, found[:3]))}; wanted: one, {want}"
         return [Finding(WRONG, record, detail, "nobody reports to you")]
-    for uri in good:
-        if _scheme(uri) == "mailto" and asking.is_here(uri[7:].partition("?")[0]) is False:
+    for uri in uris:
+        if uri[:7].lower() == "mailto:" and asking.is_here(uri[7:].partition("?")[0]) is False:
             detail = f"{shown(uri)}: there is no such address here"
             return [Finding(WRONG, record, detail, "reports come back to who sent them")]
     return [Finding(RIGHT, record, shown(found[0]))]
-
-
-_SCHEMES: Final = ("mailto", "https")
-
-
-def _scheme(uri: str) -> str:
-    return uri.partition(":")[0].lower()
 
 
 async def check_tlsa(asking: Asking) -> list[Finding]:

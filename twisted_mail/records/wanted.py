@@ -204,7 +204,7 @@ def _tlsa(facts: Facts) -> Topic:
     )
     if not facts.digests:
         return Topic(
-            title, "There is no certificate yet: ask again when there is one.", needed=False
+            title, "There is no certificate yet, or none that can be read here.", needed=False
         )
     # RFC 7672 section 3.1.1: DANE-EE(3) SPKI(1) SHA2-256(1)
     records = tuple(
