@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from .acme.site import SiteCertificates
     from .web.server import WebFactory
 
-__all__ = ["MailService", "StartError"]
+__all__ = ["MailService", "StartError", "intake_settings", "smtp_settings"]
 
 
 class StartError(Exception):
@@ -365,6 +365,30 @@ def _make_realm(
     return Realm(directory, store.open_inbox, store.open_mailboxes, admitted)
 
 
+def intake_settings(config: Config, literals: frozenset[str]) -> IntakeSettings:
+    """`literals`: address literals that are this host."""
+    return IntakeSettings(
+        hostname=config.hostname,
+        reject_bare_newlines=config.smtp.bare_newline == "reject",
+        max_received=config.limits.received_hops,
+        lifetime=config.queue.lifetime_seconds,
+        warn_after=config.queue.warn_after_seconds,
+        literals=literals,
+    )
+
+
+def smtp_settings(config: Config) -> SmtpSettings:
+    """What SMTP sessions are told."""
+    return SmtpSettings(
+        hostname=config.hostname,
+        max_message_bytes=config.smtp.max_message_bytes,
+        max_recipients=config.smtp.max_recipients,
+        max_errors=config.limits.errors,
+        max_login_failures=config.limits.login_failures,
+        strict=config.smtp.strict,
+    )
+
+
 def _make_intake(
     config: Config,
     world: World,
@@ -377,14 +401,7 @@ def _make_intake(
 ) -> MailIntake:
     return MailIntake(
         world,
-        IntakeSettings(
-            hostname=config.hostname,
-            reject_bare_newlines=config.smtp.bare_newline == "reject",
-            max_received=config.limits.received_hops,
-            lifetime=config.queue.lifetime_seconds,
-            warn_after=config.queue.warn_after_seconds,
-            literals=sending.literals,
-        ),
+        intake_settings(config, sending.literals),
         store,
         directory,
         realm,
@@ -405,15 +422,7 @@ def _make_factories(
     tls: ServerTls,
 ) -> dict[str, MailFactory]:
     """One factory for each name that ``[listen]`` knows."""
-    limits = config.limits
-    smtp_settings = SmtpSettings(
-        hostname=config.hostname,
-        max_message_bytes=config.smtp.max_message_bytes,
-        max_recipients=config.smtp.max_recipients,
-        max_errors=limits.errors,
-        max_login_failures=limits.login_failures,
-        strict=config.smtp.strict,
-    )
+    limits, settings = config.limits, smtp_settings(config)
     pop3_settings = Pop3Settings(
         hostname=config.hostname,
         allow_plaintext_loopback=config.pop3.allow_plaintext_loopback,
@@ -433,7 +442,7 @@ def _make_factories(
         profile.value: SmtpFactory(
             world,
             profile,
-            smtp_settings,
+            settings,
             intake,
             authenticator,
             limits=shared,

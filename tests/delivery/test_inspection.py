@@ -66,8 +66,8 @@ class Visitor:
     def begin_story(self, client, envelope):
         self.told.append(("story", str(envelope.reverse_path)))
 
-    def say(self, text):
-        self.told.append(("said", text))
+    def answered(self, error):
+        self.told.append(("answered", error.code))
 
     async def sender(self, client, envelope):
         self.told.append(("MAIL", str(envelope.reverse_path)))

@@ -24,11 +24,14 @@ _COMMANDS: Final = (
     "certs",
     "check",
     "dkim",
+    "dmarc",
     "dns",
     "domain",
+    "explain",
     "export",
     "import",
     "queue",
+    "tls",
     "user",
 )
 _ELSEWHERE: Final = {"export": ("exporting", "export"), "import": ("importing", "import_")}

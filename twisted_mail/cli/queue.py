@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..storage.spool_view import Filter, View
     from .queue_changes import Verb
 
-__all__ = ["queue"]
+__all__ = ["opened_queue", "queue"]
 
 _STATES: Final = ("waiting", "active", "deferred", "held", "delivered", "bounced", "removed")
 _MAX_PAGE: Final = 10_000
@@ -99,7 +99,7 @@ def list_(
     which = _filter(domain, sender, recipient, states)
     mark = _mark(after)
     now = _now()
-    with _view(site) as view:
+    with opened_queue(site) as view:
         rows = [] if view is None else view.page(which, mark, limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
@@ -126,7 +126,7 @@ def show(site: SiteFiles, id_: str, as_json: bool) -> None:
     """
     from .queue_text import story_json, story_text
 
-    with _view(site) as view:
+    with opened_queue(site) as view:
         story = None if view is None else view.story(id_)
     if story is None:
         raise Refusal(f"there is no message {id_} in the queue")
@@ -145,7 +145,7 @@ def stats(site: SiteFiles, as_json: bool) -> None:
     from ..storage.spool_view import Stats
     from .queue_text import stats_json, stats_text
 
-    with _view(site) as view:
+    with opened_queue(site) as view:
         found = Stats({}, 0, 0, None, 0, 0) if view is None else view.stats()
     if as_json:
         _print_json(stats_json(found))
@@ -165,7 +165,7 @@ def flush(site: SiteFiles, domain: str | None) -> None:
     stays. With --domain, its destination: mail for others by the same route is tried, too.
     """
     domain = _domain(domain)
-    with _view(site) as view:
+    with opened_queue(site) as view:
         hops = view.hops_of(domain) if view is not None and domain is not None else None
         if view is not None:
             view.flush(_now(), hops)
@@ -244,7 +244,7 @@ def _change(
     if bool(ids) == described:
         raise click.UsageError("either IDs, or --all, --domain, --sender or --recipient")
     which = _filter(domain, sender, recipient, ()) if described else None
-    with _view(site) as view:
+    with opened_queue(site) as view:
         if view is None:
             if ids:
                 raise Refusal(f"there is no message {ids[0]} in the queue")
@@ -277,7 +277,7 @@ def _ask(yes: bool, chosen: dict[str, Any], question: str) -> None:
 
 
 @contextmanager
-def _view(site: SiteFiles) -> Iterator[View | None]:
+def opened_queue(site: SiteFiles) -> Iterator[View | None]:
     """The queue, to look at; None when there is no data yet. Raises Refusal."""
     from ..disk import OsDisk
     from ..storage.spool import Spool

@@ -15,8 +15,8 @@ from ..storage.queued import Attempt, Options, State
 from ..storage.spool_view import Listed, RecipientStory, Stats, Story
 
 __all__ = [
-    "listed_json", "listed_row", "listed_text", "stats_json", "stats_text", "story_json",
-    "story_text",
+    "address_text", "ago", "iso_time", "listed_json", "listed_row", "listed_text", "local_time", "octets",
+    "plain", "stats_json", "stats_text", "story_json", "story_text", "way_text", "wrapped",
 ]  # fmt: skip
 
 _WIDTH: Final = 80
@@ -25,6 +25,7 @@ _HOUR: Final = 3600
 _DAY: Final = 86_400
 
 _REQUIRETLS: Final = "#requiretls"  # see delivery.routes
+_ANY_TLS: Final = "#any-tls"
 
 
 # -- lists
@@ -36,17 +37,17 @@ def listed_text(rows: Iterable[Listed], now: float) -> Iterator[str]:
         mine = list(group)
         first = mine[0]
         yield (
-            f"{first.id}  {_span(now - first.arrived):>6}  {_octets(first.size):>9}"
-            f"  {_address(first.sender)}"
+            f"{first.id}  {_span(now - first.arrived):>6}  {octets(first.size):>9}"
+            f"  {address_text(first.sender)}"
         )
         for row in mine:
             next_try = _next_try(row.due, row.until)
-            yield from _wrapped(
-                f"{_address(row.recipient)} {_way(row.recipient, row.hop)}"
+            yield from wrapped(
+                f"{address_text(row.recipient)} {_way(row.recipient, row.hop)}"
                 f"{_standing(row.state, next_try, row.tries, now)}",
                 2,
             )
-            yield from _wrapped(_reason(row, now), 6)
+            yield from wrapped(_reason(row, now), 6)
 
 
 def listed_json(row: Listed, now: float) -> dict[str, Any]:
@@ -54,13 +55,13 @@ def listed_json(row: Listed, now: float) -> dict[str, Any]:
     return {
         "id": row.id,
         "mark": f"{row.seq}:{row.number}",
-        "arrived": _iso(row.arrived),
+        "arrived": iso_time(row.arrived),
         "size": row.size,
-        "sender": _plain(row.sender),
-        "recipient": _plain(row.recipient),
-        "destination": _plain(row.hop),
+        "sender": plain(row.sender),
+        "recipient": plain(row.recipient),
+        "destination": plain(row.hop),
         "state": row.state.name.lower(),
-        "next_try": _iso(_next_try(row.due, row.until)),
+        "next_try": iso_time(_next_try(row.due, row.until)),
         "tries": row.tries,
         "reason": _reason(row, now),
     }
@@ -70,12 +71,12 @@ def listed_row(row: Listed, now: float) -> dict[str, Any]:
     """One recipient as columns between tabs."""
     columns = listed_json(row, now)
     del columns["mark"], columns["destination"]
-    return columns | {"sender": _address(row.sender)}
+    return columns | {"sender": address_text(row.sender)}
 
 
 def _reason(row: Listed, now: float) -> str:
     """What keeps it: the destination's trouble while that lasts, else what its own last try came to."""
-    return _plain((row.trouble if row.until > now else "") or row.last or row.trouble)
+    return plain((row.trouble if row.until > now else "") or row.last or row.trouble)
 
 
 def _next_try(due: float | None, until: float) -> float | None:
@@ -89,16 +90,21 @@ def story_text(story: Story, now: float) -> Iterator[str]:
     """All that is known of a message: envelope, recipients, attempts."""
     message = story.message
     yield f"message    {message.id}"
-    yield f"from       {_address(message.sender)}{'' if message.sender else ' (a bounce)'}"
-    yield f"arrived    {_local(message.arrived)}, {_ago(message.arrived, now)}"
-    yield f"size       {_octets(message.size)}"
+    yield f"from       {address_text(message.sender)}{'' if message.sender else ' (a bounce)'}"
+    yield f"arrived    {local_time(message.arrived)}, {ago(message.arrived, now)}"
+    yield f"size       {octets(message.size)}"
     if options := ", ".join(_options(message.options)):
-        yield from _wrapped(f"options    {options}", 0, 11)
+        yield from wrapped(f"options    {options}", 0, 11)
     if story.finished is not None:
-        yield f"over       {_local(story.finished)}, {_ago(story.finished, now)}"
+        yield f"over       {local_time(story.finished)}, {ago(story.finished, now)}"
     else:
-        yield f"given up   {_local(message.expires)}, {_ago(message.expires, now)}"
+        yield f"given up   {local_time(message.expires)}, {ago(message.expires, now)}"
     yield ""
+    yield from way_text(story, now)
+
+
+def way_text(story: Story, now: float) -> Iterator[str]:
+    """What becomes of each recipient, and what was tried."""
     yield "recipients"
     for one in story.recipients:
         yield from _recipient_text(story, one, now)
@@ -112,32 +118,32 @@ def story_text(story: Story, now: float) -> Iterator[str]:
 
 def _recipient_text(story: Story, one: RecipientStory, now: float) -> Iterator[str]:
     to = story.message.recipients[one.number]
-    yield from _wrapped(f"{_address(to.address)} {_way(to.address, to.hop)}", 2)
+    yield from wrapped(f"{address_text(to.address)} {_way(to.address, to.hop)}", 2)
     next_try = _next_try(one.due, one.backoff.until if one.backoff else 0)
-    when = f" ({_local(next_try)})" if next_try is not None and next_try > now else ""
-    yield from _wrapped(f"{_standing(one.state, next_try, one.tries, now)}{when}", 6)
+    when = f" ({local_time(next_try)})" if next_try is not None and next_try > now else ""
+    yield from wrapped(f"{_standing(one.state, next_try, one.tries, now)}{when}", 6)
     if to.origin:
-        yield from _wrapped(f"by the alias {_address(to.origin)}", 6)
+        yield from wrapped(f"by the alias {address_text(to.origin)}", 6)
     if to.mail_from is not None:
-        yield from _wrapped(f"sent as {_address(to.mail_from)}", 6)
+        yield from wrapped(f"sent as {address_text(to.mail_from)}", 6)
     if to.notify:
-        yield from _wrapped(f"tell the sender: {_plain(to.notify)}", 6)
+        yield from wrapped(f"tell the sender: {plain(to.notify)}", 6)
     if one.last is not None:
-        yield from _wrapped(_plain(one.last.text), 6)
+        yield from wrapped(plain(one.last.text), 6)
     if one.backoff is not None and not one.state.final:
-        since = _local(one.backoff.since)
-        yield from _wrapped(f"fails since {since}: {_plain(one.backoff.text)}", 6)
+        since = local_time(one.backoff.since)
+        yield from wrapped(f"fails since {since}: {plain(one.backoff.text)}", 6)
 
 
 def _attempt_text(attempt: Attempt) -> Iterator[str]:
-    peer = _plain(attempt.host)
+    peer = plain(attempt.host)
     if attempt.address and attempt.address != attempt.host:
-        peer = f"{peer} [{_plain(attempt.address)}]".lstrip()
+        peer = f"{peer} [{plain(attempt.address)}]".lstrip()
     if not peer:
-        yield from _wrapped(f"{_local(attempt.at)}  {_plain(attempt.text)}", 2, 6)
+        yield from wrapped(f"{local_time(attempt.at)}  {plain(attempt.text)}", 2, 6)
         return
-    yield from _wrapped(f"{_local(attempt.at)}  {peer}, {_plain(attempt.tls) or 'no TLS'}", 2, 6)
-    yield from _wrapped(_plain(attempt.text), 6)
+    yield from wrapped(f"{local_time(attempt.at)}  {peer}, {plain(attempt.tls) or 'no TLS'}", 2, 6)
+    yield from wrapped(plain(attempt.text), 6)
 
 
 def _options(options: Options) -> Iterator[str]:
@@ -148,9 +154,9 @@ def _options(options: Options) -> Iterator[str]:
     if options.requiretls:
         yield "REQUIRETLS"
     if options.ret:
-        yield f"RET={_plain(options.ret)}"
+        yield f"RET={plain(options.ret)}"
     if options.envid:
-        yield f"ENVID={_plain(options.envid)}"
+        yield f"ENVID={plain(options.envid)}"
 
 
 def story_json(story: Story) -> dict[str, Any]:
@@ -158,35 +164,35 @@ def story_json(story: Story) -> dict[str, Any]:
     message = story.message
     return {
         "id": message.id,
-        "sender": _plain(message.sender),
-        "arrived": _iso(message.arrived),
-        "expires": _iso(message.expires),
-        "over": _iso(story.finished),
+        "sender": plain(message.sender),
+        "arrived": iso_time(message.arrived),
+        "expires": iso_time(message.expires),
+        "over": iso_time(story.finished),
         "size": message.size,
         "options": list(_options(message.options)),
         "recipients": [
             {
-                "recipient": _plain(to.address),
-                "destination": _plain(to.hop),
+                "recipient": plain(to.address),
+                "destination": plain(to.hop),
                 "state": one.state.name.lower(),
-                "next_try": _iso(_next_try(one.due, one.backoff.until if one.backoff else 0)),
+                "next_try": iso_time(_next_try(one.due, one.backoff.until if one.backoff else 0)),
                 "tries": one.tries,
-                "alias": _plain(to.origin),
-                "sent_as": None if to.mail_from is None else _plain(to.mail_from),
-                "notify": _plain(to.notify),
-                "reason": "" if one.last is None else _plain(one.last.text),
-                "trouble": "" if one.backoff is None else _plain(one.backoff.text),
+                "alias": plain(to.origin),
+                "sent_as": None if to.mail_from is None else plain(to.mail_from),
+                "notify": plain(to.notify),
+                "reason": "" if one.last is None else plain(one.last.text),
+                "trouble": "" if one.backoff is None else plain(one.backoff.text),
             }
             for one in story.recipients
             for to in (message.recipients[one.number],)
         ],
         "attempts": [
             {
-                "time": _iso(attempt.at),
-                "host": _plain(attempt.host),
-                "address": _plain(attempt.address),
-                "tls": _plain(attempt.tls),
-                "text": _plain(attempt.text),
+                "time": iso_time(attempt.at),
+                "host": plain(attempt.host),
+                "address": plain(attempt.address),
+                "tls": plain(attempt.tls),
+                "text": plain(attempt.text),
             }
             for attempt in story.attempts
         ],
@@ -199,7 +205,7 @@ def story_json(story: Story) -> dict[str, Any]:
 def stats_text(stats: Stats, now: float) -> Iterator[str]:
     """The queue in some lines."""
     oldest = "" if stats.oldest is None else f", the oldest {_span(now - stats.oldest)} old"
-    yield f"messages      {stats.messages}, {_octets(stats.octets)}{oldest}"
+    yield f"messages      {stats.messages}, {octets(stats.octets)}{oldest}"
     for state in State:
         yield f"{state.name.lower():<14}{stats.recipients.get(state, 0)}"
     yield f"destinations  {stats.destinations}, {stats.failing} of them failing"
@@ -210,7 +216,7 @@ def stats_json(stats: Stats) -> dict[str, Any]:
     return {
         "messages": stats.messages,
         "octets": stats.octets,
-        "oldest": _iso(stats.oldest),
+        "oldest": iso_time(stats.oldest),
         "recipients": {state.name.lower(): stats.recipients.get(state, 0) for state in State},
         "destinations": stats.destinations,
         "failing": stats.failing,
@@ -226,22 +232,21 @@ def _standing(state: State, next_try: float | None, tries: int, now: float) -> s
     if tries:
         text += f" after {tries} {'try' if tries == 1 else 'tries'}"
     if next_try is not None:
-        text += f", next {_ago(next_try, now) if next_try > now else 'now'}"
+        text += f", next {ago(next_try, now) if next_try > now else 'now'}"
     return text
 
 
 def _way(address: str, hop: str) -> str:
     """Which way it goes, when the address does not say it already."""
-    if hop.endswith(_REQUIRETLS):
-        hop = hop[: -len(_REQUIRETLS)]
-    return "" if hop == address.rpartition("@")[2] else f"({_plain(hop)}) "
+    hop = hop.removesuffix(_REQUIRETLS).removesuffix(_ANY_TLS)
+    return "" if hop == address.rpartition("@")[2] else f"({plain(hop)}) "
 
 
-def _address(text: str) -> str:
-    return _plain(text) or "<>"
+def address_text(text: str) -> str:
+    return plain(text) or "<>"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """One line that does nothing to a terminal."""
     if text.isprintable():
         return text
@@ -251,7 +256,7 @@ def _plain(text: str) -> str:
     )
 
 
-def _wrapped(text: str, indent: int, hanging: int | None = None) -> Iterator[str]:
+def wrapped(text: str, indent: int, hanging: int | None = None) -> Iterator[str]:
     yield from textwrap.wrap(
         text,
         _WIDTH - 1,
@@ -273,11 +278,11 @@ def _span(seconds: float) -> str:
     return f"{seconds // _DAY} d"
 
 
-def _ago(at: float, now: float) -> str:
+def ago(at: float, now: float) -> str:
     return f"{_span(now - at)} ago" if at <= now else f"in {_span(at - now)}"
 
 
-def _octets(number: int) -> str:
+def octets(number: int) -> str:
     if number < 1024:
         return f"{number} B"
     value = float(number)
@@ -288,10 +293,10 @@ def _octets(number: int) -> str:
     return f"{value / 1024:.1f} TiB"
 
 
-def _local(at: float) -> str:
+def local_time(at: float) -> str:
     """In this machine's time zone."""
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _iso(at: float | None) -> str | None:
+def iso_time(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(int(at), UTC).isoformat()

@@ -77,6 +77,7 @@ class Inspecting:
         self._junk = False
         self._gone = ""
         self._hold = ""
+        self._outcome = "left"
 
     # delivery.interfaces.Inspection
 
@@ -96,8 +97,10 @@ class Inspecting:
 
     def over(self, error: MailError | None) -> None:
         if error is not None:
+            self._outcome = "deferred" if error.temporary else "refused"
             self.telling.say(f"answered: {error}")
         elif self._gone:
+            self._outcome = "discarded"
             self.telling.say(f"answered 250, and thrown away: {self._gone}")
         else:
             self._tell_places()
@@ -119,13 +122,14 @@ class Inspecting:
             ways = [f"into {folder} of {key}" for key in way.mailboxes[:NAMED]]
             if way.realm is not None:
                 ways.append(f"to {way.realm}, whom the site's own realm knows")
-            ways += [
-                f"to {address}, by the queue" + (f" (as {way.origin} says)" if way.origin else "")
-                for address in way.remote[:NAMED]
-            ]
+            for address in way.remote[:NAMED]:
+                to = "" if address == recipient.address else f"to {address}, "
+                origin = f" (as {way.origin} says)" if way.origin is not None else ""
+                ways.append(f"{to}by the queue{origin}")
             self.telling.say(f"{recipient.address}: {'; '.join(ways)}")
         where = "into the folder for junk" if self._junk else "into its mailboxes"
         here = len(envelope.recipients) - envelope.departing
+        self._outcome = "junk" if self._junk and here else "accepted"
         told = [where] if here else []
         if envelope.spread:
             told.append(f"held in the queue: {self._hold}" if self._hold else "into the queue")
@@ -141,7 +145,8 @@ class Inspecting:
             facts={
                 **self.visitor.facts(self.client, self.envelope),
                 "size": self._size,
-                "queued": bool(self.envelope.spread),
+                "queued": self._outcome in ("accepted", "junk") and bool(self.envelope.spread),
+                "outcome": self._outcome,
             },
             id_=self.message_id,
             message=self._named,

@@ -130,7 +130,7 @@ class MailIntake:
         except MailError as error:
             if visit is not None:
                 visit.begin_story(client, envelope)
-                visit.say(f"answered: {error}")
+                visit.answered(error)
             raise
         if visit is not None:
             await visit.sender(client, envelope)

@@ -210,10 +210,10 @@ class Visit(Protocol):
         """At RCPT, when it could not. May raise another MailError in place of `error`."""
 
     def begin_story(self, client: Client, envelope: Envelope) -> None:
-        """At MAIL, when something else speaks against it, which `say` tells; else `sender` does it."""
+        """At MAIL, when something else speaks against it; else `sender` does it."""
 
-    def say(self, text: str) -> None:
-        """Something has happened to the message that is to come."""
+    def answered(self, error: MailError) -> None:
+        """That is what spoke against it."""
 
     def begin(self, client: Client, envelope: Envelope, message_id: str) -> Inspection | None:
         """At DATA. None when nobody wants to look at it."""

@@ -164,6 +164,7 @@ class Notices:
                 "notice_of": of,
                 "size": len(content),
                 "queued": bool(way.remote),
+                "outcome": "accepted",
             },
             id_=message_id,
             message=message_id_of(split(content)[0]),
@@ -177,8 +178,8 @@ class Notices:
         way: Way,
         content: bytes,
         requiretls: bool,
-    ) -> None:
         any_tls: bool,
+    ) -> None:
         top = _top(address) if way.mailboxes else b""
         header = split(content)[0]
         utf8_header = not header.isascii()

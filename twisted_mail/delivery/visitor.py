@@ -46,6 +46,7 @@ class Visitor:
         """What is not told yet."""
         self._refused: list[str] = []
         self._refusals = 0
+        self._outcome = "left"
         self._helo = ""
         self._chain = chain
         self._session: ChainSession | None = None
@@ -71,7 +72,7 @@ class Visitor:
             if self._chain:
                 await self._filters_hear_sender(client, envelope)
         except MailError as error:
-            self.say(f"answered: {error}")
+            self.answered(error)
             raise
 
     async def recipient(
@@ -179,11 +180,17 @@ class Visitor:
             self._refusals += 1
             if self._refusals <= REFUSED:
                 telling.say("no message came")
-                facts = self.facts(*mail)
+                facts = {**self.facts(*mail), "outcome": self._outcome}
                 self.parts.teller.end(telling, connection=self.connection, facts=facts)
-        self._refused = []
+        self._refused, self._outcome = [], "left"
+
+    def answered(self, error: MailError) -> None:
+        """MAIL was refused."""
+        self._outcome = "deferred" if error.temporary else "refused"
+        self.say(f"answered: {error}")
 
     def _turned_down(self, recipient: Address, error: MailError) -> None:
+        self._outcome = "deferred" if error.temporary else "refused"
         if len(self._refused) < NAMED:
             self._refused.append(str(recipient))
             how = "deferred" if error.temporary else "refused"

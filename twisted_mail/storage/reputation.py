@@ -10,10 +10,12 @@ Bounded: `LIMIT` rows a kind, those that are over soonest go first; a batch of `
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,7 +25,7 @@ from ..disk import Disk
 from ..world import World
 from .cache_file import CacheFile
 
-__all__ = ["Reputation", "Row", "Source", "WriteBehind"]
+__all__ = ["Reputation", "Row", "Source", "WriteBehind", "remembered"]
 
 _log = Logger()
 
@@ -104,6 +106,22 @@ class Reputation:
     @staticmethod
     def _kinds(db: sqlite3.Connection) -> list[str]:
         return [str(kind) for (kind,) in db.execute("SELECT DISTINCT kind FROM reputation")]
+
+
+def remembered(path: str, now: float) -> list[Row]:
+    """What `Reputation.load` gives, for who only looks, beside a server or without one: nothing is made or changed.
+
+    Blocks. Nothing when there is no such file, or it is of another version. Raises sqlite3.Error.
+    """
+    if not os.path.exists(path):
+        return []
+    address = f"file:{quote(path)}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=5)) as db:
+        if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            return []
+        return db.execute(
+            "SELECT kind, key, until, value FROM reputation WHERE until > ? ORDER BY until", (now,)
+        ).fetchall()
 
 
 class WriteBehind:
