@@ -117,11 +117,31 @@ def test_one_client_gives_way_after_a_slice_or_when_all_is_used_up() -> None:
     assert pace.due()
 
 
+def test_several_who_breathe_have_their_steps_in_turn() -> None:
+    loop = Loop()
+    turns = Turns(loop)
+
+    async def work(number: int) -> None:
+        pace = Pace(turns)
+        for _ in range(4):
+            loop.work(number, SLICE * 0.6)
+            await pace.breathe()
+
+    for number in range(2):
+        Deferred.fromCoroutine(work(number))
+    # A slice is over with the second step, and nobody waits before
+    assert loop.done == [0, 0, 1, 1]
+    assert loop.round() == [0, 0, 1, 1]
+    loop.round()
+    assert not loop.calls
+
+
 def test_a_breath_that_is_cancelled_is_over() -> None:
     loop = Loop()
     turns = Turns(loop)
     breath = turns.breath()
     breath.addErrback(lambda failure: None)
+    turns.later(lambda: loop.work(1))
     breath.cancel()
-    loop.round()
+    assert loop.round() == [1]
     assert not loop.calls

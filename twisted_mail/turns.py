@@ -57,7 +57,7 @@ class Turns:
             self._schedule()
 
     def breath(self) -> Deferred[None]:
-        """Fires in one of the next rounds: await it between two pieces of work."""
+        """Fires in one of the next rounds: await it between two pieces of work. It may be cancelled."""
         turn: Deferred[None] = Deferred()
         self.later(lambda: turn.callback(None))
         return turn
@@ -101,6 +101,11 @@ class Pace:
     def due(self) -> bool:
         """Whether others should have their turn."""
         return self._turns.full or self._turns.seconds() > self._end
+
+    async def breathe(self) -> None:
+        """Let them, if they should."""
+        if self.due():
+            await self.rest()
 
     async def rest(self) -> None:
         """Let them."""

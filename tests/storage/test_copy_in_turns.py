@@ -64,12 +64,12 @@ def test_others_have_their_turn(site):
 def test_nothing_is_left_when_it_is_cancelled_between(site, monkeypatch):
     pending: list[Deferred[None]] = []
 
-    def never(*_):
+    def never():
         pending.append(Deferred())
         return pending[-1]
 
     monkeypatch.setattr(commits, "INLINE", 0)
-    monkeypatch.setattr(commits, "deferLater", never)
+    monkeypatch.setattr(site.world.turns, "breath", never)
     spill = os.path.join(site.data, "journal", "spill")
     waiting = copying(site)
     waiting.addErrback(lambda failure: failure.trap(CancelledError))

@@ -33,7 +33,7 @@ class Cancelled(BaseException):
 
 
 class Waiting:
-    """A coroutine on its way to its end, once `wait_for` was given what it has yielded.
+    """A coroutine on its way to its end, from `begin` on, or once `wait_for` was given what it has yielded.
 
     `done` is called with its result, or `failed` with its exception; neither after `cancel`. What it does is counted
     in `turns`; where they are used up it goes on in the next.
@@ -62,6 +62,10 @@ class Waiting:
         if awaited is not None:
             self._step(self._coroutine.throw, Cancelled())
             awaited.cancel()
+
+    def begin(self) -> None:
+        """The first step, of a coroutine that has not begun."""
+        self._step(self._coroutine.send, None)
 
     def wait_for(self, awaited: object) -> None:
         """Go on when `awaited` has a result; at once, with a TypeError, when it is no Deferred."""

@@ -14,6 +14,7 @@ from ..mailboxes import LargeContent, OpenMailbox
 from ..message.part import Part, from_bytes
 from ..message.structure import scan
 from ..status import MailError
+from ..turns import Pace
 from .fetch_large import Mark, bytes_of, octets, stored_range
 from .fetch_sections import body_start, picker, wire
 from .fetching import BodySection
@@ -64,9 +65,11 @@ async def blocks(session: ImapSession, url: bytes) -> AsyncGenerator[bytes, None
         snapshot = opened.snapshot
         if wanted.validity not in (None, snapshot.validity) or snapshot.index(wanted.uid) < 0:
             raise bad_url(url)
-        async with aclosing(_section(opened, wanted.uid, wanted.section)) as section:
+        pace = Pace(session.world.turns)
+        async with aclosing(_section(opened, wanted.uid, wanted.section, pace)) as section:
             async for block in section:
                 yield block
+                await pace.breathe()
     except _Missing:
         raise bad_url(url) from None
     finally:
@@ -78,7 +81,9 @@ class _Missing(Exception):
     """The message, or that section of it, is not there."""
 
 
-async def _section(opened: OpenMailbox, uid: int, item: BodySection) -> AsyncGenerator[bytes, None]:
+async def _section(
+    opened: OpenMailbox, uid: int, item: BodySection, pace: Pace
+) -> AsyncGenerator[bytes, None]:
     """Raises _Missing."""
     async for messages in opened.contents((uid,)):
         for message in messages:
@@ -91,7 +96,7 @@ async def _section(opened: OpenMailbox, uid: int, item: BodySection) -> AsyncGen
                     yield data[at : at + BLOCK]
                 continue
             try:
-                async with aclosing(_large(opened, uid, content, item)) as parts:
+                async with aclosing(_large(opened, uid, content, item, pace)) as parts:
                     async for block in parts:
                         yield block
             finally:
@@ -121,7 +126,7 @@ def _cut(data: bytes, item: BodySection) -> bytes:
 
 
 async def _large(
-    opened: OpenMailbox, uid: int, content: LargeContent, item: BodySection
+    opened: OpenMailbox, uid: int, content: LargeContent, item: BodySection, pace: Pace
 ) -> AsyncGenerator[bytes, None]:
     if not item.part and not item.text and item.partial is None:
         at = 0
@@ -145,11 +150,7 @@ async def _large(
     first, count = item.partial or (0, size)
     first = min(first, size)
     count = min(count, size - first)
-
-    async def breathe() -> None:
-        """Others have their turn while the file is read."""
-
-    async for block in octets(content, uid, where, first, count, Mark(), breathe):
+    async for block in octets(content, uid, where, first, count, Mark(), pace.breathe):
         yield block
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
+from ..connection.drive import Waiting
+from ..turns import Pace, Turns
 from .encode import ok, quoted
 from .outcome import Outcome
 from .refusal import Bad
@@ -29,13 +29,13 @@ Finish: TypeAlias = Callable[[Search, int], Awaitable[tuple[Iterable[bytes], str
 
 _NOTHING: Final = ()
 """RFC 5182 section 2.1: what $ is after NO; after BAD it is what it was."""
-BLOCK: Final = 32_768
-"""Octets of the answer that are gathered before they are sent."""
+BLOCK: Final = 16_384
+"""Octets of the answer that are made in one go: some ms."""
 
 
 def breath(session: ImapSession) -> Callable[[], Awaitable[None]]:
-    """What gives the event loop its turn, and others who work long."""
-    return partial(session.seats.turns.wait, session.world.reactor)
+    """What gives the event loop its turn, and others who work long, when they should have it."""
+    return Pace(session.world.turns).breathe
 
 
 async def in_turns(steps: Iterator[None], breathe: Callable[[], Awaitable[None]]) -> Any:
@@ -63,7 +63,7 @@ async def run(
         # New messages are found, too, once the client has heard of them
         said += b"".join(session.catch_up())
         search = Search(view, args.key, charset, now=session.world.now, breathe=breath(session))
-        working = _Working(_found(search, finish))
+        working = _Working(_found(search, finish), session.world.turns)
         if working.over:
             # All was at hand
             answer, text = working.result()
@@ -95,13 +95,15 @@ async def _found(search: Search, finish: Finish) -> tuple[Iterable[bytes], str]:
 
 
 class _Working:
-    """A search under way."""
+    """A search under way. What it does when a thread has answered is counted in `turns`, too."""
 
-    def __init__(self, work: Coroutine[Any, Any, tuple[Iterable[bytes], str]]) -> None:
+    def __init__(
+        self, work: Coroutine[Any, Any, tuple[Iterable[bytes], str]], turns: Turns
+    ) -> None:
         self._results: list[Any] = []
         self._bell: Deferred[None] | None = None
-        self._running = Deferred.fromCoroutine(work)
-        self._running.addBoth(self._ended)
+        self._running = Waiting(work, self._ended, self._ended, turns)
+        self._running.begin()
 
     @property
     def over(self) -> bool:
@@ -110,8 +112,8 @@ class _Working:
     def result(self) -> tuple[Iterable[bytes], str]:
         """When it is over: what it gave, or raise what it raised."""
         (result,) = self._results
-        if isinstance(result, Failure):
-            result.raiseException()
+        if isinstance(result, Exception):
+            raise result
         answer: tuple[Iterable[bytes], str] = result
         return answer
 

@@ -1,18 +1,15 @@
-"""How many sessions each account has open, and whose turn it is; one object for all listeners."""
+"""How many sessions each account has open; one object for all listeners."""
 
 from __future__ import annotations
-
-from .turns import Turns
 
 __all__ = ["Seats"]
 
 
 class Seats:
-    """At most `most` of one account. `turns`: of what takes long."""
+    """At most `most` of one account."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.turns = Turns()
         self._taken: dict[str, int] = {}
 
     def take(self, account: str) -> bool:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -168,7 +167,7 @@ class Commits:
             for start in range(0, len(taken), SLICE):
                 if start:
                     # Other sessions have their turn
-                    await deferLater(self._world.reactor, 0)
+                    await self._world.turns.breath()
                 for number, one in enumerate(taken[start : start + SLICE], start):
                     spill = spills[number] if spills else None
                     block = b"" if spills else contents[number]

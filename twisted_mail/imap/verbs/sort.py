@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from ...message.ordering import sorted_in_turns
@@ -79,9 +80,9 @@ async def _order(
     names = [_COLUMNS[key] for key in criteria if key in _COLUMNS]
     known: dict[str, Sequence[Any]] = {}
     if "SIZE" in criteria:
-        known["SIZE"] = list(search.chosen(selected, search.snapshot.sizes))
+        known["SIZE"] = tuple(search.chosen(selected, search.snapshot.sizes))
     if "ARRIVAL" in criteria or "DATE" in criteria:
-        known["ARRIVAL"] = list(search.chosen(selected, search.snapshot.dates))
+        known["ARRIVAL"] = tuple(search.chosen(selected, search.snapshot.dates))
     order: Sequence[int] = range(len(found.uids))
     if names:
         order, columns = await _looked_up(
@@ -103,31 +104,42 @@ async def _looked_up(
     names: Sequence[str],
     dates: Sequence[int],
     breathe: Callable[[], Awaitable[None]],
-) -> tuple[list[int], dict[str, list[Any]]]:
-    """Indexes of those of `uids` that are there, and the columns `names`, parallel to all of `uids`."""
+) -> tuple[list[int], dict[str, Sequence[Any]]]:
+    """Indexes of those of `uids` that are there, and the columns `names`, parallel to `uids` up to the last of them.
+
+    In tuples: the garbage collector looks once at what they hold, but through lists again and again, all at once.
+    """
     order: list[int] = []
-    columns: list[list[Any]] = [[None] * len(uids) for _ in names]
+    parts: list[list[tuple[Any, ...]]] = [[] for _ in names]
     at = 0
     async for rows in session.opened.columns(uids, names):
         await breathe()
         if rows:
             here, *values = zip(*rows, strict=True)
             places = _places(here, uids, at)
-            at = places[-1] + 1
+            begin, at = at, places[-1] + 1
             order += places
-            for name, column, some in zip(names, columns, values, strict=True):
+            for name, column, some in zip(names, parts, values, strict=True):
                 if name == "sent":
                     # RFC 5256 section 2.2: without a date, that of the arrival
                     some = tuple(
                         dates[place] if sent is None else sent
                         for sent, place in zip(some, places, strict=True)
                     )
-                if isinstance(places, range):
-                    column[places.start : at] = some
-                else:
-                    for place, value in zip(places, some, strict=True):
-                        column[place] = value
-    return order, dict(zip(names, columns, strict=True))
+                column.append(some if at - begin == len(some) else _spread(some, places, begin))
+    columns: dict[str, Sequence[Any]] = {}
+    for name, column in zip(names, parts, strict=True):
+        columns[name] = tuple(chain.from_iterable(column))
+        await breathe()
+    return order, columns
+
+
+def _spread(some: Iterable[Any], places: Sequence[int], begin: int) -> tuple[Any, ...]:
+    """What is at `places`, from `begin` to the last of them; None between."""
+    made: list[Any] = [None] * (places[-1] + 1 - begin)
+    for place, value in zip(places, some, strict=True):
+        made[place - begin] = value
+    return tuple(made)
 
 
 def _places(here: Sequence[int], uids: Sequence[int], at: int) -> Sequence[int]:

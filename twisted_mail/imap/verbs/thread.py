@@ -37,7 +37,7 @@ async def thread(session: ImapSession, command: Command) -> Answer:
 
     async def finish(search: Search, selected: int) -> tuple[Iterable[bytes], str]:
         found = await result(view, search, selected, args.uid, False)
-        dates = list(search.chosen(selected, search.snapshot.dates))
+        dates = tuple(search.chosen(selected, search.snapshot.dates))
         threading = algorithm()
         at = 0
 
