@@ -24,7 +24,7 @@ class Facts:
     """Names are lower-case A-labels without the last dot, addresses as `ipaddress` writes them.
 
     `host`: what the MX record says; `helo`: what we say in EHLO. `addresses`: where `host` is reached, as far as it is
-    known; `sources`: where mail leaves from, () for wherever `helo` leads to; `families`: of those, 4 and 6.
+    known; `sources`: where mail leaves from, () for `addresses`; `families`: of those, 4 and 6.
     `services`: name of an SRV record (``_imaps``) and port, 0 for one that is not offered. `keys`: for DKIM; `signs`:
     whether anything is signed. `digests`: SHA-256 of the keys that the server has or will have, for TLSA;
     `certificate`: what is served, None when it cannot be read; `passing`: why keys do not stay, "" when they do;

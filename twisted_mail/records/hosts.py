@@ -30,9 +30,9 @@ async def addresses_of(asking: Asking, name: str) -> list[str]:
 
 
 async def sources_of(asking: Asking) -> list[str]:
-    """The addresses that mail leaves from: as configured, else those of our name in EHLO. Raises DnsError."""
+    """The addresses that mail leaves from: as known, else those of our name in EHLO. Raises DnsError."""
     facts = asking.facts
-    found = facts.sources or await addresses_of(asking, facts.helo) or facts.addresses
+    found = facts.sources or facts.addresses or await addresses_of(asking, facts.helo)
     return [one for one in found if ipaddress.ip_address(one).version in facts.families]
 
 
