@@ -113,5 +113,6 @@ class ILocalDelivery(Interface):
     ) -> Awaitable[None]:
         """*Awaitable.* Keep `message` (LF line ends, trace headers included) for each recipient, all or none.
 
-        250 goes out when it returns, so it returns when the message is safe. `sender` is None for ``<>``.
+        250 goes out when it returns, so it returns when the message is safe. `sender` is None for ``<>``. What we would
+        put into a folder for junk has one field ``X-Spam-Flag: YES``, among those on top.
         """

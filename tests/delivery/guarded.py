@@ -56,7 +56,7 @@ class Guarded(Site):
         )
         self.intake = MailIntake(
             world,
-            IntakeSettings("mx.example.org"),
+            IntakeSettings("mx.example.org", **more),
             self.store,
             self.directory,
             realm,

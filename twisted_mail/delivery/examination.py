@@ -69,10 +69,10 @@ class Judging(Inspecting):
             sinks.append(self._signed_body.update)
         return sinks
 
-    def abort(self) -> None:
+    def _end(self) -> None:
         if self._verification is not None:
             self._verification.cancel()
-        super().abort()
+        super()._end()
 
     async def decide(self, arrived: Arrived) -> Disposition:
         self._arrive(arrived)

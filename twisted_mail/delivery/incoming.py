@@ -7,13 +7,14 @@ kept until the inspection has said what becomes of the message; else it goes to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..message import trace
 from ..message.downgrade import ascii_saving
+from ..message.headers import without
 from ..message.lines import LineNormalizer
 from ..status import MailError
 from ..storage.draft import Draft
@@ -23,6 +24,8 @@ from .interfaces import Arrived, Client, Envelope, Inspection, Recipient
 __all__ = ["Keeper", "Message"]
 
 _log = Logger()
+_JUNK: Final = b"X-Spam-Flag: YES\n"
+"""As SpamAssassin writes it, and most programs that file mail read it."""
 
 
 class Keeper(Protocol):
@@ -30,6 +33,11 @@ class Keeper(Protocol):
 
     @property
     def reject_bare_newlines(self) -> bool: ...
+
+    @property
+    def marks_junk(self) -> bool:
+        """Whether who gets it has no folder for junk that we know, and is to read it in the header."""
+        ...
 
     async def recount(self, envelope: Envelope, recipients: Sequence[Recipient]) -> None: ...
 
@@ -183,6 +191,9 @@ class Message:
         self.skip = len(delivery)
         header = delivery + self._received + header
         self._saving = ascii_saving(header)
+        if self._saving is not None:
+            # Also when the octets are ours or a filter's
+            self.eight_bit = True
         return header
 
     def _delivery(self) -> bytes:
@@ -191,9 +202,9 @@ class Message:
         if self.envelope.departing >= len(recipients):
             return b""
         fields = trace.return_path(self.envelope.reverse_path)
-        return (
-            fields + trace.delivered_to(recipients[0].address) if len(recipients) == 1 else fields
-        )
+        if len(recipients) == 1:
+            fields += trace.delivered_to(recipients[0].address)
+        return fields + _JUNK if self.junk and self._keeper.marks_junk else fields
 
     async def _decided(self, inspection: Inspection) -> bool:
         """Let it be decided upon, and do it. False: nobody shall have it."""
@@ -215,7 +226,10 @@ class Message:
         self.junk, self.hold = verdict.junk, verdict.hold
         self._received = verdict.top + self._received
         self.eight_bit = self.eight_bit or verdict.body is not None
-        self.draft.put_on_top(self._with_trace(verdict.header))
+        header = verdict.header
+        if self.junk and self._keeper.marks_junk:
+            header = without(header, {b"x-spam-flag"})
+        self.draft.put_on_top(self._with_trace(header))
         return True
 
     def _refuse(self, error: MailError) -> None:

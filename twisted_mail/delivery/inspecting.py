@@ -77,6 +77,8 @@ class Inspecting:
         self._junk = False
         self._gone = ""
         self._hold = ""
+        self._body: Draft | None = None
+        """What a filter has written, while nobody else has it."""
         self._outcome = "left"
 
     # delivery.interfaces.Inspection
@@ -136,6 +138,9 @@ class Inspecting:
         self.telling.say(f"answered 250: accepted as {self.message_id}, {' and '.join(told)}")
 
     def _end(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.discard()
         session = self.visitor.session
         if session is not None:
             session.abort()
@@ -176,9 +181,10 @@ class Inspecting:
             # Mailboxes have a place for what somebody is to look at; for others the queue keeps it.
             self._junk = True
             self._hold = opinion.reason or "a filter wants it so"
-        self._change_envelope(left.context)
         body = opinion.body
-        return b"".join(left.fields), body if isinstance(body, Draft) else None
+        self._body = body if isinstance(body, Draft) else None
+        self._change_envelope(left.context)
+        return b"".join(left.fields), self._body
 
     async def _ask_filters(self, session: ChainSession, arrived: Arrived, header: bytes) -> Outcome:
         said = await session.data(self.message_id)
@@ -212,6 +218,8 @@ class Inspecting:
         if wanted != envelope.recipients:
             self.telling.say("recipients now: " + " ".join(str(one.address) for one in wanted[:20]))
             envelope.recipients[:] = wanted
+        if not wanted:
+            self._gone = self._gone or "a filter has left no recipient"
 
     async def _body_hash(self, body: Draft | None) -> bytes:
         """Of the body that leaves, relaxed; `body` when it is not the one that came."""
@@ -236,6 +244,7 @@ class Inspecting:
         self.telling.say(f"message {self._named or 'without Message-ID'}, {self._size} octets")
 
     def _whole(self, header: bytes, top: bytes, body: Draft | None) -> Disposition:
+        self._body = None
         if body is not None:
             body.put_on_top(b"\n")
         return Disposition(header, top, body, self._junk, bool(self._gone), self._hold)

@@ -201,11 +201,20 @@ class MailIntake:
     def reject_bare_newlines(self) -> bool:
         return self._settings.reject_bare_newlines
 
+    @property
+    def marks_junk(self) -> bool:
+        return self._realm is not None
+
     async def recount(self, envelope: Envelope, recipients: Sequence[Recipient]) -> None:
         """Recipients that the site itself has put in place of those that the client named. Raises MailError."""
         envelope.recipients, envelope.departing, envelope.spread = [], 0, 0
         for recipient in recipients:
-            self._count(envelope, await self._way(recipient.address, True))
+            try:
+                way = await self._way(recipient.address, True)
+            except MailError as error:
+                # The client named others: it must not hear that there is no such user.
+                raise _changed(error) from error
+            self._count(envelope, way)
             envelope.recipients.append(recipient)
 
     async def keep(self, message: Message) -> None:
