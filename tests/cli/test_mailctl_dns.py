@@ -17,7 +17,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from twisted_mail.acme.certificates import make_key
 from twisted_mail.acme.files import AcmeFiles
-from twisted_mail.cli import mailctl
+from twisted_mail.cli import dns_facts, mailctl
 from twisted_mail.config import load
 from twisted_mail.disk import OsDisk
 from twisted_mail.records.facts import spki_digest
@@ -110,6 +110,14 @@ def test_addresses_that_are_listened_on(site):
     text = '[listen]\nsmtp = ["tcp:25:interface=192.0.2.30", "tcp:25:interface=10.0.0.1"]\n'
     site.write(text)
     assert site.zone()["mail.example.org"]["A"] == ["192.0.2.30"]
+
+
+def test_addresses_that_this_machine_would_send_from(site, monkeypatch):
+    monkeypatch.setattr(dns_facts, "_routed", lambda: iter(["10.0.0.5", "2001:db8::5"]))
+    site.write(LISTEN)
+    assert site.zone()["mail.example.org"] == {"AAAA": ["2001:db8::5"], "TXT": [[b"v=spf1 a -all"]]}
+    site.write(LISTEN + '[delivery]\nsource_ipv4 = "10.0.0.5"\n')
+    assert site.zone()["mail.example.org"].get("AAAA") == ["2001:db8::5"]
 
 
 def test_another_name_in_ehlo(site):

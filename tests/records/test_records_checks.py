@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from records_world import (
     CERTIFICATE,
     DIGEST,
@@ -395,6 +397,18 @@ def test_tlsa_without_dnssec(looking):
     assert meaning() == ""
     looking.change(passing="each certificate has another key", digests=())
     assert "another key" in looking.only().meaning
+
+
+def test_tlsa_and_a_certificate_that_cannot_be_read(looking):
+    looking.change(certificate=None)
+    finding = looking.only()
+    assert finding.state == "unknown" and "the certificate cannot be read" in finding.detail
+
+
+def test_tlsa_of_whole_certificates_and_of_two_kinds(looking):
+    whole = CERTIFICATE.public_bytes(Encoding.DER)
+    looking.zone[TLSA]["TLSA"] = [(3, 0, 1, sha256(whole).digest()), (2, 1, 1, OTHER)]
+    assert looking.bad() == {}
 
 
 def test_no_tlsa_where_none_is_wanted(looking):

@@ -105,7 +105,10 @@ def test_reports_that_go_to_another_domain_are_permitted_there():
     zone = pasted(replace(FACTS, reports="dmarc@reports.example"))
     assert zone["example.org._report._dmarc.reports.example"] == {"TXT": [[b"v=DMARC1"]]}
     text = zone_text(FACTS, wanted(replace(FACTS, reports="dmarc@reports.example")))
-    assert "reports.example is not below example.org: its record belongs into another zone" in text
+    assert [line for line in text.split("\n") if "another zone" in line] == [
+        "; example.org._report._dmarc.reports.example is not below example.org: its record belongs into another zone."
+    ]
+    assert "another zone" not in zone_text(FACTS, wanted(FACTS))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,13 @@ def test_no_tlsa_without_a_key_that_stays(more, text):
     facts = replace(FACTS, **more)
     assert text in "\n".join(lines(facts, "The server's key"))
     assert "_25._tcp.mail.example.org" not in pasted(facts)
+
+
+def test_keys_that_are_prepared_or_retired_are_told():
+    told = " ".join(line.removeprefix("; ") for line in lines(FACTS, "Keys of sig")[:2])
+    assert told.startswith("four: prepared. When")
+    assert "one: retired; mail that is under way" in told
+    assert lines(replace(FACTS, keys=keys()[1:3]), "Keys of sig")[0].startswith("two._domainkey.")
 
 
 def test_no_keys():
