@@ -25,6 +25,8 @@ __all__ = ["explain"]
 
 _MOST: Final = 20
 _LISTED: Final = 50
+_LARGEST: Final = 512 * 1024 * 1024
+"""Octets of a file that are read into memory."""
 _ID: Final = re.compile(r"[0-9a-f]{12}")
 _LOGGED: Final = re.compile(r"(?:.*\bqueued as |accepted as )([0-9a-f]{12})\b.*", re.DOTALL)
 
@@ -218,6 +220,8 @@ def _question(
     from .rehearsal import Question
 
     try:
+        if message is not None and message.stat().st_size > _LARGEST:
+            raise Refusal(f"{message} is larger than any message here")
         content = None if message is None else message.read_bytes()
     except OSError as error:
         raise Refusal(f"{message} cannot be read: {error.strerror}") from None
