@@ -74,7 +74,7 @@ def test_without_a_configuration_it_is_the_first_starts_site(site):
 LOOKS = [
     ("domain", "list"), ("user", "list"), ("alias", "list", "--json"), ("user", "quota", BOB),
     ("user", "passwd", BOB), ("user", "remove", BOB, "--yes"), ("domain", "remove", "x.example"),
-    ("user", "add", BOB), ("alias", "add", "x@example.org", BOB),
+    ("user", "add", BOB), ("user", "disable", BOB), ("alias", "add", "x@example.org", BOB),
     ("export", "--user", BOB, "--format", "mbox", "out"),
 ]  # fmt: skip
 
@@ -242,9 +242,20 @@ def test_what_cannot_be_a_password(bob, site, given):
 
 
 def test_a_user_who_is_not_there(bob):
-    for words in (("passwd", "--password-stdin"), ("remove", "--yes")):
+    for words in (("passwd", "--password-stdin"), ("remove", "--yes"), ("disable",), ("enable",)):
         output = call("user", words[0], "eve@example.org", *words[1:], code=1, input="x\n")
         assert output == "mailctl: there is no user eve@example.org\n"
+
+
+def test_a_user_who_may_not_log_in_for_a_while(bob, site):
+    before = call("user", "list", "--json")
+    assert call("user", "disable", "BOB@example.org") == f"disabled {BOB}\n"
+    (row,) = json.loads(call("user", "list", "--json"))
+    assert row["enabled"] is False
+    assert call("user", "disable", BOB) == f"disabled {BOB}\n"
+    assert call("user", "enable", BOB) == f"enabled {BOB}\n"
+    assert call("user", "list", "--json") == before
+    assert password_is(site, BOB, "secret")
 
 
 def remove(*words, stdin):

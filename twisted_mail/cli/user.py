@@ -89,6 +89,25 @@ def passwd(site: SiteFiles, address: str, password_stdin: bool) -> None:
 
 @user.command()
 @click.argument("address")
+@pass_site
+def disable(site: SiteFiles, address: str) -> None:
+    """Let the user ADDRESS log in no more; it counts at once, and sessions that are open end in a moment.
+
+    Mail for ADDRESS is still taken, and stays.
+    """
+    _set_enabled(site, address, False)
+
+
+@user.command()
+@click.argument("address")
+@pass_site
+def enable(site: SiteFiles, address: str) -> None:
+    """Let the user ADDRESS log in again, with the same password."""
+    _set_enabled(site, address, True)
+
+
+@user.command()
+@click.argument("address")
 @click.option(
     "--storage",
     metavar="SIZE",
@@ -169,6 +188,17 @@ def remove(site: SiteFiles, address: str, yes: bool) -> None:
     click.echo(f"removed {parsed}")
     moved = _take_mail_out(site.config, removed.mailbox)
     click.echo("there was no mail" if moved is None else f"the mail is in {moved}")
+
+
+def _set_enabled(site: SiteFiles, address: str, enabled: bool) -> None:
+    """To say it twice is no mistake. Raises Refusal."""
+    parsed = parse_address(address)
+    with site.directory() as directory:
+        found = directory.user(parsed)
+        if found is None:
+            raise Refusal(f"there is no user {parsed}")
+        directory.set_enabled(parsed, enabled)
+    click.echo(f"{'enabled' if enabled else 'disabled'} {found.address}")
 
 
 def _bound(option: str, text: str, parse: Callable[[str], int | None]) -> int | None:

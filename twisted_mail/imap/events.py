@@ -18,9 +18,8 @@ tagged NO: then the command is over, and what still comes of it is swallowed. `C
 from __future__ import annotations
 
 import enum
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from .commands import Arguments
 from .sequence import SequenceSet
 
 __all__ = [
@@ -77,11 +76,11 @@ class Terms(NamedTuple):
 
 
 class Command(NamedTuple):
-    """`name`: upper case, without UID in front: that is in `args`."""
+    """`name`: upper case, without UID in front: that is in `args`, which are the `commands.Arguments` of that name."""
 
     tag: bytes
     name: str
-    args: Arguments
+    args: Any
 
 
 class Invalid(NamedTuple):

@@ -16,7 +16,7 @@ from .fetching import BinarySection, BinarySize
 
 __all__ = ["Decoded", "binary_reader", "decoded_blocks", "encoding_of", "undecodable"]
 
-PIECE: Final = 32_768
+PIECE: Final = 131_072
 """Octets that are decoded in one go: some milliseconds, when somebody has written padding between all letters."""
 
 

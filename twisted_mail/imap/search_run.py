@@ -52,7 +52,7 @@ async def run(
     session: ImapSession, command: Command, finish: Finish, *, saves: bool = False
 ) -> Answer:
     """Search as the command says; `finish` makes the answer of what was found. `saves`: it becomes ``$``."""
-    args: SearchArguments | Sort | Thread = command.args  # type: ignore[assignment]
+    args: SearchArguments | Sort | Thread = command.args
     view = session.view
     said = b""
     try:

@@ -37,7 +37,7 @@ async def logout(session: ImapSession, command: Command) -> Answer:
 
 
 async def identify(session: ImapSession, command: Command) -> Answer:
-    args: Id = command.args  # type: ignore[assignment]
+    args: Id = command.args
     if args.parameters:
         session.note_client(
             {_text(name): _text(value or b"") for name, value in args.parameters[:MAX_LOGGED]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from ...connection.interfaces import Answer, Then
 from ..capability import Capability
@@ -20,7 +20,8 @@ __all__ = ["CAPABILITIES", "VERBS"]
 
 
 async def compress(session: ImapSession, command: Command) -> Answer:
-    if cast(Compress, command.args).mechanism != "DEFLATE":
+    args: Compress = command.args
+    if args.mechanism != "DEFLATE":
         raise Bad("DEFLATE is what there is")
     if session.compressed:
         # RFC 4978 section 3

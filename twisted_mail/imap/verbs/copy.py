@@ -25,7 +25,7 @@ __all__ = ["VERBS"]
 
 
 async def copy(session: ImapSession, command: Command) -> Answer:
-    args: Copy = command.args  # type: ignore[assignment]
+    args: Copy = command.args
     uids = taken(session, args.sequence, args.uid)
     if uids is None:
         return gone(session, command, expunges=args.uid)

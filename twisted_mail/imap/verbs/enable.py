@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from ...connection.interfaces import Answer
 from ..capability import Capability
@@ -27,7 +27,8 @@ _IMPLIED: Final = {"QRESYNC": "CONDSTORE"}
 
 
 async def enable(session: ImapSession, command: Command) -> Answer:
-    wanted = cast(Enable, command.args).capabilities
+    args: Enable = command.args
+    wanted = args.capabilities
     # RFC 5161 section 3.1: what is not known is passed over
     new = [name for name in wanted if name in _KNOWN and name not in session.enabled]
     said = b""

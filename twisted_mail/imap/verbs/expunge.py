@@ -21,7 +21,7 @@ __all__ = ["CAPABILITIES", "VERBS"]
 
 
 async def expunge(session: ImapSession, command: Command) -> Answer:
-    args: Expunge = command.args  # type: ignore[assignment]
+    args: Expunge = command.args
     view = session.view
     writable(view)
     if args.uids is None:

@@ -37,7 +37,7 @@ __all__ = ["CAPABILITIES", "VERBS"]
 
 
 async def fetch(session: ImapSession, command: Command) -> Answer:
-    args: Fetch = command.args  # type: ignore[assignment]
+    args: Fetch = command.args
     if args.vanished and not session.qresync:
         # RFC 7162 section 3.2.6
         raise Bad("VANISHED needs QRESYNC to be enabled")

@@ -25,7 +25,7 @@ _OF_ALL_MAIL: Final = frozenset(("\\All", "\\Flagged"))
 
 
 async def create(session: ImapSession, command: Command) -> Answer:
-    args: Create = command.args  # type: ignore[assignment]
+    args: Create = command.args
     name = naming(session.settings).new(args.mailbox)
     if name == "INBOX":
         raise No("INBOX is always there", "ALREADYEXISTS")
@@ -44,7 +44,7 @@ async def create(session: ImapSession, command: Command) -> Answer:
 
 
 async def delete(session: ImapSession, command: Command) -> Answer:
-    args: Delete = command.args  # type: ignore[assignment]
+    args: Delete = command.args
     name = naming(session.settings).existing(args.mailbox)
     if name == "INBOX":
         raise No("INBOX cannot be deleted", "CANNOT")
@@ -54,7 +54,7 @@ async def delete(session: ImapSession, command: Command) -> Answer:
 
 
 async def rename(session: ImapSession, command: Command) -> Answer:
-    args: Rename = command.args  # type: ignore[assignment]
+    args: Rename = command.args
     names = naming(session.settings)
     name = names.existing(args.source)
     to = names.new(args.destination)
@@ -68,7 +68,7 @@ async def rename(session: ImapSession, command: Command) -> Answer:
 
 
 async def subscribe(session: ImapSession, command: Command) -> Answer:
-    args: Subscribe = command.args  # type: ignore[assignment]
+    args: Subscribe = command.args
     name = naming(session.settings).new(args.mailbox)
     there = await session.mailboxes.list()
     # Names need not exist (RFC 9051 section 6.3.7), so they need a bound of their own.
@@ -82,7 +82,7 @@ async def subscribe(session: ImapSession, command: Command) -> Answer:
 
 
 async def unsubscribe(session: ImapSession, command: Command) -> Answer:
-    args: Unsubscribe = command.args  # type: ignore[assignment]
+    args: Unsubscribe = command.args
     name = naming(session.settings).existing(args.mailbox)
     await to_the_end(session.mailboxes.subscribe(name, False))
     _ours(session, name)

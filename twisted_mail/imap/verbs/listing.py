@@ -29,7 +29,7 @@ SLICE: Final = 200
 
 
 async def list_(session: ImapSession, command: Command) -> Answer:
-    args: List = command.args  # type: ignore[assignment]
+    args: List = command.args
     names = naming(session.settings)
     if args.patterns == ("",) and not args.extended:
         # RFC 9051 section 6.3.9: a special request for the separator and the root
@@ -67,7 +67,7 @@ async def _answers(
 
 
 async def lsub(session: ImapSession, command: Command) -> Answer:
-    args: Lsub = command.args  # type: ignore[assignment]
+    args: Lsub = command.args
     names = naming(session.settings)
     tree = Tree(
         ((names.shown(info.name), info) for info in await session.mailboxes.list()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from ...accounts.authenticate import Exchange
 from ...accounts.authenticate import Login as Entered
@@ -35,7 +35,7 @@ async def starttls(session: ImapSession, command: Command) -> Answer:
 
 async def login(session: ImapSession, command: Command) -> Answer:
     _check_private(session)
-    args = cast(Login, command.args)
+    args: Login = command.args
     user, password = _text(args.user), _text(args.password)
     entered = await session.authenticator.login(user, password, session.client_ip)
     return await _enter(session, command.tag, "LOGIN", entered)
@@ -43,7 +43,7 @@ async def login(session: ImapSession, command: Command) -> Answer:
 
 async def authenticate(session: ImapSession, command: Command) -> Answer:
     _check_private(session)
-    args = cast(Authenticate, command.args)
+    args: Authenticate = command.args
     if args.mechanism not in session.authenticator.mechanisms():
         raise No("Unknown mechanism", "CANNOT")
     exchange = session.authenticator.exchange(args.mechanism, session.client_ip)

@@ -38,7 +38,7 @@ _NAME: Final = re.compile(r"/(private|shared)((/[^/*%\x00-\x1f\x7f-\U0010ffff]+)
 
 
 async def getmetadata(session: ImapSession, command: Command) -> Answer:
-    args: GetMetadata = command.args  # type: ignore[assignment]
+    args: GetMetadata = command.args
     there = await session.mailboxes.metadata(_mailbox(session, args.mailbox))
     wanted = {
         name: value
@@ -73,7 +73,7 @@ def _within(name: str, entry: str, depth: int | None) -> bool:
 
 
 async def setmetadata(session: ImapSession, command: Command) -> Answer:
-    args: SetMetadata = command.args  # type: ignore[assignment]
+    args: SetMetadata = command.args
     entries = dict(args.entries)
     for name, value in entries.items():
         _check(args.mailbox, name, value)

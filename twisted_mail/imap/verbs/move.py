@@ -36,7 +36,7 @@ __all__ = ["CAPABILITIES", "VERBS"]
 
 
 async def move(session: ImapSession, command: Command) -> Answer:
-    args: Move = command.args  # type: ignore[assignment]
+    args: Move = command.args
     uids = taken(session, args.sequence, args.uid)
     writable(session.view)
     if uids is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from ..capability import Capability
 from ..commands import Notify
@@ -20,7 +20,7 @@ __all__ = ["CAPABILITIES", "VERBS"]
 
 
 async def notify(session: ImapSession, command: Command) -> Answer:
-    args = cast(Notify, command.args)
+    args: Notify = command.args
     if args.groups is None:
         session.notify_by(None)
         return session.ok(command)

@@ -22,7 +22,7 @@ __all__ = ["CAPABILITIES", "VERBS"]
 
 
 async def getquota(session: ImapSession, command: Command) -> Answer:
-    args: GetQuota = command.args  # type: ignore[assignment]
+    args: GetQuota = command.args
     response = b"" if args.root else _response(await session.mailboxes.quota())
     if not response:
         raise No("There is no such quota root", "NONEXISTENT")
@@ -30,7 +30,7 @@ async def getquota(session: ImapSession, command: Command) -> Answer:
 
 
 async def getquotaroot(session: ImapSession, command: Command) -> Answer:
-    args: GetQuotaRoot = command.args  # type: ignore[assignment]
+    args: GetQuotaRoot = command.args
     name = naming(session.settings).existing(args.mailbox)
     if name != "INBOX":
         await session.mailboxes.status(name)  # NONEXISTENT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..state import State
 
@@ -28,8 +28,7 @@ def never(command: Command) -> bool:
 
 def by_uid(command: Command) -> bool:
     """RFC 9051 section 7.5.1: not during FETCH, STORE and SEARCH; during their UID forms it may be."""
-    args: Any = command.args
-    return bool(args.uid)
+    return bool(command.args.uid)
 
 
 class Verb(NamedTuple):

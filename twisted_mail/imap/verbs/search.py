@@ -25,7 +25,7 @@ _ALL: Final = frozenset(("ALL",))
 
 
 async def search(session: ImapSession, command: Command) -> Answer:
-    args: SearchArguments = command.args  # type: ignore[assignment]
+    args: SearchArguments = command.args
     mod_sequence = uses_mod_sequence(args.key)
     view = session.view
     returns = args.returns

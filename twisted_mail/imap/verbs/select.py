@@ -34,7 +34,7 @@ _CLOSED: Final = ok(b"*", "The mailbox before is closed", "CLOSED")
 
 
 async def select(session: ImapSession, command: Command) -> Answer:
-    args = cast(Select, command.args)
+    args: Select = command.args
     if args.qresync is not None and not session.qresync:
         # RFC 7162 section 3.2.5
         raise Bad("ENABLE QRESYNC comes first")

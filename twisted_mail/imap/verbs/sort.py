@@ -39,7 +39,7 @@ _COLUMNS: Final = {
 
 
 async def sort(session: ImapSession, command: Command) -> Answer:
-    args: Sort = command.args  # type: ignore[assignment]
+    args: Sort = command.args
     mod_sequence = uses_mod_sequence(args.key)
     view = session.view
     breathe = breath(session)

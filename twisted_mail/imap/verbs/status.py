@@ -47,7 +47,7 @@ def status_response(
 
 
 async def status(session: ImapSession, command: Command) -> Answer:
-    args: StatusArguments = command.args  # type: ignore[assignment]
+    args: StatusArguments = command.args
     found = await session.mailboxes.status(naming(session.settings).existing(args.mailbox))
     data = status_response(session, args.mailbox, args.items, found)
     if "HIGHESTMODSEQ" in args.items:

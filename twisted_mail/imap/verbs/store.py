@@ -23,7 +23,7 @@ __all__ = ["VERBS"]
 
 
 async def store(session: ImapSession, command: Command) -> Answer:
-    args: Store = command.args  # type: ignore[assignment]
+    args: Store = command.args
     for flag in args.flags:
         # RFC 9051 section 2.3.2: what begins with a backslash is the server's to define
         if flag.startswith("\\") and flag not in SYSTEM_FLAGS:

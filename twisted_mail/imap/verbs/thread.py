@@ -28,7 +28,7 @@ _COLUMNS: Final = ("sent", "base_subject", "reply", "message_id", "references")
 
 
 async def thread(session: ImapSession, command: Command) -> Answer:
-    args: Thread = command.args  # type: ignore[assignment]
+    args: Thread = command.args
     algorithm = ALGORITHMS.get(args.algorithm)
     if algorithm is None:
         raise Bad("That way of threading is not known")
