@@ -40,6 +40,7 @@ class NoSite(Refusal):  # an answer, as Refusal is
 _LATER: Final = (
     "ctypes",
     "encodings.idna",
+    "encodings.punycode",
     "encodings.utf_16_be",
     "getpass",
     "rich.console",
