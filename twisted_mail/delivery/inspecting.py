@@ -20,7 +20,7 @@ from .telling import NAMED
 if TYPE_CHECKING:
     from .visitor import Visitor
 
-__all__ = ["Inspecting", "message_id_of", "refusal", "tls_of", "told_line"]
+__all__ = ["Inspecting", "login_of", "message_id_of", "refusal", "tls_of", "told_line"]
 
 _REFUSING = (filters.Action.REJECT, filters.Action.TEMPFAIL)
 
@@ -198,7 +198,7 @@ class Inspecting:
             tuple(filters.Recipient(one.address) for one in envelope.recipients),
             client.helo,
             tls_of(client),
-            None if client.account is None else filters.Login(client.account.name),
+            login_of(client),
             self.message_id,
         )
         parts = tuple(header[start:end] for _, start, end in fields(header))
@@ -258,6 +258,11 @@ def message_id_of(header: bytes) -> str:
             begin, close = value.find("<"), value.find(">")
             return value[begin : close + 1][:998] if 0 <= begin < close else ""
     return ""
+
+
+def login_of(client: Client) -> filters.Login | None:
+    """As filters are told."""
+    return None if client.account is None else filters.Login(client.account.name, client.mechanism)
 
 
 def tls_of(client: Client) -> filters.Tls | None:

@@ -37,7 +37,7 @@ class Client:
     `ip` without brackets; `helo` as given ("" before it); `protocol` is the "with" keyword of RFC 3848 (SMTP, ESMTP,
     ESMTPSA …; UTF8SMTPSA … of RFC 6531 section 4.3); `tls` is such as ``TLSv1.3 TLS_AES_256_GCM_SHA384`` or None;
     `account` is who logged in, or None; `connection` is the log's id of the connection; `visit` is what the `Guard`
-    knows of it, None when there is none.
+    knows of it, None when there is none. `mechanism`: how he logged in, such as ``PLAIN``.
     """
 
     ip: str
@@ -47,6 +47,7 @@ class Client:
     account: IAccount | None
     connection: str
     visit: Visit | None = None
+    mechanism: str = ""
 
 
 class Recipient(NamedTuple):

@@ -13,7 +13,7 @@ from ..address import Address
 from ..filters import interfaces as filters
 from ..filters.chain import Chain, ChainSession, Told
 from ..status import MailError
-from .inspecting import refusal, tls_of, told_line
+from .inspecting import login_of, refusal, tls_of, told_line
 from .interfaces import Client, Envelope, Inspection
 from .parts import Parts
 from .question import Question
@@ -219,7 +219,7 @@ class Visitor:
         if greeting != self._greeted_filters:
             self._greeted_filters = greeting
             await self._ask(self._session.helo(client.helo, tls_of(client)))
-        login = None if client.account is None else filters.Login(client.account.name)
+        login = login_of(client)
         size = () if envelope.size is None else (f"SIZE={envelope.size}",)
         await self._ask(self._session.mail(filters.Sender(envelope.reverse_path, size), login))
 

@@ -90,6 +90,7 @@ class SmtpSession:
         self._helo: str | None = None
         self._extended = False
         self._login: Login | None = None
+        self._mechanism = ""
         self._exchange: Exchange | None = None
         self._errors = 0
         self._login_failures = 0
@@ -246,6 +247,7 @@ class SmtpSession:
         if mechanism not in self._authenticator.mechanisms():
             return replies.NO_MECHANISM
         initial = initial_response(words[1:])
+        self._mechanism = mechanism
         exchange = self._authenticator.exchange(mechanism, self._client_ip)
         return await self._step(exchange, initial)
 
@@ -301,6 +303,7 @@ class SmtpSession:
             self._login.account if self._login is not None else None,
             self._connection,
             self._visit,
+            self._mechanism if self._login is not None else "",
         )
 
     # One message
