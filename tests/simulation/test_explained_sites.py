@@ -18,6 +18,8 @@ from twisted_mail.cli.rehearsal import Question, Rehearsal, rehearse
 from twisted_mail.cli.rehearsal_text import rehearsed_json, rehearsed_text
 from twisted_mail.config import load
 from twisted_mail.site import open_directory
+from twisted_mail.storage.queued import State
+from twisted_mail.storage.spool_view import Filter
 
 GREYLIST = {"greylist": {"enabled": True, "delay_seconds": 300.0}}
 ALIAS = "list@two.example"
@@ -187,6 +189,17 @@ def test_forwarded_mail_is_told_until_the_next_server_has_it(start):
     assert "attempts" in shown and "mx.three.example [192.0.2.40], TLSv1.3" in shown
 
 
+def test_without_stories_the_queue_still_tells_what_left(start):
+    judged = start(stories={"days": 0})
+    judged.one.submit(BOB)
+    judged.advance(30)
+    (id_,) = {one.id for one in judged.one._view.page(Filter(states=tuple(State)))}
+    text = " ".join(explain(judged, judged.one, id_).split())
+    assert "delivered after 1 try" in text and "stories.days is 0" in text
+    (value,) = told(judged, judged.one, id_)
+    assert value["story"] == [] and value["queue"]["sender"] == ALICE
+
+
 def test_what_waits_says_for_what_and_until_when(start):
     judged = start()
     judged.three.stop()
@@ -330,7 +343,7 @@ def test_a_dry_run_as_a_user(start):
     content = b"From: alice@one.example\nSubject: x\n\nhello\n"
     found = foretold(judged, judged.one, ALICE, BOB, user=ALICE, content=content)
     assert found.outcome == "accepted" and found.sent
-    assert "signed (DKIM) by" in heard(found)
+    assert "signed (DKIM) by" in heard(found) and f"by {ALICE}, over TLS" in heard(found)
     found = foretold(judged, judged.one, "boss@one.example", BOB, user=ALICE)
     assert found.outcome == "refused" and found.steps[-1].code == 553
     with pytest.raises(ValueError, match="no user"):
@@ -338,12 +351,17 @@ def test_a_dry_run_as_a_user(start):
     assert judged.one.waiting() == []
 
 
-def test_a_full_mailbox_is_foretold(start):
+@pytest.mark.parametrize("octets", [4000, 2900])
+def test_a_full_mailbox_is_foretold(start, octets):
+    # The smaller one has room at RCPT, but not with what stands on top of it.
     judged = start(quota={"storage": "3000"})
-    content = PLAIN + b"x\r\n" * 2000
+    content = PLAIN + (b"x" * 900 + b"\r\n") * 5
+    content = content[: octets - 2] + b"\r\n"
     found = foretold(judged, judged.two, "x@forger.example", BOB, content=content)
     said = judged.from_outside(judged.two, content + b".\r\n", "x@forger.example", BOB)
-    assert found.outcome == "refused" and said[-1].startswith("552 5.2.2")
+    assert said[-1].startswith(("452 4.2.2", "552 5.2.2"))
+    assert found.outcome == ("deferred" if said[-1].startswith("4") else "refused")
+    assert found.steps[-1].said.startswith("(the" if octets == 2900 else "RCPT")
 
 
 SENDERS = ["x@forger.example", "alice@one.example", "carol@three.example", "", "z@nomail.example"]
@@ -378,7 +396,7 @@ def both(tmp_path_factory):
     policy=st.sampled_from(["none", "quarantine", "reject"]),
     failing=st.booleans(),
     again=st.booleans(),
-    helo=st.sampled_from(["forger.example", "mx.two.example", "localhost", "[192.0.2.1]"]),
+    helo=st.sampled_from(["forger.example", "mx.two.example", "localhost", "[127.0.0.1]"]),
 )
 def test_what_a_dry_run_foretells_is_what_the_server_does(
     both, sender, author, to, policy, failing, again, helo

@@ -49,6 +49,7 @@ from ..storage.queued import Change, QueuedMessage
 from ..storage.reputation import remembered
 from ..storage.store import MailStore
 from ..world import World
+from .ports import socket_of
 
 __all__ = ["Question", "Rehearsal", "Routed", "Step", "rehearse"]
 
@@ -129,7 +130,7 @@ class _Stage:
         self._directory = directory
         self._resolver = resolver
         self._store = _Unkept(world, config, directory)
-        self._sending = Sending(config, world, directory, (), resolver)
+        self._sending = Sending(config, world, directory, _addresses(config), resolver)
         self._told = _Told(world)
         self._realm: IRealm | None = load_realm(config.auth.realm) if config.auth.realm else None
 
@@ -213,7 +214,7 @@ class _Stage:
             guard=guard,
         )
         login = _Vouched(await self._account(question.user)) if question.user else None
-        return SmtpSession(
+        session = SmtpSession(
             Profile.SUBMISSIONS if question.user else Profile.SMTP,
             smtp_settings(config),
             intake,
@@ -222,6 +223,9 @@ class _Stage:
             connection=CONNECTION,
             starttls=False,
         )
+        if question.user:
+            session.tls_started("TLS")  # nobody logs in without
+        return session
 
     async def _account(self, name: str) -> IAccount:
         realm: Any = self._realm or Realm(self._directory, self._store.open_inbox)
@@ -246,6 +250,15 @@ class _Stage:
         except MailError as error:
             return Routed(address, None, (), error)
         return Routed(address, way, tuple(sending.routes.hop_of(one) for one in way.remote))
+
+
+def _addresses(config: Config) -> list[tuple[str, str]]:
+    """Where the server listens for other servers, as `Listeners.addresses` has it."""
+    found = []
+    for interface, port in filter(None, map(socket_of, config.listen.smtp)):
+        host = interface or "0.0.0.0"
+        found.append(("smtp", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+    return found
 
 
 async def _conversation(session: SmtpSession, question: Question, helo: str) -> AsyncIterator[Step]:
