@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from twisted_mail.address import Address
 from twisted_mail.config.via import parse_pattern, parse_via
-from twisted_mail.delivery.routes import Patterns, Routes, make_route, make_routes, split_hop
+from twisted_mail.delivery.routes import (
+    Patterns,
+    Routes,
+    any_tls,
+    make_route,
+    make_routes,
+    split_hop,
+)
 
 
 def to(domain):
@@ -122,6 +129,22 @@ def test_what_needs_tls_has_a_hop_of_its_own(domain, hop):
     plain = TABLE.hop_of(to(domain))
     assert split_hop(hop) == (plain, hop != plain)
     assert TABLE.route(hop) == TABLE.route(plain)
+
+
+@pytest.mark.parametrize(
+    ("hop", "other"),
+    [
+        ("example.org", "example.org#any-tls"),
+        ("[192.0.2.1]", "[192.0.2.1]#any-tls"),
+        ("smtp://smarthost.example:587", "smtp://smarthost.example:587"),
+        ("lmtp:/run/deep", "lmtp:/run/deep"),
+        ("fail: they have moved", "fail: they have moved"),
+        ("example.org#requiretls", "example.org#requiretls"),
+    ],
+)
+def test_what_goes_by_any_tls_has_a_hop_of_its_own_where_there_is_no_route(hop, other):
+    assert any_tls(hop) == other
+    assert TABLE.route(other) == TABLE.route(hop)
 
 
 def test_a_text_that_ends_like_it_is_a_text():

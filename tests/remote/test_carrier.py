@@ -418,6 +418,32 @@ def test_sts_being_tried_changes_nothing_but_is_noted(tmp_path: Path) -> None:
     assert site.results() == {("example.org", "sts"): (1, {})}
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"sts": ENFORCE},
+        {"zone": "dane"},
+        {"tls": "required"},
+        {"tls": "verified"},
+    ],
+)
+def test_a_report_about_tls_gets_there_despite_all_policies_and_is_in_none(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    """RFC 8460 section 3."""
+    if "zone" in more:
+        more = {"zone": dane_zone()}
+    for server, encrypted in ((Server(), False), (Server(extensions=TLS, chain=[SELF]), True)):
+        site = Site({MX1: server, MX2: Server(refuses=True)}, tmp_path, **more)
+        if not encrypted:
+            site.error()
+        before = site.results()
+        courier = site.open("example.org#any-tls")
+        assert courier.peer.host == "mx1.example.org"
+        assert bool(courier.peer.tls) is encrypted
+        assert site.results() == before
+
+
 def test_a_policy_that_cannot_be_had_is_noted(tmp_path: Path) -> None:
     site = Site({MX1: Server()}, tmp_path, sts=Finding(None, "sts-policy-fetch-error"))
     site.open()
