@@ -32,6 +32,8 @@ PLAIN = (
 def toml(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f'"{key}" = {toml(one)}' for key, one in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(value)
 
 
@@ -172,6 +174,22 @@ def test_who_names_nobody_here_has_a_story_by_its_connection(start):
     text = " ".join(explain(judged, judged.two, story["connection"]).split())
     assert "mail to nobody@two.example: refused, 550 5.1.1 No such user here" in text
     assert "550 5.7.1 Relaying denied" in text
+
+
+def test_who_guesses_addresses_does_not_fill_the_stories(start):
+    judged = start()
+    client = judged.two.world.reactor.connect(25, address=STRANGER)
+    client.read()
+    client.ask(b"EHLO forger.example\r\n")
+    for _ in range(30):
+        client.ask(b"MAIL FROM:<x@forger.example>\r\n")
+        judged.advance(0.01)
+        client.ask(b"RCPT TO:<bob@two.example>\r\n")
+        judged.advance(0.01)
+        client.ask(b"RSET\r\n")
+    client.close()
+    stories = told(judged, judged.two, "--from", "x@forger.example")
+    assert [one["outcome"] for one in stories] == ["left"] * 20
 
 
 def test_forwarded_mail_is_told_until_the_next_server_has_it(start):
@@ -349,6 +367,23 @@ def test_a_dry_run_as_a_user(start):
     with pytest.raises(ValueError, match="no user"):
         foretold(judged, judged.one, ALICE, BOB, user="mallory@one.example")
     assert judged.one.waiting() == []
+
+
+def test_a_file_may_have_any_line_ends(start):
+    judged = start(smtp={"bare_newline": "reject"})
+    for content in (PLAIN, PLAIN.replace(b"\r\n", b"\n"), PLAIN.rstrip()):
+        found = foretold(judged, judged.two, "x@forger.example", BOB, content=content)
+        assert found.outcome == "accepted"
+
+
+def test_filters_are_asked_only_when_that_is_wanted(start):
+    there = {"kind": "clamav", "endpoint": "tcp:192.0.2.20:3310", "on_failure": "defer"}
+    judged = start(filters=[there])
+    asked = ("x@forger.example", BOB)
+    found = foretold(judged, judged.two, *asked, content=PLAIN)
+    assert found.outcome == "accepted" and "filter" not in heard(found)
+    found = foretold(judged, judged.two, *asked, content=PLAIN, filters=True)
+    assert found.outcome == "deferred" and "filter clamav fails" in heard(found)
 
 
 @pytest.mark.parametrize("octets", [4000, 2900])
