@@ -182,7 +182,8 @@ def test_an_end_of_the_stream_with_something_behind_it(log: list[dict[str, Any]]
 @given(st.binary(max_size=300))
 def test_no_bytes_make_it_fail_otherwise(data: bytes) -> None:
     peer = Peer(ToyFactory()).compressed()
-    peer.client.send(peer.pack(b"content ") + data)
+    # Lines that come out of it are a message's
+    peer.client.send(peer.pack(b"message\n") + data)
     peer.client.close()
 
 

@@ -106,7 +106,7 @@ class ToySession:
 
     async def handle(self, event: bytes) -> Answer:
         self.world.reactor.rightNow += self.seconds_per_event
-        verb, _, argument = event.decode("ascii").partition(" ")
+        verb, _, argument = event.decode("ascii", "backslashreplace").partition(" ")
         answer: Answer = await getattr(self, f"do_{verb}")(argument)
         return answer
 
