@@ -47,8 +47,8 @@ class Reporting:
             self.tls = TlsCounts(self._counter)
 
     def start(self, door: Door, post: Post | None = None) -> None:
-        """Send from now on, through `door`; over https by `post`."""
-        if self._file is None or self._counter is None:
+        """Send from now on, through `door`; over https by `post`. Where the queue runs, so in one process."""
+        if self._file is None or self._counter is None or not self._config.queue.run:
             return
         self._reporter = Reporter(
             self._world,

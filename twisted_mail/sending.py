@@ -20,6 +20,7 @@ from .delivery.srs import Srs
 from .queue.manager import QueueManager
 from .queue.schedule import Settings
 from .remote.carrier import RemoteCarrier
+from .remote.https_post import HttpsPost
 from .remote.mta_sts import StsPolicies
 from .remote.settings import DeliverySettings, TlsRule
 from .remote.sts_fetch import HttpsFetch
@@ -66,6 +67,8 @@ class Sending:
         self._resolver = resolver
         self._manager: QueueManager | None = None
         self._remote: RemoteCarrier | None = None
+        self.post: HttpsPost | None = None
+        """Where reports about TLS go that are wanted by HTTPS, once it has started."""
         self._hosts = _own_hosts(addresses, config.delivery.port)
         self.routes: Routes = make_routes(config.routes)
         self.srs: SenderRewriting | None = _rewriting(config, world, directory)
@@ -134,6 +137,7 @@ class Sending:
             sts_port=config.delivery.https_port,
             ca_file=config.delivery.ca_file,
         )
+        self.post = HttpsPost(world, resolver, settings)
         policies = None
         if config.delivery.mta_sts:
             policies = StsPolicies(

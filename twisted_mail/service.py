@@ -242,7 +242,7 @@ class MailService(Service):
         self._web = _make_web(config, world, tls, self._certificates)
         self._listeners.open({**self._factories, **self._web})
         sending.start(store, intake)
-        reporting.start(intake.notices)
+        reporting.start(intake.notices, None if sending.post is None else sending.post.post)
         if self._certificates is not None:
             self._certificates.start(tls.reload)
 

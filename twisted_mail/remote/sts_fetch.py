@@ -22,7 +22,7 @@ from .mx import addresses_of
 from .settings import DeliverySettings
 from .words import told
 
-__all__ = ["HttpsFetch"]
+__all__ = ["HttpsFetch", "in_words", "too_late"]
 
 _SECONDS = 30.0  # for one address; RFC 8461 section 3.3: "within one minute"
 _MAX_ADDRESSES = 2
@@ -50,7 +50,7 @@ class HttpsFetch:
         last: Exception | None = None
         for address in found.addresses[:_MAX_ADDRESSES]:
             getting = Deferred.fromCoroutine(self._get(host, address))
-            getting.addTimeout(_SECONDS, self._world.reactor, onTimeoutCancel=_too_late)
+            getting.addTimeout(_SECONDS, self._world.reactor, onTimeoutCancel=too_late)
             try:
                 return await getting
             except FetchError:
@@ -58,7 +58,7 @@ class HttpsFetch:
             except TimeoutError:
                 last = FetchError(f"{host} did not answer within {_SECONDS:.0f} seconds")
             except Exception as error:
-                last = FetchError(f"{host}: {told(_in_words(error))}")
+                last = FetchError(f"{host}: {told(in_words(error))}")
         assert last is not None
         raise last
 
@@ -84,6 +84,13 @@ class HttpsFetch:
             return (await body.whole).decode("utf-8")
         except UnicodeDecodeError:
             raise FetchError("the policy is not UTF-8", invalid=True) from None
+
+    @staticmethod
+    def _drop(response: Any) -> None:
+        """Its body is wanted by nobody."""
+        body = _Body()
+        response.deliverBody(body)
+        body.drop()
 
     def _endpoints(self, address: str) -> Any:
         from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
@@ -150,16 +157,17 @@ def _pem_blocks(path: Path) -> list[bytes]:
     return [part + end + b"\n" for part in path.read_bytes().split(end) if b"BEGIN" in part]
 
 
-def _too_late(_: object, seconds: float) -> Failure:
+def too_late(_: object, seconds: float) -> Failure:
+    """For `Deferred.addTimeout`."""
     # Whatever the request made of being cancelled.
     return Failure(TimeoutError(f"no answer within {seconds:.0f} seconds"))
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """What twisted.web wraps: the first reason that says something."""
     reasons = getattr(error, "reasons", None)
     if reasons:
-        return _in_words(reasons[0].value)
+        return in_words(reasons[0].value)
     return str(error) or type(error).__name__
 
 

@@ -192,13 +192,18 @@ class Reporter:
         record = dmarc_record.parse(text.encode("ascii", "replace"))
         bounds = limits(text)
         places: dict[str, int | None] = {}
+        trouble: DnsError | None = None
         organizations = self._organizations()
         for uri in record.rua:
             if uri[:7].lower() != "mailto:":
                 continue
-            allowed = await self._ask(
-                permitted(self._resolver, organizations, due.key.subject, uri)
-            )
+            try:
+                allowed = await self._ask(
+                    permitted(self._resolver, organizations, due.key.subject, uri)
+                )
+            except DnsError as error:
+                trouble = error  # the others need not wait for it
+                continue
             for one in allowed:
                 places.setdefault(one, bounds.get(uri))
             if not allowed:
@@ -208,13 +213,13 @@ class Reporter:
                     uri=uri,
                     host=destination(uri) or "nobody",
                 )
-        if not places:
-            return True
-        content = await self._world.threads.call(self._aggregate, due, head)
-        if content is None:
-            return True
-        for uri in list(places)[:MAX_DESTINATIONS]:
-            await self._mail(due, uri, content, places[uri])
+        content = None
+        if places:
+            content = await self._world.threads.call(self._aggregate, due, head)
+        if content is not None:
+            await self._everywhere(due, list(places.items())[:MAX_DESTINATIONS], content)
+        if trouble is not None:
+            raise trouble
         return True
 
     def _aggregate(self, due: Due, head: dict[str, Any]) -> bytes | None:
@@ -250,12 +255,7 @@ class Reporter:
         content = await self._world.threads.call(self._about_tls, due)
         if content is None:
             return True
-        for uri in places:
-            if uri[:7].lower() == "mailto:":
-                await self._mail(due, uri, content, None)
-            elif self._post is not None and uri not in self._had.get(due.number, ()):
-                await self._ask(self._post(uri, content))
-                self._had.setdefault(due.number, set()).add(uri)
+        await self._everywhere(due, [(uri, None) for uri in places], content)
         return True
 
     def _about_tls(self, due: Due) -> bytes | None:
@@ -277,10 +277,28 @@ class Reporter:
 
     # Both
 
-    async def _mail(self, due: Due, uri: str, content: bytes, limit: int | None) -> None:
+    async def _everywhere(
+        self, due: Due, places: Sequence[tuple[str, int | None]], content: bytes
+    ) -> None:
+        """To all of them, each once. Raises OSError or MailError when one has to wait, the others being done."""
+        trouble: OSError | MailError | None = None
         had = self._had.setdefault(due.number, set())
-        if uri in had:
-            return
+        for uri, limit in places:
+            if uri in had:
+                continue
+            try:
+                if uri[:7].lower() == "mailto:":
+                    await self._mail(due, uri, content, limit)
+                elif self._post is not None:
+                    await self._ask(self._post(uri, content))
+            except (OSError, MailError) as error:
+                trouble = error
+            else:
+                had.add(uri)
+        if trouble is not None:
+            raise trouble
+
+    async def _mail(self, due: Due, uri: str, content: bytes, limit: int | None) -> None:
         to = unquote(uri[7:].partition("?")[0])
         settings, begin = self._settings, due.key.day * DAY
         letter = compose(
@@ -319,7 +337,6 @@ class Reporter:
                 to=to,
                 error=str(error),
             )
-        had.add(uri)
 
 
 def limits(record: str) -> dict[str, int]:
