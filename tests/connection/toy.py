@@ -106,7 +106,8 @@ class ToySession:
 
     async def handle(self, event: bytes) -> Answer:
         self.world.reactor.rightNow += self.seconds_per_event
-        verb, _, argument = event.decode("ascii", "backslashreplace").partition(" ")
+        errors = "replace" if event.startswith(b"content ") else "strict"
+        verb, _, argument = event.decode("ascii", errors).partition(" ")
         answer: Answer = await getattr(self, f"do_{verb}")(argument)
         return answer
 
