@@ -354,6 +354,19 @@ def test_progress_of_rfc_9585(dialogue: Dialogue) -> None:
     assert dialogue.later(10.5) == b'* OK [INPROGRESS ("A002" NIL NIL)] Still searching\r\n'
 
 
+def test_it_goes_on_in_the_next_round_when_others_have_used_up_this_one(
+    dialogue: Dialogue,
+) -> None:
+    slow = Slow(dialogue)
+    assert dialogue.ask(b"a SEARCH OR TEXT imap BODY two\r\n") == b""
+    assert len(slow.waiting) == 1
+    dialogue.server_session.world.turns.count(1)
+    slow.waiting[0].callback(None)
+    assert len(slow.waiting) == 1
+    assert dialogue.later(0.1) == b""
+    assert len(slow.waiting) == 2
+
+
 def test_failures_later_on(dialogue: Dialogue) -> None:
     slow = Slow(dialogue)
     dialogue.ask(b"a SEARCH RETURN (SAVE) ALL\r\n")
