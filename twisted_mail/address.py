@@ -298,6 +298,7 @@ def _literal(text: str) -> str:
         raise ValueError("malformed address literal") from None
 
 
+@lru_cache(maxsize=1024)
 def _is_dot_string(local: str) -> bool:
     return (
         bool(local)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspecting", "login_of", "message_id_of", "refusal", "tls_of", "told_line"]
 
+_MESSAGE_ID = re.compile(
+    rb"^message-id[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE
+).search
 _REFUSING = (filters.Action.REJECT, filters.Action.TEMPFAIL)
 
 
@@ -72,6 +76,7 @@ class Inspecting:
         self.telling = visitor.take_story()
         self._watch: BodyWatch | None = None
         self._signed_body: BodyHash | None = None
+        self._header = b""
         self._named = ""
         self._size = 0
         self._junk = False
@@ -84,7 +89,7 @@ class Inspecting:
     # delivery.interfaces.Inspection
 
     def header(self, header: bytes) -> None:
-        self._named = message_id_of(header)
+        self._header = header
         self._size = len(header)
         sinks = self._sinks(header)
         if sinks:
@@ -144,6 +149,7 @@ class Inspecting:
         session = self.visitor.session
         if session is not None:
             session.abort()
+        self._named = self._named or message_id_of(self._header)
         self.parts.teller.end(
             self.telling,
             connection=self.visitor.connection,
@@ -252,12 +258,12 @@ class Inspecting:
 
 def message_id_of(header: bytes) -> str:
     """With its angle brackets, "" without one."""
-    for name, start, end in fields(header):
-        if name == b"message-id":
-            value = header[start:end].partition(b":")[2].decode("utf-8", "replace").strip()
-            begin, close = value.find("<"), value.find(">")
-            return value[begin : close + 1][:998] if 0 <= begin < close else ""
-    return ""
+    found = _MESSAGE_ID(header)
+    if found is None:
+        return ""
+    value = found[1].decode("utf-8", "replace").strip()
+    begin, close = value.find("<"), value.find(">")
+    return value[begin : close + 1][:998] if 0 <= begin < close else ""
 
 
 def login_of(client: Client) -> filters.Login | None:

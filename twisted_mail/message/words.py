@@ -61,6 +61,8 @@ def unencoded(value: bytes) -> str:
 
 def one_line(text: str, limit: int = MAX_VALUE) -> str:
     """`text` in one line of at most `limit` characters: no controls, nothing that turns its direction around."""
+    if len(text) <= limit and text.isprintable() and "  " not in text and text == text.strip():
+        return text  # nearly always
     text = text[: 2 * limit]
     if not text.isprintable():
         text = text.translate(_HIDDEN)

@@ -30,6 +30,7 @@ PENDING: Final = 5_000
 """Stories that wait to be written, at most; further ones are not kept."""
 _SWEPT: Final = 200
 """Written stories after which the old ones go."""
+_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS stories (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL, message TEXT NOT NULL,
@@ -123,7 +124,7 @@ class Stories:
                 one.at,
                 one.message,
                 one.connection,
-                json.dumps({"facts": one.facts, "lines": one.lines}, ensure_ascii=False),
+                _json({"facts": one.facts, "lines": one.lines}),
             )
             for one in stories
         ]
