@@ -192,9 +192,16 @@ class Stranger(Visitor):
         self, client: Client, envelope: Envelope, recipient: Address, error: MailError
     ) -> None:
         super().refused(client, envelope, recipient, error)
-        if self.checks is None or self.parts.rates is None or error.enhanced not in _NOBODY:
+        rates = self.parts.rates
+        if self.checks is None or rates is None:
             return
-        slowed = self.parts.rates.bad_rcpt(self.ip, self._domain)
+        if error.enhanced not in _NOBODY:
+            # What is wrong with a mailbox tells a guesser that there is one.
+            slowed = rates.may_try(self.ip, self._domain)
+            if slowed is not None:
+                raise slowed.error
+            return
+        slowed = rates.bad_rcpt(self.ip, self._domain)
         if slowed is not None:
             self.say(f"it names too many addresses that are not there: {slowed.error}")
             raise slowed.error
@@ -260,13 +267,14 @@ class Member(Visitor):
         self.telling.say(f"{ip or 'somebody on this machine'} connects, to send as a user")
         self.quiet = True  # who only tries passwords has no story
         self._leaving: list[str] = []
+        self._counted = False
 
     async def _may_send(self, client: Client, envelope: Envelope) -> None:
         assert client.account is not None, "nobody sends here without a login"
-        self._leaving = []
+        self._leaving, self._counted = [], False
         rates = self.parts.rates
         if rates is not None:
-            slowed = rates.mail(self.ip, "", client.account.name)
+            slowed = rates.mail(self.ip)
             if slowed is not None:
                 raise slowed.error
 
@@ -278,7 +286,11 @@ class Member(Visitor):
             name, rates, senders = client.account.name, self.parts.rates, self.parts.senders
             error = None if senders is None else senders.check(name, envelope.departing + 1)
             if error is None and rates is not None:
-                slowed = rates.rcpt(self.ip, "", name, 1)
+                # A message counts for the account once it is to go elsewhere.
+                slowed = None if self._counted else rates.mail("", account=name)
+                self._counted = self._counted or slowed is None
+                if slowed is None:
+                    slowed = rates.rcpt(self.ip, "", name, 1)
                 error = None if slowed is None else slowed.error
             if error is not None:
                 raise error
