@@ -13,7 +13,7 @@ from flowing import flow
 from imapsite import imap, ok, quoted
 from mailsite import DEADLINE, PASSWORD, letter, run, until
 from outside import submitted, written
-from trusted import judging, publish, results, story, unpublish
+from trusted import judging, paste, publish, results, story, unpublish
 
 pytestmark = pytest.mark.e2e
 
@@ -98,6 +98,64 @@ def test_mail_from_one_passes_at_the_other(signs, checks):
     (dmarc,) = of(found, "dmarc")
     assert (dmarc["dmarc"], dmarc["header.from"]) == ("pass", "signs.example")
     assert not of(found, "arc") or of(found, "arc")[0]["arc"] == "none"
+
+
+def test_records_that_were_pasted_into_the_zone(sites, checks):
+    """As a new site does it: what is printed, and nothing else; then mail passes."""
+    site = sites("new.example", "nora", start=False, checks="", dns="cache_entries = 0\n")
+    site.mailctl("dkim", "add", "new.example")
+    site.start()
+    check = ["dns", "check", "new.example", "--address", site.address, "--json"]
+    before = json.loads(site.mailctl(*check, status=1).stdout)
+    assert {"missing", "right"} <= {one["state"] for one in before}
+    paste(site)
+    after = json.loads(site.mailctl(*check).stdout)
+    # what is not hosted here cannot be pasted
+    left = {one["record"] for one in after if one["state"] != "right"}
+    assert left <= {"MTA-STS _mta-sts.new.example"}, after
+    assert {one["record"] for one in before} <= {one["record"] for one in after}
+
+    id_ = site.submit("nora@new.example", [BOB], "from the new one")
+    site.wait_for(id_, "delivered")
+    (message,) = checks.wait_for_mail(BOB, "from the new one")
+    found = results(message)
+    assert signatures(found) == BOTH
+    assert {one["spf"] for one in of(found, "spf")} == {"pass"}
+    assert of(found, "dmarc")[0]["dmarc"] == "pass"
+    assert of(found, "iprev")[0]["iprev"] == "pass"
+
+    # what each of the two tells of it
+    story(site, id_)  # is written soon
+    told = site.mailctl("explain", id_).stdout
+    assert "nora@new.example" in told
+    assert BOB in told
+    story(checks, message["Message-ID"])
+    told = checks.mailctl("explain", message["Message-ID"]).stdout
+    assert "DMARC of new.example: pass" in told
+    assert f"SPF of HELO {site.hostname}: pass" in told
+
+    # the key is gone from the DNS: it is said what is missing
+    unpublish(site)
+    after = json.loads(site.mailctl(*check, status=1).stdout)
+    assert {one["record"].split()[0] for one in after if one["state"] == "missing"} == {"DKIM"}
+
+
+@pytest.mark.needs("swaks")
+def test_what_was_refused_is_explained(outside, signs, checks):
+    from_outside(
+        *(outside, checks, "--from", ALICE, "--ehlo", "mx.signs.example"),
+        *("--header", "Message-Id: <forged@signs.example>"),
+        status=26,
+    )
+    stranger = outside.address()
+    story(checks, "<forged@signs.example>")  # is written soon
+    told = checks.mailctl("explain", "<forged@signs.example>").stdout
+    assert "SPF of MAIL FROM signs.example: fail" in told
+    assert "550 5.7.26" in told
+    dry = ["explain", "--dry-run", "--from", ALICE, "--to", BOB, "--ip", stranger]
+    told = checks.mailctl(*dry, "--helo", "mx.signs.example").stdout
+    assert "SPF of MAIL FROM signs.example: fail" in told
+    assert checks.messages(BOB) == []
 
 
 @pytest.mark.needs("swaks")

@@ -10,8 +10,9 @@ from mailsite import until
 from outside import MailSite, Sites
 
 from twisted_mail.storage.stories import Story, find
+from twisted_mail.testing.dns import Zone
 
-__all__ = ["judging", "publish", "results", "reverse_name", "story", "unpublish"]
+__all__ = ["judging", "paste", "publish", "results", "reverse_name", "story", "unpublish"]
 
 
 def judging(sites: Sites, domain: str, *users: str, checks: str = "", **tables: str) -> MailSite:
@@ -35,6 +36,19 @@ def publish(site: MailSite, *, policy: str = "reject") -> None:
     for row in json.loads(site.mailctl("dkim", "list", domain, "--json").stdout):
         zone[row["name"]] = {"TXT": [row["record"]]}
     outside.publish()
+
+
+def paste(site: MailSite) -> None:
+    """Put all that ``mailctl dns`` prints into the DNS, and have the addresses' names set."""
+    zone = site.outside.zone
+    text = site.mailctl("dns", site.domain, "--address", site.address).stdout
+    lines = [
+        line.removeprefix("; ") if ".in-addr.arpa. 3600 IN PTR " in line else line
+        for line in text.splitlines()
+    ]
+    for name, kinds in Zone.from_text("\n".join(lines)).items():
+        zone[name] = kinds
+    site.outside.publish()
 
 
 def unpublish(site: MailSite) -> None:
