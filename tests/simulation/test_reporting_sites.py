@@ -245,6 +245,24 @@ def test_tls_is_reported_to_whom_mail_was_sent(tmp_path):
         sites.stop()
 
 
+def test_a_report_about_tls_arrives_where_the_mail_that_it_is_about_does_not(tmp_path):
+    sites = Reporting(tmp_path, reports={"tls": True}, delivery={"tls": "verified"})
+    try:
+        sites.one.submit(BOB)
+        sites.world.reactor.advance(60)
+        assert sites.one.waiting() and sites.two.subjects() == []
+        sites.pass_the_day()
+        ((mail, report),) = reports_at(sites.two)
+        assert "with ESMTPS" in mail["Received"]
+        (policy,) = report.policies
+        assert policy.successes == 0 and policy.failed > 0
+        ((failure, _),) = policy.failures
+        assert (failure.result, failure.host) == ("certificate-not-trusted", "mx.two.example")
+        assert failure.address == TWO
+    finally:
+        sites.stop()
+
+
 def test_mailctl_reads_what_arrived(sites, tmp_path):
     sites.one.submit(BOB)
     sites.world.reactor.advance(10)
