@@ -90,25 +90,32 @@ def test_who_leaves_at_any_moment_leaves_nothing(tmp_path, content):
     assert not [event for event in logged if "log_failure" in event]
 
 
+class Leaving(Waiting):
+    """Is cancelled when it waits for the time after `step`."""
+
+    left = False
+    step = 0
+
+    def wait_for(self, awaited):
+        super().wait_for(awaited)
+        self.step -= 1
+        if self.step < 0 and not self.left:
+            self.left = True
+            self.cancel()
+
+
 def leave(site, content, step):
     """Whether it was all over before so many things were waited for."""
     ends = []
     visit = site.intake.visit("192.0.2.7", "c1", submission=False)
-    waiting = Waiting(conversation(site, visit, content), ends.append, ends.append)
-    waits = 0
+    waiting = Leaving(conversation(site, visit, content), ends.append, ends.append)
+    waiting.step = step
     waiting.begin()
-    awaited = waiting._awaited
     for _ in range(2000):
-        if ends:
-            break
-        if waits == step:
-            waiting.cancel()
+        if ends or waiting.left:
             break
         site.world.reactor.settle()
-        if waiting._awaited is awaited:
-            site.world.reactor.advance(0.25)
-        if waiting._awaited is not awaited:
-            awaited, waits = waiting._awaited, waits + 1
+        site.world.reactor.advance(0.25)
     visit.end()
     for _ in range(40):
         site.turn()
