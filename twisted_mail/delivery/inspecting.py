@@ -81,6 +81,8 @@ class Inspecting:
         self._size = 0
         self._junk = False
         self._gone = ""
+        self._settled = False
+        """What becomes of it is known, and being done."""
         self._hold = ""
         self._body: Draft | None = None
         """What a filter has written, while nobody else has it."""
@@ -114,9 +116,15 @@ class Inspecting:
         self._end()
 
     def abort(self) -> None:
-        self.telling.say(
-            f"not taken: it is too large, or the client left or began anew, after {self._size} octets"
-        )
+        if self._settled:
+            # Nobody stops a commit that was begun.
+            self.telling.say(
+                "the client left while it was being taken: it may be there, and come once more"
+            )
+        else:
+            self.telling.say(
+                f"not taken: it is too large, or the client left or began anew, after {self._size} octets"
+            )
         if self._watch is not None:
             self._watch.abort()
         self._end()
@@ -250,7 +258,7 @@ class Inspecting:
         self.telling.say(f"message {self._named or 'without Message-ID'}, {self._size} octets")
 
     def _whole(self, header: bytes, top: bytes, body: Draft | None) -> Disposition:
-        self._body = None
+        self._body, self._settled = None, True
         if body is not None:
             body.put_on_top(b"\n")
         return Disposition(header, top, body, self._junk, bool(self._gone), self._hold)
