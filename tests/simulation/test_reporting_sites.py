@@ -263,6 +263,40 @@ def test_a_report_about_tls_arrives_where_the_mail_that_it_is_about_does_not(tmp
         sites.stop()
 
 
+def test_it_arrives_too_when_it_had_to_be_tried_again(tmp_path):
+    sites = Reporting(tmp_path, reports={"tls": True}, delivery={"tls": "verified"})
+    try:
+        sites.one.submit(BOB)
+        sites.world.reactor.advance(60)
+        sites.two.stop()
+        sites.pass_the_day()
+        assert len(sites.one.waiting()) == 2
+        sites.two.start()
+        for _ in range(60):
+            sites.world.reactor.advance(600)
+        assert len(reports_at(sites.two)) == 1
+    finally:
+        sites.stop()
+
+
+def test_who_does_not_run_the_queue_reports_nothing(tmp_path):
+    sites = Reporting(tmp_path)
+    try:
+        sites.forge()
+        sites.two.stop()
+        sites.two.queue = {"run": False}
+        sites.two.start()
+        sites.pass_the_day()
+        assert sites.two.waiting() == []
+        sites.two.stop()
+        sites.two.queue = {}
+        sites.two.start()
+        sites.world.reactor.advance(600)
+        assert len(reports_at(sites.one)) == 1
+    finally:
+        sites.stop()
+
+
 def test_mailctl_reads_what_arrived(sites, tmp_path):
     sites.one.submit(BOB)
     sites.world.reactor.advance(10)
