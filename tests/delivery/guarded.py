@@ -37,7 +37,7 @@ class Told:
 class Guarded(Site):
     """`parts`: those of `delivery.parts.Parts` that differ from checks alone."""
 
-    def __init__(self, path, *, zone=None, delay=0.0, realm=None, checks=None, parts=None, **more):
+    def __init__(self, path, *, zone=None, delay=0.0, realm=None, checks=True, parts=None, **more):
         super().__init__(path, realm=realm, **more)
         world = self.world
         clock = world.reactor if delay else None
@@ -50,7 +50,7 @@ class Guarded(Site):
             self.store.draft,
             Teller(self.told, world.now),
             lambda: self.resolver,
-            Checks() if checks is None else checks,
+            Checks() if checks is True else checks,
             Keys(self.resolver, world.now),
             **(parts(self) if parts is not None else {}),
         )

@@ -3,12 +3,15 @@ for what is not the sender's doing."""
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 from guarded import LETTER, Guarded
 from mailroom import ALICE, BOB
 from twisted.internet.defer import Deferred
 
 from twisted_mail.address import Address
+from twisted_mail.delivery.parts import Checks
 from twisted_mail.delivery.sealing import Sealer
 from twisted_mail.filters import interfaces as filters
 from twisted_mail.filters.chain import Chain
@@ -156,6 +159,30 @@ def test_a_realm_is_told_what_is_junk(made):
     header = text.partition(b"\n\n")[0]
     assert header.count(b"X-Spam-Flag:") == 1
     assert b"\nX-Spam-Flag: YES\n" in header
+
+
+FORGED = (
+    b"authentication-results : (x) MX.Example.ORG. 1;\r\n\tdkim=pass header.d=bank.example\r\n"
+    + LETTER
+)
+
+
+@pytest.mark.parametrize("checks", [True, None])
+@pytest.mark.parametrize("ip", ["192.0.2.7", "::ffff:192.0.2.7"])
+def test_what_others_say_in_our_name_goes_also_where_nothing_is_checked(made, checks, ip):
+    site = made(checks=checks)
+    site.come(ip).send(FORGED, ALICE)
+    (text,) = site.inbox()
+    assert b"bank.example" not in text
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.7", "::ffff:192.0.2.7", "", "192.0.2.7%eth0"])
+def test_who_is_exempt_is_believed(made, ip):
+    site = made(checks=Checks(exempt=(ip_network("192.0.2.0/24"),)))
+    site.come(ip).send(FORGED, ALICE)
+    (text,) = site.inbox()
+    assert b"bank.example" in text
+    assert site.resolver.questions == []
 
 
 def test_a_message_that_is_refused_before_it_is_judged_asks_for_no_keys_any_more(made):
