@@ -161,6 +161,19 @@ def test_a_realm_is_told_what_is_junk(made):
     assert b"\nX-Spam-Flag: YES\n" in header
 
 
+@pytest.mark.parametrize("dkim", [True, False])
+@pytest.mark.parametrize("arc", [True, False])
+def test_what_is_not_to_be_checked_has_no_verdict(made, dkim, arc):
+    signed = b"DKIM-Signature: v=1; d=elsewhere.example; s=s\r\nARC-Seal: i=1\r\n"
+    for content in (LETTER, signed + LETTER):
+        site = made(checks=Checks(dkim=dkim, arc=arc))
+        site.come().send(content, ALICE)
+        (text,) = site.inbox()
+        results = text.partition(b"Authentication-Results")[2].partition(b"Received:")[0]
+        assert (b"\tarc=" in results) == arc
+        assert (b"\tdkim=" in results) == (dkim and content is not LETTER)
+
+
 FORGED = (
     b"authentication-results : (x) MX.Example.ORG. 1;\r\n\tdkim=pass header.d=bank.example\r\n"
     + LETTER

@@ -16,7 +16,7 @@ from ..message.authres import Result, names_of, without_claimed
 from ..message.dkim_body import BodyHash
 from ..message.headers import fields
 from ..policy.decide import Decision, decide
-from ..policy.dkim_verify import Verification
+from ..policy.dkim_verify import Verification, has_signatures
 from ..policy.dmarc import check_dmarc
 from ..policy.dmarc_author import author, from_fields
 from ..policy.results import authentication_results, iprev
@@ -59,7 +59,8 @@ class Judging(Inspecting):
     def _sinks(self, header: bytes) -> list[Sink]:
         parts, checks, sinks = self.parts, self._checks, list[Sink]()
         self._received = header
-        if checks is not None and (checks.dkim or checks.arc) and parts.keys is not None:
+        wanted = checks is not None and (checks.dkim or checks.arc)
+        if wanted and parts.keys is not None and has_signatures(header):
             self._verification = found = Verification(header, parts.keys, now=parts.world.now())
             found.fetch()
             if found.body_hashes:
@@ -101,6 +102,8 @@ class Judging(Inspecting):
         chain: Arc | None = None
         if self._verification is not None:
             signatures, chain = await self._keys_in_time(self._verification, checks.seconds)
+        signatures = signatures if checks.dkim else ()
+        chain = (chain or _NO_CHAIN) if checks.arc else None
         helo, mail = await self._stranger.spf()
         dmarc = None
         if checks.dmarc:

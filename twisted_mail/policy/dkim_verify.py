@@ -28,11 +28,16 @@ from .dkim_key import Keys, Problem, PublicKey
 from .dkim_signature import Kind, Signature, parse_signature
 from .verdicts import Arc, Dkim
 
-__all__ = ["Limits", "Verification"]
+__all__ = ["Limits", "Verification", "has_signatures"]
 
 _DKIM: Final = b"dkim-signature"
 _ANY: Final = re.compile(rb"^(?:dkim-signature|arc-)", re.IGNORECASE | re.MULTILINE)
 _LATE: Final = Problem("temperror", "the key did not come in time")
+
+
+def has_signatures(header: bytes) -> bool:
+    """Whether there is anything to verify: else a `Verification` finds no signature and no chain."""
+    return _ANY.search(header) is not None
 
 
 class Limits(NamedTuple):
