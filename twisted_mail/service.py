@@ -18,30 +18,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
-from twisted.cred.portal import IRealm, Portal
+from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .accounts.admitted import Admitted
-from .accounts.authenticate import Authenticator
-from .accounts.checkers import DirectoryChecker, make_checkers
 from .accounts.directory import Directory
-from .accounts.passwords import Hasher, Remembered
 from .accounts.realm import Realm, load_realm
 from .config import LISTENERS, WEB_LISTENERS, Config
 from .connection.factory import MailFactory
-from .connection.limits import ConnectionLimits
-from .connection.protocol import Bounds
 from .connection.tls import ServerTls
 from .delivery.alarms import Alarms
-from .delivery.intake import IntakeSettings, MailIntake
-from .imap.protocol import ImapFactory, ImapSettings
-from .imap.seats import Seats
+from .delivery.intake import MailIntake
+from .factories import intake_settings, make_authenticator, make_factories, make_web
 from .interfaces import ILocalDelivery
 from .listeners import ListenError, Listeners
-from .policy.limits import FailureDelays, client_network
-from .pop3.protocol import Pop3Factory, Pop3Settings
 from .receiving import Receiving
 from .reporting import Reporting
 from .resolving import SharedResolver
@@ -55,8 +47,6 @@ from .site import (
     open_directory,
     refuse_root,
 )
-from .smtp.protocol import SmtpFactory
-from .smtp.session import Profile, SmtpSettings
 from .status import MailError
 from .storage.store import MailStore
 from .world import World
@@ -65,7 +55,7 @@ if TYPE_CHECKING:
     from .acme.site import SiteCertificates
     from .web.server import WebFactory
 
-__all__ = ["MailService", "StartError", "intake_settings", "smtp_settings"]
+__all__ = ["MailService", "StartError"]
 
 
 class StartError(Exception):
@@ -237,9 +227,9 @@ class MailService(Service):
             config, world, directory, store, sending, receiving, alarms, ILocalDelivery(realm, None)
         )
         alarms.notices = intake.notices
-        authenticator = _make_authenticator(config, world, directory, realm)
-        self._factories = _make_factories(config, world, intake, authenticator, tls)
-        self._web = _make_web(config, world, tls, self._certificates)
+        authenticator = make_authenticator(config, world, directory, realm)
+        self._factories = make_factories(config, world, intake, authenticator, tls)
+        self._web = make_web(config, world, tls, self._certificates)
         self._listeners.open({**self._factories, **self._web})
         sending.start(store, intake)
         reporting.start(intake.notices, None if sending.post is None else sending.post.post)
@@ -344,18 +334,6 @@ def _make_certificates_of_ca(config: Config, world: World) -> SiteCertificates |
     return SiteCertificates(config, world)
 
 
-def _make_web(
-    config: Config, world: World, tls: ServerTls, certificates: SiteCertificates | None
-) -> dict[str, WebFactory]:
-    """Factories for the web listeners, if there are any."""
-    if not any(getattr(config.listen, name) for name in WEB_LISTENERS):
-        return {}
-    # Lean import: twisted.web, for those who listen.
-    from .web.site import make_web
-
-    return make_web(config, world, tls, certificates.page if certificates else lambda token: None)
-
-
 def _make_realm(
     config: Config, directory: Directory, store: MailStore, admitted: Admitted
 ) -> IRealm:
@@ -363,30 +341,6 @@ def _make_realm(
     if config.auth.realm:
         return load_realm(config.auth.realm)
     return Realm(directory, store.open_inbox, store.open_mailboxes, admitted)
-
-
-def intake_settings(config: Config, literals: frozenset[str]) -> IntakeSettings:
-    """`literals`: address literals that are this host."""
-    return IntakeSettings(
-        hostname=config.hostname,
-        reject_bare_newlines=config.smtp.bare_newline == "reject",
-        max_received=config.limits.received_hops,
-        lifetime=config.queue.lifetime_seconds,
-        warn_after=config.queue.warn_after_seconds,
-        literals=literals,
-    )
-
-
-def smtp_settings(config: Config) -> SmtpSettings:
-    """What SMTP sessions are told."""
-    return SmtpSettings(
-        hostname=config.hostname,
-        max_message_bytes=config.smtp.max_message_bytes,
-        max_recipients=config.smtp.max_recipients,
-        max_errors=config.limits.errors,
-        max_login_failures=config.limits.login_failures,
-        strict=config.smtp.strict,
-    )
 
 
 def _make_intake(
@@ -412,103 +366,3 @@ def _make_intake(
         bounced=alarms.bounced,
         teller=receiving.parts.teller,
     )
-
-
-def _make_factories(
-    config: Config,
-    world: World,
-    intake: MailIntake,
-    authenticator: Authenticator,
-    tls: ServerTls,
-) -> dict[str, MailFactory]:
-    """One factory for each name that ``[listen]`` knows."""
-    limits, settings = config.limits, smtp_settings(config)
-    pop3_settings = Pop3Settings(
-        hostname=config.hostname,
-        allow_plaintext_loopback=config.pop3.allow_plaintext_loopback,
-        max_errors=limits.errors,
-        max_login_failures=limits.login_failures,
-    )
-    shared = ConnectionLimits(limits.connections, limits.connections_per_address)
-
-    def bounds(idle_seconds: float) -> Bounds:
-        return Bounds(
-            idle_seconds=idle_seconds,
-            message_seconds=limits.message_seconds,
-            read_ahead_bytes=limits.read_ahead_bytes,
-        )
-
-    factories: dict[str, MailFactory] = {
-        profile.value: SmtpFactory(
-            world,
-            profile,
-            settings,
-            intake,
-            authenticator,
-            limits=shared,
-            tls=tls,
-            bounds=bounds(limits.smtp_idle_seconds),
-            max_command_bytes=limits.command_bytes,
-        )
-        for profile in Profile
-    }
-    for name in ("pop3", "pop3s"):
-        factories[name] = Pop3Factory(
-            world,
-            pop3_settings,
-            authenticator,
-            limits=shared,
-            tls=tls,
-            implicit_tls=name == "pop3s",
-            bounds=bounds(limits.pop3_idle_seconds),
-        )
-    seats = Seats(config.imap.max_sessions)
-    imap_settings = _imap_settings(config)
-    for name in ("imap", "imaps"):
-        factories[name] = ImapFactory(
-            world,
-            imap_settings,
-            authenticator,
-            limits=shared,
-            seats=seats,
-            tls=tls,
-            implicit_tls=name == "imaps",
-            bounds=bounds(limits.imap_idle_seconds),
-        )
-    return factories
-
-
-def _imap_settings(config: Config) -> ImapSettings:
-    imap, limits = config.imap, config.limits
-    return ImapSettings(
-        hostname=config.hostname,
-        separator=imap.separator,
-        prefix=imap.prefix,
-        allow_plaintext_loopback=imap.allow_plaintext_loopback,
-        max_command_bytes=imap.max_command_bytes,
-        max_message_bytes=config.smtp.max_message_bytes,
-        max_mailboxes=imap.max_mailboxes,
-        max_depth=imap.max_depth,
-        max_sessions=imap.max_sessions,
-        max_errors=limits.errors,
-        max_login_failures=limits.login_failures,
-        idle_seconds=limits.imap_idle_seconds,
-    )
-
-
-def _make_authenticator(
-    config: Config, world: World, directory: Directory, realm: IRealm
-) -> Authenticator:
-    """Raises CheckerError."""
-
-    def our_checker() -> DirectoryChecker:
-        remembered = Remembered(world, keep=config.auth.remember_seconds)
-        return DirectoryChecker(directory, Hasher(world), world, remembered)
-
-    delays = FailureDelays(
-        world.reactor.seconds,
-        base=config.limits.login_delay_seconds,
-        cap=config.limits.login_max_delay_seconds,
-    )
-    checkers = make_checkers(config.auth.checkers, our_checker)
-    return Authenticator(Portal(realm, checkers), world, delays, client_network)

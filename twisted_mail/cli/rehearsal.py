@@ -30,6 +30,7 @@ from ..delivery.parts import Parts
 from ..delivery.routing import DirectoryRouter, RealmRouter, Way
 from ..delivery.telling import Teller, Telling
 from ..delivery.visit import Member, Stranger
+from ..factories import intake_settings, smtp_settings
 from ..filters.chain import Chain
 from ..interfaces import IAccount, ILocalDelivery
 from ..policy.decide import decide
@@ -39,7 +40,6 @@ from ..policy.verdicts import Verdicts
 from ..receiving import Receiving
 from ..resolving import SharedResolver
 from ..sending import Sending
-from ..service import intake_settings, smtp_settings
 from ..smtp.engine import Block, Command, EndOfData
 from ..smtp.session import Profile, SmtpSession
 from ..status import MailError
