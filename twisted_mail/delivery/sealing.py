@@ -88,7 +88,8 @@ class Sealer:
                 if key.algorithm == "rsa-sha256":  # RFC 8617 section 4.1.3: what everybody knows
                     fields = seal(header, body_hash, results, chain, key, now=int(self._now()))
                     if not fields:
-                        return Signed(b"", "not sealed (ARC): its chain has failed before", False)
+                        why = "its chain has failed before, is full, or was not looked at"
+                        return Signed(b"", f"not sealed (ARC): {why}", False)
                     return Signed(fields, f"sealed (ARC) by {key.domain}", True)
         return Signed(b"", "not sealed (ARC): no key of ours (mailctl dkim add)", False)
 
