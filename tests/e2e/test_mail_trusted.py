@@ -310,10 +310,17 @@ def test_processes_that_are_killed_lose_nothing(signs, checks):
     signs.start()
     with flow(signs, ALICE, BOB, messages=120, senders=3) as accepted:
         for moment, site in ((10, checks), (30, signs), (50, checks), (70, signs)):
-            until(lambda moment=moment: len(list(new.glob("*"))) >= moment, f"{moment} are there")
+            until(
+                lambda moment=moment: len(list(new.glob("*"))) >= moment,
+                f"{moment} are there",
+                4 * DEADLINE,
+            )
             site.kill()
             site.start()
-    until(lambda: signs.left() == 0, "the queue is empty", 2 * DEADLINE)
+    try:
+        until(lambda: signs.left() == 0, "the queue is empty", 4 * DEADLINE)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {signs.queue('list')}\n{signs.log[-3000:]}") from None
     messages = checks.messages(BOB)
     found = Counter(str(one["Subject"]) for one in messages)
     assert set(accepted) <= set(found)
