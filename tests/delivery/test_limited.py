@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 from guarded import LETTER, Guarded
 from mailroom import ALICE
+from test_filtered import Scanner
 
 from twisted_mail.address import Address
+from twisted_mail.filters import interfaces as filters
+from twisted_mail.filters.chain import Chain
 from twisted_mail.policy.rates import Limit, Limits, Rates, RateSettings
 from twisted_mail.status import MailError
 
 FAR = Address.parse("far@away.example")
+NEAR = Address.parse("near@away.example")
 
 
 class Account:
@@ -34,6 +38,39 @@ def made(tmp_path):
     yield make
     for site in sites:
         site.close()
+
+
+class Senders:
+    def __init__(self):
+        self.told = []
+
+    def check(self, account, departing=1):
+        return None
+
+    def sent(self, account, recipient):
+        self.told.append((account, recipient))
+
+    def refused(self, account):
+        pass
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_a_filter_keeps_from_leaving_was_not_sent(tmp_path, gone):
+    senders = Senders()
+    action = filters.Action.DISCARD if gone else filters.Action.NONE
+    opinion = filters.Opinion(action=action, deleted=(FAR,))
+    site = Guarded(
+        tmp_path,
+        parts=lambda site: {
+            "senders": senders,
+            "submitted": Chain(site.world.reactor, (Scanner(opinion),)),
+        },
+    )
+    try:
+        site.come(account=Account()).send(LETTER, FAR, NEAR, ALICE, sender=ALICE)
+    finally:
+        site.close()
+    assert senders.told == ([] if gone else [("alice@example.org", str(NEAR))])
 
 
 def refusal(caller, *addresses):

@@ -230,9 +230,11 @@ class Submitting(Inspecting):
 
     def over(self, error: MailError | None) -> None:
         senders, account = self.parts.senders, self.client.account
-        if error is None and senders is not None and account is not None:
+        if error is None and not self._gone and senders is not None and account is not None:
+            left = {str(one.address) for one in self.envelope.recipients}
             for recipient in self._leaving:
-                senders.sent(account.name, recipient)
+                if recipient in left:  # filters have their say after us
+                    senders.sent(account.name, recipient)
         super().over(error)
 
 
