@@ -21,8 +21,9 @@ SMALL = b"Return-Path: <x>\r\nSubject: hello\r\n folded\r\n\r\nbody\r\n.\r\nend\
 class Look:
     """`delivery.interfaces.Inspection` that says what it was told to say."""
 
-    def __init__(self, says=None):
+    def __init__(self, says=None, decides=True):
         self.says = says
+        self.decides = decides
         self.headers = []
         self.text = b""
         self.ends = []
@@ -45,6 +46,9 @@ class Look:
             return Disposition(arrived.header)
         result = self.says(arrived)
         return await result if hasattr(result, "__await__") else result
+
+    def passes(self):
+        self.ends.append("passes")
 
     def over(self, error):
         self.ends.append("taken" if error is None else str(error))
@@ -129,11 +133,11 @@ def test_it_is_shown_what_came_and_the_rest_is_as_without_it(site, piece):
     assert text.endswith(b"\nSubject: hello\n folded\n\nbody\n.\nend\n")
 
 
-@given(content=st.binary(max_size=80), piece=st.integers(1, 30))
-def test_any_content_is_kept_as_without_it(tmp_path_factory, content, piece):
+@given(content=st.binary(max_size=80), piece=st.integers(1, 30), decides=st.booleans())
+def test_any_content_is_kept_as_without_it(tmp_path_factory, content, piece, decides):
     site = Site(tmp_path_factory.mktemp("site"))
     try:
-        look = Look()
+        look = Look(decides=decides)
         send(site, content, look, piece=piece)
         site.deliver(content, BOB)
         behind_trace = [kept(site, name).partition(b" +0000\n")[2] for name in ("alice", "bob")]
@@ -141,6 +145,16 @@ def test_any_content_is_kept_as_without_it(tmp_path_factory, content, piece):
         assert len(look.headers) == 1
     finally:
         site.close()
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE])
+def test_who_decides_nothing_is_shown_it_and_told_that_it_passes(site, content):
+    look = Look(says=lambda arrived: pytest.fail("not asked"), decides=False)
+    send(site, content, look)
+    header, _, body = content.replace(b"\r\n", b"\n").partition(b"\n\n")
+    assert (look.headers, look.text) == ([header + b"\n"], body)
+    assert look.ends == ["passes", "taken"]
+    assert kept(site).endswith(header.partition(b"\n")[2] + b"\n\n" + body)
 
 
 def test_fields_come_on_top_of_our_trace_and_the_header_is_another(site):

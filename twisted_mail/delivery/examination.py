@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from ..message.authres import Result, names_of, without_claimed
+from ..message.authres import Result, claimed, names_of, without_claimed
 from ..message.dkim_body import BodyHash
 from ..message.headers import fields
 from ..policy.decide import Decision, decide
@@ -68,6 +68,13 @@ class Judging(Inspecting):
         if self.envelope.spread and parts.sealer is not None and parts.sealer.arc:
             self._signed_body = BodyHash(relaxed=True)
             sinks.append(self._signed_body.update)
+        # Who is believed, and asked for nothing, pays for nothing: his header need not wait for the end.
+        self.decides = bool(
+            checks is not None
+            or sinks
+            or self.visitor.session is not None
+            or (parts.checks is None and claimed(header, names_of((parts.authserv_id,))))
+        )
         return sinks
 
     def _end(self) -> None:

@@ -1,7 +1,7 @@
 """One message on its way in, as `delivery.interfaces.Incoming`: its bytes become a draft.
 
-Line ends become LF, the header is edited, and what stands on top is put there. When somebody inspects it, the header is
-kept until the inspection has said what becomes of the message; else it goes to the draft at once.
+Line ends become LF, the header is edited, and what stands on top is put there. When somebody is to decide about it, the
+header is kept until he has said what becomes of the message; else it goes to the draft at once.
 """
 
 from __future__ import annotations
@@ -148,8 +148,12 @@ class Message:
             self._refuse(MailError(550, "5.6.0", "Message contains bare CR or LF, send CR LF"))
         if self._refusal is not None:
             raise self._refusal
-        if self._inspection is not None and not await self._decided(self._inspection):
-            return
+        inspection = self._inspection
+        if inspection is not None and inspection.decides:
+            if not await self._decided(inspection):
+                return
+        elif inspection is not None:
+            inspection.passes()
         await self._keeper.keep(self)
 
     def abort(self) -> None:
@@ -181,7 +185,7 @@ class Message:
     def _begin(self, text: bytes) -> bytes:
         """What the draft begins with, `text` at its end."""
         self._begun = True
-        if self._inspection is not None:
+        if self._inspection is not None and self._inspection.decides:
             return text
         return self._with_trace(self._head.head) + text
 

@@ -65,6 +65,8 @@ class _Body:
 class Inspecting:
     """What both have."""
 
+    decides = True
+
     def __init__(
         self, visitor: Visitor, client: Client, envelope: Envelope, message_id: str
     ) -> None:
@@ -103,6 +105,10 @@ class Inspecting:
 
     async def decide(self, arrived: Arrived) -> Disposition:
         raise NotImplementedError
+
+    def passes(self) -> None:
+        self._settled = True
+        self._tell_what(self._header, self._size)
 
     def over(self, error: MailError | None) -> None:
         if error is not None:
@@ -253,9 +259,11 @@ class Inspecting:
             self.telling.say(told_line(one))
 
     def _arrive(self, arrived: Arrived) -> None:
-        self._named = message_id_of(arrived.header)
-        self._size = arrived.draft.size + len(arrived.header)
-        self.telling.say(f"message {self._named or 'without Message-ID'}, {self._size} octets")
+        self._tell_what(arrived.header, arrived.draft.size + len(arrived.header))
+
+    def _tell_what(self, header: bytes, size: int) -> None:
+        self._named, self._size = message_id_of(header), size
+        self.telling.say(f"message {self._named or 'without Message-ID'}, {size} octets")
 
     def _whole(self, header: bytes, top: bytes, body: Draft | None) -> Disposition:
         self._body, self._settled = None, True

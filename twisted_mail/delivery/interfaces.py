@@ -169,6 +169,10 @@ class Disposition:
 class Inspection(Protocol):
     """Looks at one message while it comes."""
 
+    decides: bool
+    """Whether `decide` is to be asked, looked at after `header`. False: the message is kept as it comes, and `passes`
+    is told in its place."""
+
     def header(self, header: bytes) -> None:
         """The header block as it came (LF line ends). Once, before anything else."""
 
@@ -177,6 +181,9 @@ class Inspection(Protocol):
 
     async def decide(self, arrived: Arrived) -> Disposition:
         """What becomes of it. The envelope's recipients may be changed. Raises MailError to refuse it."""
+
+    def passes(self) -> None:
+        """It is whole, and being taken."""
 
     def over(self, error: MailError | None) -> None:
         """The end, once: it was taken, or refused, here or elsewhere."""
