@@ -304,8 +304,9 @@ class Filter(Section):
         description="What it speaks: the milter protocol (version 6), rspamd's HTTP, clamd's INSTREAM, spamd's SPAMC."
     )
     endpoint: Text = Field(
-        description='Where it listens, as a Twisted client endpoint: `"unix:/run/clamav/clamd.ctl"`, '
-        '`"tcp:127.0.0.1:11332"`.'
+        description='Where it listens, `"unix:/path"` or `"tcp:host:port"`: clamd at `"unix:/run/clamav/clamd.ctl"`, '
+        'rspamd at `"tcp:127.0.0.1:11333"` (its normal worker; its proxy on 11332 is a `milter`, as it is shipped), '
+        'spamd at `"tcp:127.0.0.1:783"`.'
     )
     name: Word = Field(
         default="", description='What logs and `mailctl explain` call it. `""` is its kind.'
@@ -335,7 +336,9 @@ class Filter(Section):
         description="rspamd: a file with the password of its controller, in its first line.",
     )
     malware: Literal["refuse", "junk", "hold", "discard"] = Field(
-        default="refuse", description="clamav: what becomes of a message with malware."
+        default="refuse",
+        description="clamav: what becomes of a message with malware. `hold`: what would leave waits in the queue for "
+        "`mailctl queue release` or `remove`; what is for a mailbox here goes to its folder for junk.",
     )
     refuse_score: float = Field(
         default=15,

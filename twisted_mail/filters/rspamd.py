@@ -1,6 +1,7 @@
 """rspamd over HTTP: a message and all that is known of it, posted to ``/checkv2``.
 
-Its normal worker (port 11333) or its proxy (11332). A connection a message.
+Its normal worker (port 11333), or its proxy (11332) without `milter = yes`, which it has as shipped. A connection a
+message.
 """
 
 from __future__ import annotations
