@@ -64,9 +64,19 @@ class Peer(ABC):
     name: ClassVar[str]
     durable: ClassVar[str]
     """What has been synced when the client reads 250."""
+    key = "rsa:2048"
+    """Of the certificate that it makes: `rsa:2048`, or `ec` for P-256; set before `prepare`. Empty: as it is."""
     smtp = 0
+    smtps = 0
+    """TLS from the first byte."""
+    starttls = True
+    pipelining = True
+    submits = False
+    """Whether `smtps` is for users only, who log in first."""
     pop3 = 0
     pop3s = 0
+    imap = 0
+    imaps = 0
 
     def __init__(self, users: Sequence[str]) -> None:
         self.users = tuple(users)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import select
 import socket
 import sys
@@ -81,6 +82,8 @@ class Load:
             f"RCPT TO:<{options.user}{n}@{options.domain}>\r\n".encode()
             for n in range(options.users)
         ]
+        # the same recipients in every run
+        self._random = random.Random(1) if options.random else None
         self._body = message(options.size, options.domain) + b".\r\n"
         self._epoll = select.epoll()
         self._sessions: dict[int, _Session] = {}
@@ -239,6 +242,8 @@ class Load:
             self._connect(session.number)
 
     def _rcpt(self, session: _Session) -> bytes:
+        if self._random is not None:
+            return self._rcpts[self._random.randrange(len(self._rcpts))]
         return self._rcpts[self._started % len(self._rcpts)]
 
     def _transaction(self, session: _Session) -> None:
@@ -262,6 +267,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--size", type=int, default=4096, help="octets of a message")
     parser.add_argument("--new", action="store_true", help="a new connection for each message")
+    parser.add_argument("--random", action="store_true", help="users by chance, not in turn")
     parser.add_argument("--pipelined", action="store_true", help="MAIL, RCPT, DATA together")
     load = Load(parser.parse_args(arguments))
     load.run()

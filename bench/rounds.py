@@ -9,6 +9,7 @@ import json
 import os
 import select
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,16 +45,17 @@ def work_directory(given: Path | None) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def ready(names: Sequence[str], users: Sequence[str], directory: Path) -> list[Peer]:
-    """The peers that can run here; why another cannot is printed."""
+def ready(names: Sequence[str], users: Sequence[str], directory: Path, key: str = "") -> list[Peer]:
+    """The peers that can run here, with a `key` of that kind when one is given; why another cannot is printed."""
     found = []
     for name in names:
         base = directory / f"{name}.base"
         base.mkdir()
         try:
             one = harness.load(name, users)
+            one.key = key or one.key
             one.prepare(base)
-        except (Missing, RuntimeError) as error:
+        except (Missing, RuntimeError, OSError, subprocess.SubprocessError) as error:
             print(f"{name}: missing: {error}", flush=True)
             continue
         print(f"{name}: at 250 is synced: {one.durable}", flush=True)

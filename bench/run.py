@@ -1,6 +1,7 @@
 """Measure this server beside others, in turn, in one run.
 
-    python bench/run.py smtp|pop3|imap|growth|relay|drain|backlog|all [--quick]
+    bench/run [--quick]                 every suite but growth, drain, backlog: one table of all, and plots
+    bench/run smtp|many|accounts|large|tls|idle|pop3|imap|growth|relay|drain|backlog|all [--quick]
 
 Each round starts every peer once, on loopback and in a fresh directory, measures its cases, and
 stops it; rounds are repeated (A B C, A B C, …), so that a change of the machine's mood meets all of
@@ -29,14 +30,18 @@ import backlog
 import drain
 import imap
 import imap_growth
+import plots
 import pop3
 import relay
+import suites
 from harness import PASSWORD, Peer
 from measure import file_system, fresh, memory, pause, spread
 from rounds import Watch, ready, run_load, running, work_directory
-from table import Row, draining, reading, receiving, relaying, standing
+from table import Row, draining, overview, reading, receiving, relaying, standing
 
-_ORDER = ("sink", "postfix-dovecot", "postfix-maildir", "ours")
+_ORDER = ("sink", *suites.RECEIVERS)
+_MORE = ("sink-large", "bare-twisted")
+_USUAL = ("smtp", "many", "accounts", "large", "tls", "idle", "pop3", "imap", "relay")
 _READERS = ("postfix-dovecot", "ours")
 _DRAIN = 60.0
 _SETTLE = 0.5
@@ -55,6 +60,7 @@ class Case:
 
 CASES = (
     Case("new connections, 20 users", 20, ("--new",)),
+    Case("new connections, 1 user", 1, ("--new",)),
     Case("kept connections, 20 users", 20),
     Case("kept connections, 1 user", 1),
     Case("kept and pipelined, 20 users", 20, ("--pipelined",)),
@@ -74,6 +80,9 @@ class Plan:
     backlog: int
     imap: imap.Sizes
     largest: int
+    sessions_of_tls: int
+    connections: int
+    accounts: tuple[int, ...]
     cases: str = ""
     plot: Path | None = None
 
@@ -88,6 +97,9 @@ QUICK = Plan(
     backlog=100_000,
     imap=imap.Sizes(huge=20_000, mail=2000, appended=300, times=5, idle=100),
     largest=100_000,
+    sessions_of_tls=150,
+    connections=200,
+    accounts=(10, 10_000),
 )
 FULL = Plan(
     5,
@@ -99,6 +111,9 @@ FULL = Plan(
     backlog=10**6,
     imap=imap.Sizes(),
     largest=10**6,
+    sessions_of_tls=1000,
+    connections=1000,
+    accounts=(10, 10_000),
 )
 
 
@@ -111,7 +126,7 @@ def main(arguments: list[str]) -> int:
     output).
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=(*_SUITES, "all"))
+    parser.add_argument("what", nargs="?", default="usual", choices=(*_SUITES, "usual", "all"))
     parser.add_argument("--quick", action="store_true", help="a look, in about two minutes a suite")
     parser.add_argument("--rounds", type=int, help="in place of 5 (quick: 2)")
     parser.add_argument("--seconds", type=float, help="of one load, in place of 4 (quick: 1.5)")
@@ -119,7 +134,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--queue", type=int, help="drain: messages, in place of 100000 (10000)")
     parser.add_argument("--destinations", type=int, help="drain: domains, in place of 1000 (100)")
     parser.add_argument("--backlog", type=int, help="recipients, in place of 1000000 (100000)")
-    peers = (*_ORDER, *imap.PEERS, *relay.PEERS)
+    peers = tuple(dict.fromkeys((*_ORDER, *_MORE, *imap.PEERS, *relay.PEERS)))
+    parser.add_argument(
+        "--accounts", help="comma-separated, in place of 10,10000; 1000000 is minutes"
+    )
+    parser.add_argument("--connections", type=int, help="idle: in place of 1000 (quick: 200)")
+    parser.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="write SVGs there, of what was measured"
+    )
     parser.add_argument("--largest", type=int, help="growth: in place of 1000000 (100000)")
     parser.add_argument("--plot", type=Path, help="growth: write an SVG there")
     parser.add_argument(
@@ -140,6 +162,9 @@ def main(arguments: list[str]) -> int:
         options.backlog or base.backlog,
         base.imap,
         options.largest or base.largest,
+        base.sessions_of_tls,
+        options.connections or base.connections,
+        tuple(map(int, options.accounts.split(","))) if options.accounts else base.accounts,
         options.cases,
         options.plot,
     )
@@ -153,12 +178,20 @@ def main(arguments: list[str]) -> int:
     with work_directory(options.directory) as directory:
         print(f"data on {file_system(directory)}; {os.cpu_count()} processors", flush=True)
         for what, (suite, table) in _SUITES.items():
-            if options.what in (what, "all"):
+            if options.what in (what, "all") or (options.what == "usual" and what in _USUAL):
                 mine: list[Row] = []
                 failed |= suite(plan, names, directory, mine)
                 if mine:
                     print(table(mine), flush=True)
                 rows += mine
+    if options.what in ("usual", "all") and rows:
+        print(
+            f"Everything, in the order of measuring; {os.cpu_count()} processors.\n{overview(rows)}"
+        )
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        for name, text in plots.all_of(rows).items():
+            (options.plots / name).write_text(text)
     if options.json:
         options.json.write_text(json.dumps([row.flat() for row in rows], indent=1))
     return int(failed)
@@ -178,6 +211,8 @@ def _smtp(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) ->
                     # processes are started, code is loaded, caches are filled: not measured
                     _send(one, place, ["--seconds", "0.5"])
                     for case in CASES:
+                        if "--pipelined" in case.options and not one.pipelining:
+                            continue
                         row = _measure(one, case, place, plan.seconds)
                         row.turn = turn
                         rows.append(row)
@@ -320,6 +355,27 @@ def _timed(
     return Row(one.name, name, values, watch.noise())
 
 
+def _many(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    return suites.many(plan.rounds, plan.seconds, names, directory, rows)
+
+
+def _accounts(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    return suites.accounts(plan.rounds, plan.seconds, plan.accounts, names, directory, rows)
+
+
+def _large(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    return suites.large(plan.rounds, plan.seconds, names, directory, rows)
+
+
+def _tls(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    return suites.tls(plan.rounds, plan.sessions_of_tls, names, directory, rows)
+
+
+def _idle(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
+    # memory is the same in every round
+    return suites.idle_connections(1, plan.connections, names, directory, rows)
+
+
 def _relay(plan: Plan, names: Sequence[str], directory: Path, rows: list[Row]) -> bool:
     names = [name for name in names if name in relay.PEERS]
     return relay.rounds(plan.rounds, plan.seconds, names, directory, rows)
@@ -348,6 +404,11 @@ def _backlog(plan: Plan, _names: Sequence[str], directory: Path, rows: list[Row]
 
 _SUITES: dict[str, tuple[_Suite, Callable[[Sequence[Row]], str]]] = {
     "smtp": (_smtp, receiving),
+    "many": (_many, overview),
+    "accounts": (_accounts, overview),
+    "large": (_large, overview),
+    "tls": (_tls, overview),
+    "idle": (_idle, overview),
     "pop3": (_pop3, reading),
     "imap": (_imap, reading),
     "growth": (_growth, reading),

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["Noise", "Row", "draining", "reading", "receiving", "relaying", "standing"]
+__all__ = ["Noise", "Row", "draining", "overview", "reading", "receiving", "relaying", "standing"]
 
 _YARDSTICKS = ("postfix-dovecot", "dovecot-imap", "postfix-relay", "without")
-_LESS_IS_BETTER = ("ms", "s", "KiB", "MB")
+_LESS_IS_BETTER = ("ms", "ms CPU", "s", "KiB", "MB")
 _UNITS = (*_LESS_IS_BETTER, "MB/s", "1/s")
+_ALL_UNITS = (*_UNITS, "rate")
+_SPELLED = {"rate": "1/s"}
+OURS = ("ours", "ours-imap", "ours-relay")
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,40 @@ def reading(rows: Sequence[Row]) -> str:
     return _markdown(lines)
 
 
+def overview(rows: Sequence[Row]) -> str:
+    """All cases in one table, each beside this server's in the same round. The ratio is how many times as good as this
+    server a peer is: below 1 it is slower, or needs more.
+    """
+    head = ["case", "peer", "median", "(least–most)", "ratio to ours", "CPU ms", "MB", "p50 ms"]
+    lines = [[*head, "p99 ms", *_NOISE]]
+    for group in _groups(rows):
+        first = group[0]
+        unit = next((unit for unit in _ALL_UNITS if unit in first.values), None)
+        if unit is None:
+            continue
+        values = _values(group, unit)
+        lines.append(
+            [
+                first.case,
+                first.peer,
+                f"{_short(median(values))} {_SPELLED.get(unit, unit)}",
+                f"{_short(min(values))}–{_short(max(values))}",
+                _ratio(rows, group, unit, OURS),
+                _if_known(group, "cpu", digits=2),
+                f"{max(row.values.get('memory', 0.0) for row in group):.0f}",
+                _if_known(group, "p50"),
+                _if_known(group, "p99"),
+                *_noise(rows, group),
+            ]
+        )
+    return _markdown(lines)
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def relaying(rows: Sequence[Row]) -> str:
     """The table of relays."""
     head = ["case", "peer", "messages/s", "(least–most)", "ratio", "CPU ms", "MB", "p50 ms"]
@@ -165,9 +202,9 @@ def _rates(rows: Sequence[Row], group: Sequence[Row], key: str, case: str, peer:
     ]
 
 
-def _if_known(group: Sequence[Row], key: str, unit: str = "") -> str:
+def _if_known(group: Sequence[Row], key: str, unit: str = "", digits: int = 1) -> str:
     values = [row.values[key] for row in group if key in row.values]
-    return f"{median(values):.1f}{unit}" if values else "–"
+    return f"{median(values):.{digits}f}{unit}" if values else "–"
 
 
 _NOISE = ("spin", "sync ms", "make µs", "others")
@@ -188,10 +225,16 @@ def _noise(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
     ]
 
 
-def _ratio(rows: Sequence[Row], group: Sequence[Row], key: str) -> str:
+def _ratio(
+    rows: Sequence[Row], group: Sequence[Row], key: str, yardsticks: Sequence[str] = _YARDSTICKS
+) -> str:
     """How many times as fast as the yardstick: the median over the rounds that have both."""
     case = group[0].case
-    theirs = {r.turn: r.values[key] for r in rows if r.case == case and r.peer in _YARDSTICKS}
+    theirs = {
+        row.turn: row.values[key]
+        for row in rows
+        if row.case == case and row.peer in yardsticks and key in row.values
+    }
     ratios = [row.values[key] / theirs[row.turn] for row in group if theirs.get(row.turn)]
     if not ratios:
         return "–"

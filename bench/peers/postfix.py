@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from certificate import make_certificate
 from harness import DOMAIN, fill, free_port, program, wait_for
 from measure import pause, tree
 
@@ -29,13 +30,15 @@ class Postfix:
 
     def __init__(self) -> None:
         self.port = 0
+        self.smtps = 0
+        self.key = "rsa:2048"
         self.pid = 0
         self._config: Path | None = None
 
     def start(self, directory: Path, main: Path, users: Sequence[str], **values: object) -> None:
         """Serve `users` from `directory`; `main` is what the peer adds to the common main.cf."""
         command = program("postfix")
-        self.port = free_port()
+        self.port, self.smtps = free_port(), free_port()
         root = directory / "postfix"
         config = root / "config"
         config.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,10 @@ class Postfix:
         os.chown(data, pwd.getpwnam("postfix").pw_uid, -1)
         (root / "queue").mkdir(exist_ok=True)
         (root / "users").write_text("".join(f"{u}@{DOMAIN} {u}/\n" for u in users))
+        if not (config / "cert.pem").exists():
+            make_certificate(config, self.key)
         common = {"root": root, "directory": directory, "port": self.port, "domain": DOMAIN}
+        common["smtps"] = self.smtps
         fill(_HERE / "postfix.master.cf", config / "master.cf", **common)
         fill(_HERE / "postfix.main.cf", config / "main.cf", **common)
         own = root / "own.cf"

@@ -31,7 +31,7 @@ class Server(Peer):
     def prepare(self, directory: Path) -> None:
         self._python = _installed()
         program("openssl")
-        make_certificate(directory)
+        make_certificate(directory, self.key)
         self._base = directory
 
     def start(self, directory: Path) -> None:

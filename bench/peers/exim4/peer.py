@@ -31,7 +31,7 @@ class Server(Peer):
     def prepare(self, directory: Path) -> None:
         self._files = unpacked("exim4-daemon-light", "exim4-base")
         program("openssl")
-        make_certificate(directory)
+        make_certificate(directory, self.key)
         self._base = directory
 
     def start(self, directory: Path) -> None:
@@ -44,8 +44,9 @@ class Server(Peer):
         (directory / "run").mkdir(exist_ok=True)
         places["/run/exim4"] = directory / "run"
         os.chown(directory / "run", _EXIM, _EXIM)
-        self.smtp = free_port()
-        fill(_HERE / "exim4.conf", directory / "exim4.conf", domain=DOMAIN, port=self.smtp)
+        self.smtp, self.smtps = free_port(), free_port()
+        ports = {"port": self.smtp, "smtps": self.smtps}
+        fill(_HERE / "exim4.conf", directory / "exim4.conf", domain=DOMAIN, **ports)
         etc = {
             "exim4/exim4.conf": (directory / "exim4.conf").read_text(),
             "exim4/users": "".join(f"{user}: {user}\n" for user in self.users),

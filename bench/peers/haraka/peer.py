@@ -34,7 +34,7 @@ class Server(Peer):
         self._node = program("node")
         self._haraka = _installed(program("npm")) / "node_modules/Haraka/bin/haraka"
         program("openssl")
-        make_certificate(directory)
+        make_certificate(directory, self.key)
         # it would make some itself, for seconds, while it is measured (RFC 7919 appendix A.1)
         command = [program("openssl"), "genpkey", "-genparam", "-algorithm", "DH"]
         command += ["-pkeyopt", "group:ffdhe2048", "-out", str(directory / "dhparams.pem")]

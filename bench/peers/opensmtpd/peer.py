@@ -13,8 +13,7 @@ from harness import DOMAIN, Peer, fill, free_port, program
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent))
 
-from certificate import make_certificate  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
-from debian import inside, unpacked  # noqa: E402
+from debian import inside, unpacked  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
 
 _NOBODY = 65534
 
@@ -28,13 +27,9 @@ class Server(Peer):
     def __init__(self, users: Sequence[str]) -> None:
         super().__init__(users)
         self._files = Path()
-        self._base = Path()
 
     def prepare(self, directory: Path) -> None:
         self._files = unpacked("opensmtpd")
-        program("openssl")
-        make_certificate(directory)
-        self._base = directory
 
     def start(self, directory: Path) -> None:
         mailboxes = directory / "mailboxes"
@@ -45,13 +40,11 @@ class Server(Peer):
         spool.chmod(0o711)
         # inherited by what is made in it: each write is on the disk when it returns, and so is each change of a folder
         subprocess.run([program("chattr"), "+S", spool], check=True, timeout=10)
-        self.smtp, self.smtps = free_port(), free_port()
+        self.smtp = free_port()
         written = directory / "smtpd.conf"
-        fill(_HERE / "smtpd.conf", written, domain=DOMAIN, port=self.smtp, smtps=self.smtps)
+        fill(_HERE / "smtpd.conf", written, domain=DOMAIN, port=self.smtp)
         etc = {
             "smtpd.conf": written.read_text(),
-            "smtpd.pem": (self._base / "cert.pem").read_text(),
-            "smtpd.key": (self._base / "key.pem").read_text(),
             "mailboxes": "".join(f"{user}@{DOMAIN} nobody\n" for user in self.users),
             "mailname": f"mx.{DOMAIN}\n",
             # each client's name is looked up: in this file, and nowhere else
@@ -61,8 +54,6 @@ class Server(Peer):
         places = {"/var/spool/smtpd": spool, "/var/lib/mailboxes": mailboxes}
         serve = "mkdir -p /var/lib/opensmtpd/empty; exec /usr/sbin/smtpd -F"
         command = inside(self._files, directory, etc, places, serve)
-        # it refuses a key that others can read
-        (directory / "etc/smtpd.key").chmod(0o600)
         self._run(command, directory / "smtpd.log", self.smtp)
 
     def inboxes(self, directory: Path) -> Sequence[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,15 @@ from harness import DOMAIN, Peer, fill, free_port
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent))
 
-from checkout import add_users, copied, mailserver  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
+from certificate import make_certificate  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
+from checkout import add_users, copied, mailserver  # noqa: E402
 
 
 class Server(Peer):
     name = "ours"
+    submits = True
+    key = ""
+    workers = 0
     durable = "the journal record (one sync a group); the message is in every mailbox by then"
 
     def __init__(self, users: Sequence[str]) -> None:
@@ -27,6 +30,8 @@ class Server(Peer):
         config = directory / "mail.toml"
         mailserver(config)
         self._base = directory
+        if self.key:
+            make_certificate(directory, self.key)
         self._configure(directory)
         add_users(config, self.users)
 
@@ -36,14 +41,16 @@ class Server(Peer):
         self._run(mailserver(directory / "mail.toml"), directory / "twistd.log", self.smtp)
 
     def inboxes(self, directory: Path) -> Sequence[Path]:
-        found = []
-        for path, folders, _files in os.walk(directory / "data"):
-            if "Maildir" in folders:
-                found.append(Path(path, "Maildir"))
-                folders.clear()
-        return found
+        return [directory / "data/mail" / DOMAIN / user / "Maildir" for user in self.users]
 
     def _configure(self, directory: Path) -> None:
-        self.smtp, self.pop3, self.pop3s = free_port(), free_port(), free_port()
-        ports = {"smtp": self.smtp, "pop3": self.pop3, "pop3s": self.pop3s}
-        fill(_HERE / "mail.toml", directory / "mail.toml", domain=DOMAIN, **ports)
+        names = ("smtp", "smtps", "pop3", "pop3s", "imap", "imaps")
+        ports = {name: free_port() for name in names}
+        for name, port in ports.items():
+            setattr(self, name, port)
+        tls = ""
+        if self.key:
+            pair = (self._base / "cert.pem", self._base / "key.pem")
+            tls = '\n[tls]\ncertificate = "{}"\nkey = "{}"\n'.format(*pair)
+        values = {"tls": tls, "workers": f"workers = {self.workers}\n" if self.workers else ""}
+        fill(_HERE / "mail.toml", directory / "mail.toml", domain=DOMAIN, **ports, **values)

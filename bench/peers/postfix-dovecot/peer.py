@@ -53,8 +53,9 @@ class Server(Peer):
         config = root / "dovecot.conf"
         fill(_HERE / "dovecot.conf", config, pop3=self.pop3, pop3s=self.pop3s, **values)
         self._run([program("dovecot"), "-F", "-c", config], root / "out.log", self.pop3)
+        self._postfix.key = self.key
         self._postfix.start(directory, _HERE / "main.cf", self.users, lmtp=root / "run/lmtp")
-        self.smtp = self._postfix.port
+        self.smtp, self.smtps = self._postfix.port, self._postfix.smtps
         self.roots.append(self._postfix.pid)
 
     def stop(self) -> None:

@@ -33,8 +33,9 @@ class Server(Peer):
         mail = directory / "mail"
         mail.mkdir(exist_ok=True)
         os.chown(mail, _NOBODY, _NOBODY)
+        self._postfix.key = self.key
         self._postfix.start(directory, _HERE / "main.cf", self.users)
-        self.smtp = self._postfix.port
+        self.smtp, self.smtps = self._postfix.port, self._postfix.smtps
         self.roots.append(self._postfix.pid)
 
     def stop(self) -> None:

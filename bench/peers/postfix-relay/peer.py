@@ -26,6 +26,7 @@ class Server(Relay):
         program("postfix")
 
     def start(self, directory: Path) -> None:
+        self._postfix.key = self.key
         self._postfix.start(
             directory,
             _HERE / "main.cf",
@@ -35,7 +36,7 @@ class Server(Relay):
             # without its queue manager it takes mail and sends none
             disabled="" if self.sending else "qmgr/unix",
         )
-        self.smtp = self._postfix.port
+        self.smtp, self.smtps = self._postfix.port, self._postfix.smtps
         self.roots.append(self._postfix.pid)
 
     def stop(self) -> None:

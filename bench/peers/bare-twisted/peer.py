@@ -1,0 +1,33 @@
+"""A bare Twisted server, for TLS sessions alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import Peer, free_port
+
+_HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(_HERE.parent))
+
+from certificate import make_certificate  # noqa: E402  (a neighbour of the folder, whose name no import can spell)
+
+
+class Server(Peer):
+    name = "bare-twisted"
+    durable = "nothing: it keeps no mail"
+
+    def __init__(self, users: Sequence[str]) -> None:
+        super().__init__(users)
+        self._base = Path()
+
+    def prepare(self, directory: Path) -> None:
+        make_certificate(directory, self.key)
+        self._base = directory
+
+    def start(self, directory: Path) -> None:
+        self.smtp, self.smtps = free_port(), free_port()
+        command = [sys.executable, _HERE / "server.py", str(self.smtp), str(self.smtps)]
+        command += [self._base / "cert.pem", self._base / "key.pem"]
+        self._run(command, directory / "server.log", self.smtp)
