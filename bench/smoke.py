@@ -1,0 +1,309 @@
+"""How many instructions a message costs the server, beside stored figures: seconds depend on the machine and on what
+else it does, instructions do not.
+
+    bench/smoke               1 when a figure is more than a tenth above the stored one, 0 otherwise
+    bench/smoke --update      store what was measured, in smoke.json: to be committed with what changed it
+    bench/smoke --keep DIR    leave callgrind's profiles there (callgrind_annotate shows them)
+
+The server runs under callgrind, which counts every instruction of its process in user space (not the kernel's), and
+always pretends the same processor. It counts only while one client sends or fetches, one message after the other, after
+some that are not counted. Of some windows the cheapest is taken: what timers add to one of them is nobody's change.
+Two Pythons are built differently, so what a fixed loop takes in the same run is the unit; one of another minor version
+than the stored figures', or one that needs for the loop what shows another kind of build, is measured and not judged.
+
+Needs Debian's valgrind; loopback only; under two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import smtplib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import DOMAIN, PASSWORD, Missing, end, fill, free_port, program, spawn, wait_for
+from imap_client import Client as ImapClient
+from load import message
+from measure import pause
+from pop3 import Client as Pop3Client
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from checkout import CHECKOUT, add_users
+
+__all__ = ["ALIKE", "ALLOWED", "Figures", "incomparable", "judge", "main"]
+
+ALLOWED = 1.10
+"""What a figure may have grown to, as a multiple of the stored one."""
+ALIKE = 1.05
+"""What the fixed loop may differ by, up or down, for two Pythons to be built alike."""
+_HERE = Path(__file__).resolve().parent
+_STORED = _HERE / "smoke.json"
+_LIMIT = 240
+_WINDOWS = 5
+# a multiple of 16: POP3 looks up the sizes of some messages at a time
+_COUNT = 16
+_WARM = 24
+# What the server does after its reply (its own notice of the new file, say) is done once a message, not once for some.
+_REST = 0.03
+_SIZE = 4096
+_USER = "u0"
+# The GIL is asked for after 5 ms of waiting. Under callgrind that is a hundredth of the work that it is otherwise, and
+# threads would take it from each other in the middle of a message, in some runs more often than in others.
+_START = (
+    "import sys; sys.setswitchinterval(0.5); sys.argv[0] = 'twistd'; "
+    "from twisted.scripts.twistd import run; run()"
+)
+_LOOP = """
+import sys
+class Thing:
+    def __init__(self, name): self.name = name
+    def size(self, data): return len(data) + len(self.name)
+def loop(times):
+    seen = {}
+    for number in range(times):
+        line = b"RCPT TO:<u%d@bench.test>" % (number & 63)
+        verb, _, rest = line.partition(b" ")
+        thing = seen.get(rest) or seen.setdefault(rest, Thing(rest.decode()))
+        try:
+            thing.size(verb.upper()) or int(thing.name)
+            [].pop()
+        except IndexError:
+            pass
+loop(int(sys.argv[1]))
+"""
+_LOOPS = 20_000
+
+Figures = dict[str, float]
+"""Instructions a message by case; `loop` is those of one turn of the fixed loop."""
+
+
+def judge(stored: Figures, measured: Figures) -> tuple[list[str], bool]:
+    """A line for each case, and whether one has grown too much. A case that is not stored cannot have grown."""
+    lines = [f"{'case':32} {'instructions':>12} {'stored':>12} {'grown to':>9}"]
+    failed = False
+    for case, now in measured.items():
+        if case == "loop":
+            continue
+        before = stored.get(case)
+        if before is None:
+            lines.append(f"{case:32} {now:12,.0f} {'-':>12}")
+            continue
+        grown = (now / measured["loop"]) / (before / stored["loop"])
+        too_much = grown > ALLOWED
+        failed |= too_much
+        mark = "  too much" if too_much else ""
+        lines.append(f"{case:32} {now:12,.0f} {before:12,.0f} {grown:9.3f}{mark}")
+    for case in stored.keys() - measured.keys():
+        lines.append(f"{case:32} was not measured")
+        failed = True
+    return lines, failed
+
+
+def incomparable(stored: dict[str, Any], python: str, measured: Figures) -> str:
+    """Why figures of this Python do not compare with the stored ones; empty when they do."""
+    if python.rpartition(".")[0] != stored["python"].rpartition(".")[0]:
+        return f"the stored figures are of Python {stored['python']}, this is {python}"
+    loop = stored.get("instructions", {}).get("loop", measured["loop"])
+    if not 1 / ALIKE <= measured["loop"] / loop <= ALIKE:
+        return f"a turn of the fixed loop takes {measured['loop']:.0f} instructions, not {loop:.0f}"
+    return ""
+
+
+class _Counted:
+    """The server under callgrind. Raises RuntimeError and `Missing`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.smtp, self.pop3, self.imap = free_port(), free_port(), free_port()
+        config = directory / "mail.toml"
+        ports = {"smtp": self.smtp, "pop3": self.pop3, "imap": self.imap}
+        fill(_HERE / "smoke.toml", config, domain=DOMAIN, **ports)
+        add_users(config, [_USER])
+        log = directory / "server.log"
+        command = [*_callgrind(directory), "--instr-atstart=no", sys.executable, "-c", _START]
+        command += ["-n", "--pidfile=", "mailserver", "--config", str(config)]
+        self._process = spawn(command, log)
+        wait_for(self.smtp, self._process, log)
+
+    def close(self) -> None:
+        end(self._process)
+
+    def per_message(
+        self, work: Callable[[], object], rest: float, keep: Path | None = None
+    ) -> float:
+        """Instructions of one `work`: the cheapest window's mean."""
+
+        def some(number: int) -> None:
+            for _ in range(number):
+                work()
+                pause(rest)
+
+        some(_WARM)
+        self._control("--instr=on")
+        # what was translated without counting is translated again
+        some(_COUNT // 2)
+        self._taken()
+        windows = []
+        for _ in range(_WINDOWS):
+            some(_COUNT)
+            windows.append(self._taken(keep) / _COUNT)
+        self._control("--instr=off")
+        return min(windows)
+
+    def _taken(self, keep: Path | None = None) -> int:
+        """Instructions since it was last asked."""
+        self._control("--dump")
+        total = 0
+        for part in self._directory.glob("callgrind.out*"):
+            total += _total(part)
+            if keep is not None:
+                shutil.copy(part, keep)
+            part.unlink()
+        return total
+
+    def _control(self, what: str) -> None:
+        command = [program("callgrind_control"), what, str(self._process.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if done.returncode or "OK" not in done.stdout:
+            raise RuntimeError(f"callgrind_control {what}: {done.stdout}{done.stderr}")
+
+
+def _callgrind(directory: Path) -> list[str]:
+    return [
+        *("env", f"PYTHONPATH={CHECKOUT}", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE="),
+        *(program("valgrind"), "--tool=callgrind", "--fair-sched=yes", "--dump-line=no"),
+        f"--callgrind-out-file={directory}/callgrind.out",
+    ]
+
+
+def _total(part: Path) -> int:
+    found = re.search(r"^(?:totals|summary): (\d+)", part.read_text(), re.M)
+    return int(found.group(1)) if found else 0
+
+
+def _loop(directory: Path) -> float:
+    """Instructions of one turn of the fixed loop; the interpreter's start is not in it."""
+    totals = []
+    for times in (_LOOPS, 2 * _LOOPS):
+        command = [*_callgrind(directory), sys.executable, "-I", "-S", "-c", _LOOP, str(times)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        part = directory / "callgrind.out"
+        totals.append(_total(part))
+        part.unlink()
+    return (totals[1] - totals[0]) / _LOOPS
+
+
+def _cases(server: _Counted) -> Iterator[tuple[str, Callable[[], object], float]]:
+    """Each case's work for one message, and the seconds to rest after it. What is fetched was sent before."""
+    body = message(_SIZE, DOMAIN).replace(b"\r\n.", b"\r\n")
+    rcpt = f"{_USER}@{DOMAIN}"
+
+    def connect() -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", server.smtp, timeout=60)
+
+    def send(client: smtplib.SMTP) -> None:
+        client.sendmail(f"load@{DOMAIN}", [rcpt], body)
+
+    with connect() as kept:
+        yield "SMTP, kept connection", lambda: send(kept), _REST
+
+    def anew() -> None:
+        with connect() as client:
+            send(client)
+
+    yield "SMTP, new connection", anew, _REST
+    numbers = iter(range(1, 10**9))
+    with Pop3Client(server.pop3, tls=False) as pop:
+        pop.login(rcpt, PASSWORD)
+
+        def retrieve() -> None:
+            octets = pop.pour(f"RETR {next(numbers)}")
+            if octets < _SIZE:
+                raise RuntimeError(f"RETR gave {octets} octets")
+
+        yield "POP3, RETR", retrieve, 0.0
+        pop.command("QUIT")
+    numbers = iter(range(1, 10**9))
+    with ImapClient(server.imap) as imap:
+        imap.login(rcpt, PASSWORD)
+        imap.command("SELECT INBOX")
+
+        def fetch() -> None:
+            octets = len(imap.command(f"FETCH {next(numbers)} BODY.PEEK[]"))
+            if octets < _SIZE:
+                raise RuntimeError(f"FETCH gave {octets} octets")
+
+        yield "IMAP, FETCH BODY.PEEK[]", fetch, 0.0
+
+
+def _measure(keep: Path | None) -> Figures:
+    directory = Path(tempfile.mkdtemp(prefix="smoke-", dir="/var/tmp"))
+    try:
+        figures = {"loop": _loop(directory)}
+        with contextlib.closing(_Counted(directory)) as server:
+            for case, work, rest in _cases(server):
+                folder = None
+                if keep is not None:
+                    folder = keep / re.sub(r"\W+", "-", case).strip("-")
+                    folder.mkdir(parents=True, exist_ok=True)
+                figures[case] = server.per_message(work, rest, folder)
+        return figures
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _too_long(_number: int, _frame: object) -> None:
+    raise RuntimeError(f"not done after {_LIMIT} seconds")
+
+
+def main(arguments: list[str]) -> int:
+    """The command; 0 also when there is nothing to measure with, which is said."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--update", action="store_true", help="store what was measured")
+    parser.add_argument("--keep", type=Path, help="leave the profiles there")
+    options = parser.parse_args(arguments)
+    python = platform.python_version()
+    stored: dict[str, Any] = {"python": python}
+    if _STORED.exists():
+        stored = json.loads(_STORED.read_text())
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.alarm(_LIMIT)
+    # client and server take turns on one processor, so that what one does never depends on how fast the other is
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    try:
+        measured = _measure(options.keep)
+    except Missing as error:
+        print(f"nothing was measured: {error}")
+        return 0
+    lines, failed = judge(stored.get("instructions", {}), measured)
+    print("\n".join(lines))
+    if options.update:
+        new = {"python": python, "instructions": {k: round(v) for k, v in measured.items()}}
+        _STORED.write_text(json.dumps(new, indent=1) + "\n")
+        return 0
+    if why := incomparable(stored, python, measured):
+        print(f"not judged: {why}")
+        return 0
+    if failed:
+        print(
+            "Instructions a message have grown. Make it cheaper, or, where it has to be so, run\n"
+            "    bench/smoke --update\nand commit bench/smoke.json with the change that needs it."
+        )
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
