@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from .config import Config, Filter
 from .config.policy import parse_rate
+from .config.secrets import read_secret
 from .delivery.alarms import Alarms
 from .delivery.guard import SiteGuard
 from .delivery.interfaces import Guard
@@ -229,7 +230,7 @@ def _chain(world: World, config: Config, port: str) -> Chain:
 
 
 def _filter(world: World, one: Filter) -> StageFilter | Scanner:
-    """Raises ValueError, OSError."""
+    """Raises ValueError."""
     name = one.name or one.kind
     failure = _FAILURES[one.on_failure]
     try:
@@ -268,7 +269,14 @@ def _filter(world: World, one: Filter) -> StageFilter | Scanner:
 
 
 def _password(path: Path | None) -> str:
+    """Raises ValueError. The file was there when the configuration was read; root read it, perhaps, and we are not."""
     if path is None:
         return ""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return lines[0].strip() if lines else ""
+    try:
+        return read_secret(path)
+    except OSError as error:
+        raise ValueError(
+            f"password_file {path} must be a file that can be read ({error.strerror})"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"password_file {path} {error}") from None

@@ -94,6 +94,12 @@ def test_a_whole_one(tmp_path: Path) -> None:
             '[[filters]]\nkind = "milter"\nendpoint = "tcp:1:2"\nname = "two words"',
             "must be one word",
         ),
+        ('[reputation]\nlists = ["not a zone"]', "[*points]"),
+        (
+            "[greylist]\ndelay_seconds = 600.0\nwindow_seconds = 600.0",
+            "greylist.delay_seconds = 600",
+        ),
+        ("[greylist]\nwindow_seconds = 600.0\ndelay_seconds = 700.0", "or window_seconds larger"),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str, said: str) -> None:

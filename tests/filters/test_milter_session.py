@@ -120,7 +120,7 @@ def test_over_a_unix_socket():
 
 @pytest.mark.parametrize("endpoint", ["tls:host:1", "8891", "tcp:", "systemd:x", "tcp:a:b:c:d"])
 def test_no_endpoint(endpoint):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="a filter is at tcp:host:port or unix:/path"):
         Milter(simulated_world(), MilterSettings("m", endpoint))
 
 

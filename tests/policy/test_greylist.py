@@ -44,7 +44,7 @@ def test_the_first_time_is_put_off_and_the_next_passes():
     grey = site.grey.check(IP, BOB, ALICE)
     assert grey.wait == DELAY
     assert (grey.error.code, grey.error.enhanced) == (451, "4.7.1")
-    assert "try again in 300 seconds" in grey.error.text
+    assert "try again in 5 minutes" in grey.error.text
     site.clock.advance(100)
     assert site.wait() == 200
     site.clock.advance(200)
@@ -55,6 +55,15 @@ def test_the_first_time_is_put_off_and_the_next_passes():
     assert site.wait("203.0.114.7") == DELAY
     assert site.wait(sender=Address.parse("eve@example.net")) == DELAY
     assert site.wait(recipient=to(2)) == DELAY
+
+
+@pytest.mark.parametrize(
+    ("delay", "told"),
+    [(1, "1 second"), (90, "90 seconds"), (300, "5 minutes"), (1800, "30 minutes")],
+)
+def test_who_is_put_off_is_told_the_whole_time(delay, told):
+    error = Site(delay=delay).grey.check(IP, BOB, ALICE).error
+    assert error.text.endswith(f"; try again in {told}")
 
 
 def test_an_ipv6_network_is_a_64():

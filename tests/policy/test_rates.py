@@ -209,6 +209,11 @@ def test_what_the_client_is_told():
     )
 
 
+def test_the_log_names_the_key_of_the_configuration():
+    assert Slowed("address", IP, "bad_recipients", 5).error.cause == f"address_unknown of {IP}"
+    assert Slowed("account", "a@b", "messages", 5).error.cause == "account_messages of a@b"
+
+
 def test_accounts_are_kept_over_a_restart():
     clock = Clock()
     clock.advance(1_800_000_000)

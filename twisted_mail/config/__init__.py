@@ -4,6 +4,7 @@
 reference that is kept as `docs/configuration.md`.
 """
 
+from .filtering import Filter
 from .load import default, load
 from .mistakes import ConfigError, Mistake
 from .model import (
@@ -24,7 +25,7 @@ from .model import (
     Tls,
 )
 from .outgoing import Delivery, Dns, Queue, Route, TlsPolicy
-from .policy import Checks, Filter, Greylist, Rates, Reports, Reputation, Signing, Stories
+from .policy import Checks, Greylist, Rates, Reports, Reputation, Signing, Stories
 
 __all__ = [
     "LISTENERS",

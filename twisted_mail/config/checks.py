@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from .filtering import Filter
 from .lines import KeyPath
 from .model import Auth, Tls
 from .outgoing import Delivery, Route
@@ -83,12 +84,12 @@ def _authorities(ca_file: Path | None) -> Iterator[tuple[KeyPath, str]]:
         yield ("ca_file",), f"must be a file that can be read ({error.strerror})"
 
 
-def check_route(route: Route) -> Iterator[tuple[KeyPath, str]]:
+def check_password(table: Route | Filter) -> Iterator[tuple[KeyPath, str]]:
     """There is a password in its file."""
-    if route.password_file is None:
+    if table.password_file is None:
         return
     try:
-        read_secret(route.password_file)
+        read_secret(table.password_file)
     except OSError as error:
         yield ("password_file",), f"must be a file that can be read ({error.strerror})"
     except ValueError as error:
@@ -100,7 +101,8 @@ SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath,
     "acme": (Acme, check_acme),
     "auth": (Auth, check_auth),
     "delivery": (Delivery, check_delivery),
-    "routes": (Route, check_route),
+    "routes": (Route, check_password),
+    "filters": (Filter, check_password),
 }
 """Tables with a check: it runs when the table itself is sound, whatever the others are; on each of a list."""
 

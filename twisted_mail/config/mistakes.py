@@ -78,8 +78,12 @@ class ConfigError(Exception):
 
 def from_validation(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
     """Each mistake of `error`: where it is, and what is allowed there."""
-    for one in error.errors(include_url=False, include_input=False):
+    errors = error.errors(include_url=False, include_input=False)
+    above = {one["loc"][:end] for one in errors for end in range(len(one["loc"]))}
+    for one in errors:
         where: KeyPath = one["loc"]
+        if one["type"] == "too_short" and where in above:
+            continue  # what is wrong in a list was not counted: there may be enough
         context = {key: _plain(value) for key, value in one.get("ctx", {}).items()}
         if one["type"] == "mistakes":
             for below, allowed in context["mistakes"]:

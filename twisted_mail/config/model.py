@@ -13,9 +13,10 @@ from typing import Any, Final, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from . import endpoints
+from .filtering import Filter
 from .imap import Imap, Quota
 from .outgoing import Delivery, Dns, Queue, Route, route_mistakes
-from .policy import Checks, Filter, Greylist, Rates, Reports, Reputation, Signing, Stories
+from .policy import Checks, Greylist, Rates, Reports, Reputation, Signing, Stories
 from .section import Section
 from .values import Account, Checker, Endpoint, File, Hostname, Realm, mistakes_in
 from .web import WEB_LISTENERS, Acme, MtaSts, listen_by_default, web_mistakes

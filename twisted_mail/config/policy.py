@@ -1,5 +1,5 @@
-"""The tables about who may send what: `[checks]`, `[reputation]`, `[greylist]`, `[rates]`, `[[filters]]`, `[signing]`,
-`[reports]`, `[stories]`; see `model`.
+"""The tables about who may send what: `[checks]`, `[reputation]`, `[greylist]`, `[rates]`, `[signing]`, `[reports]`,
+`[stories]`; see `model`, and `filtering` for `[[filters]]`.
 
 Lists of the DNS and rates are strings in a grammar of their own, which the code that obeys them parses.
 """
@@ -15,11 +15,10 @@ from ..policy.dnsbl import DnsList, parse_list
 from ..policy.rates import Limit
 from ..policy.scores import Weights
 from .section import Section
-from .values import Account, File, Hostname, OwnName, Text, mistakes_in, said
+from .values import Account, Hostname, OwnName, Text, mistakes_in, said
 
 __all__ = [
     "Checks",
-    "Filter",
     "Greylist",
     "Rates",
     "Reports",
@@ -71,16 +70,9 @@ def _rate(value: str) -> str:
     return value
 
 
-def _one_word(value: str) -> str:
-    if value and not (value.isascii() and value.isprintable() and " " not in value):
-        raise ValueError("must be one word in ASCII")
-    return value
-
-
 Network = Annotated[str, AfterValidator(said(_network))]
 ListText = Annotated[str, AfterValidator(said(_dns_list))]
 Rate = Annotated[str, AfterValidator(said(_rate))]
-Word = Annotated[str, AfterValidator(said(_one_word))]
 
 
 class Checks(Section):
@@ -179,7 +171,8 @@ class Reputation(Section):
         strict=False,
         max_length=100,
         description="Lists in the DNS of clients' addresses, written as Postfix has them: `zone=pattern*points`, such "
-        'as `"zen.spamhaus.org=127.0.0.[2..11]*6"`; negative points for lists of the good. Most want to be asked by '
+        'as `"zen.spamhaus.org=127.0.0.[2..11]*6"`; without `*points` it is 1 point; negative ones are for '
+        "lists of the good. Most want to be asked by "
         "a resolver of one's own, and by few without payment: read their terms.",
     )
     helo_lists: tuple[ListText, ...] = Field(
@@ -254,6 +247,17 @@ class Greylist(Section):
         description="How long who has come again stays known without mail. 36 days outlast a monthly newsletter.",
     )
 
+    @model_validator(mode="after")
+    def _can_pass(self) -> Greylist:
+        if self.delay_seconds >= self.window_seconds:
+            # Who is put off could come neither too early nor too late: all mail of strangers would be lost.
+            allowed = (
+                f"must be less than window_seconds ({self.window_seconds:g}), or nobody comes again in time: "
+                "make it smaller, or window_seconds larger"
+            )
+            mistakes_in([(("delay_seconds",), allowed)])
+        return self
+
 
 class Rates(Section):
     """How often somebody may. `"100/hour"`, or with how much at once `"100/hour burst 20"`; `""` is no limit. Who is
@@ -292,62 +296,6 @@ class Rates(Section):
         default=True,
         description="Slow down an account that turns into a source of spam (many refusals, very many different "
         "recipients, far more than it ever sent), and tell its owner and the postmaster once.",
-    )
-
-
-class Filter(Section):
-    """A program that looks at mail: tables `[[filters]]`, asked in their order; each sees what those before have
-    changed.
-    """
-
-    kind: Literal["milter", "rspamd", "clamav", "spamassassin"] = Field(
-        description="What it speaks: the milter protocol (version 6), rspamd's HTTP, clamd's INSTREAM, spamd's SPAMC."
-    )
-    endpoint: Text = Field(
-        description='Where it listens, `"unix:/path"` or `"tcp:host:port"`: clamd at `"unix:/run/clamav/clamd.ctl"`, '
-        'rspamd at `"tcp:127.0.0.1:11333"` (its normal worker; its proxy on 11332 is a `milter`, as it is shipped), '
-        'spamd at `"tcp:127.0.0.1:783"`.'
-    )
-    name: Word = Field(
-        default="", description='What logs and `mailctl explain` call it. `""` is its kind.'
-    )
-    on: tuple[Literal["smtp", "submission"], ...] = Field(
-        default=("smtp", "submission"),
-        strict=False,
-        min_length=1,
-        description="Whose mail it sees: from other servers, from users.",
-    )
-    on_failure: Literal["accept", "defer", "refuse"] = Field(
-        default="defer",
-        description="What follows when it cannot be reached, takes too long or answers nonsense: the message goes on "
-        "without it, is deferred with 451 4.7.1, or refused.",
-    )
-    seconds: float = Field(
-        default=30,
-        ge=1,
-        le=600,
-        description="Time for one answer; a whole message may take ten times as long.",
-    )
-    connections: int = Field(
-        default=20, ge=1, le=1000, description="Connections to it at a time; who comes later waits."
-    )
-    password_file: File | None = Field(
-        default=None,
-        description="rspamd: a file with the password of its controller, in its first line.",
-    )
-    malware: Literal["refuse", "junk", "hold", "discard"] = Field(
-        default="refuse",
-        description="clamav: what becomes of a message with malware. `hold`: what would leave waits in the queue for "
-        "`mailctl queue release` or `remove`; what is for a mailbox here goes to its folder for junk.",
-    )
-    refuse_score: float = Field(
-        default=15,
-        ge=0,
-        le=1000,
-        description="spamassassin: points from which on spam is refused and not filed as junk. 0: never.",
-    )
-    headers: bool = Field(
-        default=False, description="spamassassin: put its X-Spam header fields into the message."
     )
 
 

@@ -16,6 +16,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .places import check_place
+
 __all__ = ["Link", "LinkError", "Where", "in_time"]
 
 _AHEAD = 256 * 1024
@@ -32,16 +34,11 @@ class Where:
     """
 
     def __init__(self, reactor: Any, endpoint: str) -> None:
-        if not endpoint.startswith(("tcp:", "unix:")):
-            raise ValueError("a filter is at tcp:host:port or unix:/path")
+        self.text = check_place(endpoint)
         from twisted.internet.endpoints import clientFromString
 
-        self.text = endpoint
         self._reactor = reactor
-        try:
-            self._endpoint: Any = clientFromString(reactor, endpoint)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise ValueError(f"not an endpoint: {error}") from None
+        self._endpoint: Any = clientFromString(reactor, endpoint)
 
     async def open(self, until: float) -> Link:
         """A connection, made before the time `until`. Raises LinkError."""

@@ -83,10 +83,12 @@ class DnsList:
 
 
 def parse_list(text: str, of: str = "client") -> DnsList:
-    """``zone[=pattern][*weight]``, as Postfix's postscreen_dnsbl_sites has it. Raises ValueError."""
+    """``zone[=pattern][*points]``, 1 point without, as Postfix's postscreen_dnsbl_sites has it. Raises ValueError."""
     found = _LIST.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f"{one_line(text)!r} is not zone[=pattern][*weight]")
+        raise ValueError(
+            f"{one_line(text)!r} is not zone[=pattern][*points], such as zen.spamhaus.org=127.0.0.[2..11]*6"
+        )
     zone, pattern, weight = found.groups()
     points = 1.0 if weight is None else float(weight)
     return DnsList(

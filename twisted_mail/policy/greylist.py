@@ -30,15 +30,13 @@ from typing import Final, NamedTuple
 
 from ..address import Address
 from ..status import MailError
-from .rates import Row, wider_network
+from .rates import Row, time_text, wider_network
 
 __all__ = ["Grey", "Greylist", "GreylistSettings", "sender_key"]
 
 KINDS: Final = ("grey-wait", "grey-pass", "grey-known")
 PER_NETWORK: Final = 500
 _PAIR: Final = struct.Struct("<dd")
-_COME_AGAIN: Final = 300
-"""Seconds that a waiting client is at most told to wait; most take no notice of it."""
 
 
 class GreylistSettings(NamedTuple):
@@ -61,8 +59,7 @@ class Grey(NamedTuple):
     @property
     def error(self) -> MailError:
         """What the client is told (RFC 6647 section 5: a 4xx at RCPT)."""
-        seconds = max(1, round(min(self.wait, _COME_AGAIN)))
-        text = f"Greylisted: this server does not know you yet; try again in {seconds} seconds"
+        text = f"Greylisted: this server does not know you yet; try again in {time_text(self.wait)}"
         return MailError(451, "4.7.1", text, self.why)
 
 

@@ -21,12 +21,23 @@ import ipaddress
 import struct
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from math import ceil
 from typing import Final, NamedTuple
 
 from ..status import MailError
 from .limits import client_network
 
-__all__ = ["Buckets", "Limit", "Limits", "RateSettings", "Rates", "Row", "Slowed", "wider_network"]
+__all__ = [
+    "Buckets",
+    "Limit",
+    "Limits",
+    "RateSettings",
+    "Rates",
+    "Row",
+    "Slowed",
+    "time_text",
+    "wider_network",
+]
 
 KIND: Final = "rate"
 _NUMBER = struct.Struct("<d")
@@ -167,17 +178,25 @@ class Slowed(NamedTuple):
     @property
     def error(self) -> MailError:
         """What the client is told (RFC 3463: X.7.1 is policy). Nothing in it is a peer's."""
-        seconds = max(1, round(self.wait))
-        again = f"{seconds} seconds" if seconds < 120 else f"{-(-seconds // 60)} minutes"
+        again = time_text(self.wait)
         whose = _WHOSE[self.scope]
         what = self.what.replace("_", " ").replace("bad", "unknown")
+        key = f"{self.scope}_{'unknown' if self.what == 'bad_recipients' else self.what}"
         code = 421 if self.what == "connections" else 451
         return MailError(
             code,
             "4.7.1",
             f"Too many {what} from {whose}; try again in {again}",
-            f"{self.what} of {self.scope} {self.key}",
+            f"{key} of {self.key}",
         )
+
+
+def time_text(seconds: float) -> str:
+    """A time to wait, rounded up: ``90 seconds``, ``5 minutes``."""
+    whole = max(1, ceil(seconds))
+    if whole == 1:
+        return "1 second"
+    return f"{whole} seconds" if whole < 120 else f"{-(-whole // 60)} minutes"
 
 
 _WHOSE: Final = {
