@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import ssl
 import subprocess
@@ -94,6 +95,28 @@ def test_services_as_others_find_them(site):
         "_pop3s": 0,
         "_pop3": 0,
     }
+
+
+def test_services_that_a_proxy_may_offer(site):
+    line = "; _submission._tcp.example.org. 3600 IN SRV 0 1 587 mail.example.org."
+    assert line not in call("dns", "example.org")
+    text = call("dns", "example.org", "--address", "192.0.2.20")
+    assert line in text.splitlines()
+    assert text.count("IN SRV") == 7
+
+
+@pytest.mark.parametrize("source", ["127.0.0.9", "192.0.2.40", "10.0.0.5"])
+def test_one_choice_of_address(site, monkeypatch, source):
+    """Of a site that listens on loopback: its name leads where its mail comes from."""
+    monkeypatch.setattr(dns_facts, "_routed", lambda: iter(["192.0.2.99", "2001:db8::99"]))
+    site.write(
+        f'[listen]\nsmtp = ["tcp:25:interface=127.0.0.9"]\n[delivery]\nsource_ipv4 = "{source}"\n'
+    )
+    rows = json.loads(call("dns", "example.org", "--json"))
+    found = [row["value"] for row in rows if row["type"] == "A"]
+    assert found == ([] if source.startswith("10.") else [source])
+    back = [row["name"] for row in rows if row["type"] == "PTR" and "in-addr" in row["name"]]
+    assert back == [ipaddress.ip_address(one).reverse_pointer for one in found]
 
 
 def test_addresses_that_are_said(site):
@@ -338,3 +361,9 @@ def test_an_empty_zone_as_lines(site):
     assert lines[0][:2] == ["missing", "MX example.org"]
     assert ["missing", "DKIM example.org"] in [line[:2] for line in lines]
     assert {line[0] for line in lines} == {"missing", "optional"}
+
+
+def test_the_help_has_the_options_of_the_command_without_a_name():
+    told = CliRunner().invoke(mailctl, ["dns", "--help"]).output
+    assert "mailctl dns DOMAIN [--address IP]" in told
+    assert "mailctl dns check DOMAIN" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -30,6 +31,7 @@ OTHER_RSA = record_text(generate_private_key(65537, 2048))
 SERVICES = (
     ("_submissions", 465), ("_submission", 587), ("_imaps", 993), ("_imap", 143), ("_pop3s", 0), ("_pop3", 0),
 )  # fmt: skip
+ELSEWHERE = re.compile(r"^; ([^\s…]+\. 3600 IN (?:PTR|A|AAAA|TXT|TLSA) [^…]*)$")
 IP4, IP6 = "192.0.2.10", "2001:db8::10"
 
 
@@ -92,13 +94,9 @@ def now(coroutine):
 
 
 def pasted(facts):
-    """The DNS after all that is shown was pasted, and who gave the addresses did his part."""
+    """The DNS after all that is shown was pasted, and the owners of other zones did their part."""
     text = zone_text(facts, wanted(facts))
-    lines = [
-        line.removeprefix("; ") if ".arpa. 3600 IN PTR " in line and "…" not in line else line
-        for line in text.split("\n")
-    ]
-    return Zone.from_text("\n".join(lines))
+    return Zone.from_text("\n".join(ELSEWHERE.sub(r"\1", line) for line in text.split("\n")))
 
 
 class Looking:

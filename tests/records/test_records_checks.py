@@ -435,6 +435,15 @@ def test_srv(looking, service, records, words):
     assert all(word in said(finding) for word in words), said(finding)
 
 
+def test_srv_of_a_proxy(looking):
+    services = tuple((name, 0 if name == "_imaps" else port) for name, port in FACTS.services)
+    looking.change(services=services)
+    assert looking.only().state == "wrong"
+    looking.change(inner=(("_imaps", 993),))
+    (finding,) = [one for one in looking.all() if one.record == "SRV _imaps._tcp.example.org"]
+    assert (finding.state, finding.meaning[:26]) == ("right", "right if something passes ")
+
+
 # -- what others say of us
 
 

@@ -105,10 +105,41 @@ def test_reports_that_go_to_another_domain_are_permitted_there():
     zone = pasted(replace(FACTS, reports="dmarc@reports.example"))
     assert zone["example.org._report._dmarc.reports.example"] == {"TXT": [[b"v=DMARC1"]]}
     text = zone_text(FACTS, wanted(replace(FACTS, reports="dmarc@reports.example")))
-    assert [line for line in text.split("\n") if "another zone" in line] == [
-        "; example.org._report._dmarc.reports.example is not below example.org: its record belongs into another zone."
+    assert [line for line in text.split("\n") if "_report." in line] == [
+        "; example.org._report._dmarc.reports.example is not below example.org: its record belongs into another zone.",
+        '; example.org._report._dmarc.reports.example. 3600 IN TXT "v=DMARC1"',
     ]
     assert "another zone" not in zone_text(FACTS, wanted(FACTS))
+
+
+@pytest.mark.parametrize(
+    ("reports", "own"), [("x@reports.example", False), ("x@r.example.org", True)]
+)
+def test_who_puts_that_permission_there(reports, own):
+    rows = plain(wanted(replace(FACTS, reports=reports)))
+    assert [row["own_zone"] for row in rows if "._report." in row["name"]] == [own]
+
+
+def test_what_is_no_comment_is_of_the_zone():
+    """Of a second domain of the site."""
+    host = {"host": "mail.example.net", "helo": "out.example.net"}
+    facts = replace(FACTS, domain="example.org", reports="x@reports.example", **host)
+    zone = Zone.from_text(zone_text(facts, wanted(facts)))
+    assert zone["example.org"]["MX"] == [(10, "mail.example.net")]
+    assert all(name == "example.org" or name.endswith(".example.org") for name in zone.data)
+    assert {"mail.example.net", "out.example.net"} < set(pasted(facts).data)
+
+
+def test_what_a_proxy_may_offer():
+    facts = replace(
+        FACTS, services=(("_imaps", 0), ("_pop3s", 0)), inner=(("_imaps", 993), ("_pop3s", 995))
+    )
+    assert pasted(facts)["_imaps._tcp.example.org"] == {"SRV": [(0, 0, 0, "")]}
+    told = lines(facts, "For users'")
+    assert "If a proxy passes it on" in " ".join(one.removeprefix("; ") for one in told)
+    assert "; _imaps._tcp.example.org. 3600 IN SRV 0 1 993 mail.example.org." in told
+    assert "; _pop3s._tcp.example.org. 3600 IN SRV 10 1 995 mail.example.org." in told
+    assert "proxy" not in "".join(lines(FACTS, "For users'"))
 
 
 @pytest.mark.parametrize(

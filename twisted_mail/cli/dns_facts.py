@@ -77,16 +77,26 @@ def collect(
     delivery = config.delivery
     host, helo = _name(config.hostname), _name(delivery.hostname or config.hostname)
     configured = [one for one in (delivery.source_ipv4, delivery.source_ipv6) if one]
-    sources = tuple(str(ipaddress.ip_address(one)) for one in configured)
+    # A private one is behind a NAT: what others see instead is not known here
+    sources = tuple(
+        str(ipaddress.ip_address(one)) for one in configured if _public(one) or _is_loopback(one)
+    )
     families = {"any": (4, 6), "ipv4": (4,), "ipv6": (6,)}[delivery.family]
     given = tuple(str(ipaddress.ip_address(one)) for one in addresses)
     reached = given or tuple(_listening(config))
     known = tuple(dict.fromkeys((*reached, *filter(_public, sources))))
-    known = known or tuple(filter(_public, _routed()))
+    if not known:
+        # The name and the way back are of the same address, also of a site that is on loopback alone
+        chosen = {":" in one for one in configured}
+        routed = (one for one in _routed() if _public(one) and (":" in one) not in chosen)
+        known = (*sources, *routed)
     if sources:
         # Of the other family the system chooses
         said = {":" in one for one in sources}
         sources += tuple(one for one in known if (":" in one) not in said)
+    services = [
+        (service, getattr(config.listen, name), standard) for service, name, standard in _SERVICES
+    ]
     return Facts(
         domain=domain,
         host=host,
@@ -95,8 +105,13 @@ def collect(
         sources=sources,
         families=families,
         services=tuple(
-            (service, _port(getattr(config.listen, name), standard))
-            for service, name, standard in _SERVICES
+            (service, _port(endpoints, standard)) for service, endpoints, standard in services
+        ),
+        # Whoever says where others find the server may have something there that passes connections on
+        inner=tuple(
+            (service, standard)
+            for service, endpoints, standard in services
+            if given and endpoints and not _port(endpoints, standard)
         ),
         keys=_keys(config, domain),
         signs=config.signing.dkim,

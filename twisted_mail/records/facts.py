@@ -25,8 +25,9 @@ class Facts:
 
     `host`: what the MX record says; `helo`: what we say in EHLO. `addresses`: where `host` is reached, as far as it is
     known; `sources`: where mail leaves from, () for `addresses`; `families`: of those, 4 and 6.
-    `services`: name of an SRV record (``_imaps``) and port, 0 for one that is not offered. `keys`: for DKIM; `signs`:
-    whether anything is signed. `digests`: SHA-256 of the keys that the server has or will have, for TLSA;
+    `services`: name of an SRV record (``_imaps``) and port, 0 for one that is not offered; `inner`: of those, what is
+    on loopback, where a proxy may pass it on, with its usual port. `keys`: for DKIM; `signs`: whether anything is
+    signed. `digests`: SHA-256 of the keys that the server has or will have, for TLSA;
     `certificate`: what is served, None when it cannot be read; `passing`: why keys do not stay, "" when they do;
     `development`: nobody else trusts the certificate. `authority`: the CA's name in CAA records, "" when it is not
     known. `reports`: the address that reports are sent to. `relay`: through whom all mail leaves, "" for nobody.
@@ -39,6 +40,7 @@ class Facts:
     sources: tuple[str, ...] = ()
     families: tuple[int, ...] = (4, 6)
     services: tuple[tuple[str, int], ...] = ()
+    inner: tuple[tuple[str, int], ...] = ()
     keys: tuple[KeyRow, ...] = ()
     signs: bool = True
     digests: tuple[bytes, ...] = ()

@@ -186,6 +186,9 @@ async def check_srv(asking: Asking, service: str, port: int) -> list[Finding]:
         f"{one.priority} {one.weight} {one.port} {shown(one.host) or '.'}" for one in records[:5]
     )
     ours = [one for one in records if one.host == host]
+    if ours and service in dict(asking.facts.inner):
+        meaning = "right if something passes it on: it listens on loopback only"
+        return [Finding(RIGHT, record, found, meaning)]
     if {one.port for one in ours} == ({port} if port else set()):
         return [Finding(RIGHT, record, found)]
     if port and any(one.host for one in records) and not ours:

@@ -22,7 +22,7 @@ _PREFERENCE: Final = 10
 
 class Record(NamedTuple):
     """`name` without the last dot; `value` as in a zone file, of TXT the whole text. `ours`: it stands in a zone of
-    the site's owner; a PTR record stands in that of who gave the address.
+    the site's owner; a PTR record stands in that of who gave the address, consent to reports in that of who gets them.
     """
 
     name: str
@@ -165,7 +165,9 @@ def _dmarc(facts: Facts) -> Topic:
     at = facts.reports.rpartition("@")[2]
     if at != facts.domain:
         # RFC 7489 section 7.1: else nobody sends reports there
-        records.append(Record(f"{facts.domain}._report._dmarc.{at}", "TXT", "v=DMARC1"))
+        name = f"{facts.domain}._report._dmarc.{at}"
+        ours = at.endswith(f".{facts.domain}")
+        records.append(Record(name, "TXT", "v=DMARC1", ours))
     return Topic("Forged mail (DMARC)", words, tuple(records))
 
 
@@ -217,15 +219,28 @@ def _tlsa(facts: Facts) -> Topic:
 def _srv(facts: Facts) -> Topic:
     records = []
     for service, port in facts.services:
-        # RFC 6186 section 3.4: IMAP before POP3; "." is a service that is not there
-        priority = 10 if port and service.startswith("_pop3") else 0
-        value = f"{priority} 1 {port} {facts.host}." if port else "0 0 0 ."
+        value = _srv_value(facts, service, port)
         records.append(Record(srv_name(service, facts.domain), "SRV", value))
     words = (
         "For mail programs that set themselves up (RFC 6186, RFC 8314). Pages of autoconfig and autodiscover are not "
         "served here: programs that know only those ask their users."
     )
-    return Topic("For users' mail programs (SRV)", words, tuple(records), needed=False)
+    hints = tuple(
+        f"{srv_name(service, facts.domain)}. {TTL} IN SRV {_srv_value(facts, service, port)}"
+        for service, port in facts.inner
+    )
+    if hints:
+        words += (
+            " What listens on loopback only is not offered. If a proxy passes it on, put its record into the place of "
+            "that one, with the port that others see; they stand at the end."
+        )
+    return Topic("For users' mail programs (SRV)", words, tuple(records), False, hints)
+
+
+def _srv_value(facts: Facts, service: str, port: int) -> str:
+    """RFC 6186 section 3.4: IMAP before POP3; "." is a service that is not there."""
+    priority = 10 if service.startswith("_pop3") else 0
+    return f"{priority} 1 {port} {facts.host}." if port else "0 0 0 ."
 
 
 def _caa(facts: Facts) -> Topic:

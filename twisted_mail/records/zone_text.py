@@ -29,10 +29,9 @@ def zone_text(facts: Facts, topics: Iterable[Topic]) -> str:
             break_on_hyphens=False,
         )
         lines += _elsewhere(facts, topic)
-        lines += [
-            zone_line(record) if record.ours else f"; {zone_line(record)}"
-            for record in topic.records
-        ]
+        for record in topic.records:
+            line = zone_line(record)
+            lines.append(line if _within(facts, record) else textwrap.indent(line, "; "))
         lines += [f"; {hint}" for hint in topic.hints]
         lines.append("")
     lines.append(f"; When all of it is there: mailctl dns check {facts.domain}")
@@ -69,14 +68,18 @@ def plain(topics: Iterable[Topic]) -> list[dict[str, Any]]:
 
 def _elsewhere(facts: Facts, topic: Topic) -> Iterator[str]:
     """Names that the zone of the domain does not hold."""
-    below = f".{facts.domain}"
     names = dict.fromkeys(
         record.name
         for record in topic.records
-        if record.ours and record.name != facts.domain and not record.name.endswith(below)
+        if record.kind != "PTR" and not _within(facts, record)  # the topic's words say whose PTR is
     )
     for name in names:
         yield f"; {name} is not below {facts.domain}: its record belongs into another zone."
+
+
+def _within(facts: Facts, record: Record) -> bool:
+    """Whether it stands in the zone of the domain."""
+    return record.name == facts.domain or record.name.endswith(f".{facts.domain}")
 
 
 def _escaped(text: str) -> str:
