@@ -26,6 +26,7 @@ from .delivery.sealing import Sealer
 from .delivery.telling import Teller
 from .filters.chain import Chain
 from .filters.clamd import Clamd, ClamdSettings
+from .filters.health import Health
 from .filters.interfaces import Scanner, StageFilter
 from .filters.milter import Milter, MilterSettings
 from .filters.rspamd import Rspamd, RspamdSettings
@@ -109,6 +110,7 @@ class Receiving:
         self._behind: WriteBehind | None = WriteBehind(world, self._file, sources)
         self.sealer = _sealer(config, world)
         lists = config.reputation.dns_lists
+        health = Health(world.reactor)
         self.parts = Parts(
             world,
             config.hostname,
@@ -123,8 +125,8 @@ class Receiving:
             senders,
             greylist,
             self.sealer,
-            _chain(world, config, "smtp"),
-            _chain(world, config, "submission"),
+            _chain(world, config, "smtp", health),
+            _chain(world, config, "submission", health),
             reports,
         )
         self.guard: Guard = SiteGuard(self.parts)
@@ -225,8 +227,9 @@ def _greylist(config: Config) -> GreylistSettings:
     )
 
 
-def _chain(world: World, config: Config, port: str) -> Chain:
-    return Chain(world.reactor, [_filter(world, one) for one in config.filters if port in one.on])
+def _chain(world: World, config: Config, port: str, health: Health) -> Chain:
+    filters = [_filter(world, one) for one in config.filters if port in one.on]
+    return Chain(world.reactor, filters, health)
 
 
 def _filter(world: World, one: Filter) -> StageFilter | Scanner:

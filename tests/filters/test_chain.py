@@ -160,7 +160,7 @@ def test_a_failure_is_told_once():
         ("second", "mail", "failed"),
         ("first", "message", "none"),
         ("rspamd", "message", "junk"),
-        ("second", "message", "none"),
+        ("second", "message", "unasked"),
     ]
     assert told[0].milliseconds == 30_000
     assert told[0].why == "no answer in time"

@@ -426,7 +426,7 @@ def test_one_that_is_not_there(make, fake):
 def test_too_large_is_not_shown(make, fake):
     shown = fake(None)
     opinion = said(make(shown, options={"max_size": 100}), b"x" * 100)
-    assert opinion == Opinion(reason="not shown: more than 100 bytes")
+    assert opinion == Opinion(asked=False, reason="not shown: more than 100 bytes")
     assert shown.requests == []
 
 

@@ -26,13 +26,14 @@ __all__ = ["Inspecting", "login_of", "message_id_of", "refusal", "tls_of", "told
 _MESSAGE_ID = re.compile(
     rb"^message-id[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE
 ).search
+_SAID = {"failed": "fails", "unasked": "is not asked"}
 _REFUSING = (filters.Action.REJECT, filters.Action.TEMPFAIL)
 
 
 def told_line(told: Told) -> str:
     """What a filter said, for the story."""
     stage = "" if told.stage == "message" else f" at {told.stage.upper()}"
-    verdict = "fails" if told.verdict == "failed" else f"says {told.verdict}"
+    verdict = _SAID.get(told.verdict) or f"says {told.verdict}"
     parts = [f"filter {told.filter}{stage} {verdict}"]
     if told.score is not None:
         parts.append(f"with {told.score:g} points")
@@ -40,7 +41,8 @@ def told_line(told: Told) -> str:
         parts.append(f"({told.why})")
     if told.symbols:
         parts.append(f"[{', '.join(told.symbols[:20])}]")
-    return f"{' '.join(parts)}, {told.milliseconds} ms"
+    line = " ".join(parts)
+    return line if told.verdict == "unasked" else f"{line}, {told.milliseconds} ms"
 
 
 def refusal(opinion: filters.Opinion) -> MailError:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from ..status import Reply
 from .edits import apply_edits, recipients_after
+from .health import Health
 from .interfaces import (
     Action,
     Client,
@@ -34,7 +35,8 @@ _ORDER = {action: n for n, action in enumerate(Action)}
 
 
 class Told(NamedTuple):
-    """One line of the story. `stage`: helo, mail, rcpt, data or message; `verdict`: the action, or ``"failed"``.
+    """One line of the story. `stage`: helo, mail, rcpt, data or message; `verdict`: the action, ``"failed"``, or
+    ``"unasked"``.
 
     `action` is what came of it, also of a failure. `why` is one line, "" when there is nothing to say.
     """
@@ -60,10 +62,13 @@ class Outcome(NamedTuple):
 
 
 class Chain:
-    """Filters in their order. `clock`: IReactorTime."""
+    """Filters in their order. `clock`: IReactorTime; `health`: the log's, when several chains have a filter."""
 
-    def __init__(self, clock: Any, filters: Sequence[StageFilter | Scanner]) -> None:
+    def __init__(
+        self, clock: Any, filters: Sequence[StageFilter | Scanner], health: Health | None = None
+    ) -> None:
         self.clock = clock
+        self.health = health or Health(clock)
         self.filters = tuple(filters)
 
     def __bool__(self) -> bool:
@@ -84,6 +89,7 @@ class ChainSession:
 
     def __init__(self, chain: Chain, client: Client) -> None:
         self._clock = chain.clock
+        self._health = chain.health
         self._told: list[Told] = []
         self._row: list[tuple[str, StageSession | None, Scanner | None]] = []
         for one in chain.filters:
@@ -156,10 +162,17 @@ class ChainSession:
     async def _ask(self, name: str, stage: str, asking: Awaitable[Opinion]) -> Opinion:
         began = self._clock.seconds()
         opinion = await asking
+        if opinion.failed:
+            then = "accept" if opinion.action is Action.NONE else str(opinion.action)
+            self._health.failed(name, opinion.reason, then)
+        elif opinion.asked and (stage == "message" or opinion.action is not Action.NONE):
+            # Of the stages before, many filters say nothing, and have not been asked.
+            self._health.works(name)
         worth_telling = stage == "message" or opinion.failed or opinion.action is not Action.NONE
         if worth_telling and len(self._told) < _MAX_TOLD:
             took = round((self._clock.seconds() - began) * 1000)
-            verdict = "failed" if opinion.failed else str(opinion.action)
+            verdict = str(opinion.action) if opinion.asked else "unasked"
+            verdict = "failed" if opinion.failed else verdict
             why = opinion.reason
             self._told.append(
                 Told(
@@ -173,7 +186,7 @@ def merged(before: Opinion, opinion: Opinion) -> Opinion:
     """Two filters' opinions as one; `opinion` came later, and saw what the other one had changed."""
     if opinion.action.final:
         return replace(opinion, body=None)
-    if opinion == _NOTHING:
+    if opinion == _NOTHING or not opinion.asked:
         return before
     # To accept is to say nothing against it
     stronger = _ORDER[opinion.action] > _ORDER[before.action]

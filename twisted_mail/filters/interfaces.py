@@ -191,7 +191,8 @@ class Opinion:
     `reply`: for REJECT and TEMPFAIL, always then. `reason`: for people, one line: why it is kept back, which malware,
     what went wrong. `edits` are made one after the other, each on what the one before left. `body`, when there is one,
     replaces the body; it is the caller's to `discard`. `sender` replaces the sender. `score` and `symbols` are for the
-    story. `failed`: the filter could not be asked, or answered nonsense.
+    story. `failed`: the filter could not be asked, or answered nonsense. `asked` False: it was not, and says nothing;
+    `reason` why.
     """
 
     action: Action = Action.NONE
@@ -205,6 +206,7 @@ class Opinion:
     score: float | None = None
     symbols: tuple[str, ...] = ()
     failed: bool = False
+    asked: bool = True
 
 
 # Filters

@@ -7,10 +7,11 @@ then.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.error import ConnectingCancelledError, ConnectionDone
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -185,4 +186,7 @@ class Link(Protocol):
 def _told(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer"
-    return str(error).replace("\n", " ")[:200] or type(error).__name__
+    if isinstance(error, ConnectError) and isinstance(error.osError, int):
+        # Twisted's text says it twice.
+        return os.strerror(error.osError)
+    return str(error).replace("\n", " ")[:200].removesuffix(".") or type(error).__name__

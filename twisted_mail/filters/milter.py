@@ -31,7 +31,7 @@ from .link import Link, LinkError, Where, in_time
 from .milter_changes import Changes
 from .milter_engine import Answer, Kind, MilterEngine, MilterError, Stage
 from .milter_macros import connect_macros, helo_macros, mail_macros, queue_macros, rcpt_macros
-from .trouble import OnFailure, failure
+from .trouble import OnFailure, failure, rest
 
 __all__ = ["Milter", "MilterSession", "MilterSettings"]
 
@@ -186,8 +186,7 @@ class MilterSession:
     @property
     def _rest(self) -> Opinion:
         """What holds for the rest of a message: who accepted says nothing more, who refused repeats it."""
-        opinion = self._connection or self._message
-        return opinion if opinion is not None and opinion.action.final else Opinion()
+        return rest(self._connection or self._message)
 
     def _begin(self) -> None:
         self._left = self._settings.total_seconds

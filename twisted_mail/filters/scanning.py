@@ -50,7 +50,7 @@ class Asking:
         """What `talk` makes of a connection, in time; or what is said in its place. `size` of the message, in bytes."""
         settings = self.settings
         if size > settings.max_size:
-            return Opinion(reason=f"not shown: more than {settings.max_size} bytes")
+            return Opinion(asked=False, reason=f"not shown: more than {settings.max_size} bytes")
         until = self._reactor.seconds() + settings.seconds
         try:
             return await self._asked(until, talk)
