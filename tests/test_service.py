@@ -234,6 +234,18 @@ def test_workers_are_said_to_have_no_effect_yet(tmp_path, world, workers):
     )
 
 
+@pytest.mark.parametrize("postmaster", ["", "nobody@two.example"])
+def test_a_postmaster_who_is_not_there_is_missed(tmp_path, world, postmaster):
+    with capturedLogs() as events:
+        service = MailService(configured(tmp_path, postmaster=postmaster), world)
+        service.startService()
+        result_of(world, service.when_serving())
+        result_of(world, service.stopService())
+    said = [line for line in map(formatEvent, events) if "postmaster =" in line]
+    assert len(said) == bool(postmaster)
+    assert all("nobody@two.example" in line and "the first user" in line for line in said)
+
+
 def test_who_asks_late_is_told_too(running, world):
     assert result_of(world, running.when_serving()) is None
 

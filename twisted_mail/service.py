@@ -202,6 +202,11 @@ class MailService(Service):
             self._log.warn(
                 "no domain yet, so nobody gets mail, not even postmaster: mailctl domain add, then user add"
             )
+        if not directory.postmaster_is_there():
+            self._log.warn(
+                "postmaster = {postmaster}: no user or alias is called that, so the first user gets postmaster's mail",
+                postmaster=config.postmaster,
+            )
         if not self.listeners:
             self._log.warn("[listen] names no address: nobody is served")
         self._resolver = resolver = SharedResolver(config.dns, world)

@@ -361,6 +361,21 @@ def test_postmaster_as_configured(open_directory: OpenDirectory, alice: User, bo
         assert directory.expand(a("abuse@example.org")) == only(expected)
 
 
+def test_whether_the_configured_postmaster_is_there(
+    open_directory: OpenDirectory, alice: User
+) -> None:
+    for configured, there in [
+        (None, True),
+        ("alice@example.org", True),
+        ("Alice+x@example.org", True),
+        ("eve@example.org", False),
+        ("eve@two.example", False),
+    ]:
+        assert open_directory(postmaster=configured).postmaster_is_there() is there
+    open_directory().add_alias("eve@example.org", [alice.address])
+    assert open_directory(postmaster="eve@example.org").postmaster_is_there()
+
+
 def test_postmaster_as_an_alias(directory: Directory, alice: User, bob: User) -> None:
     directory.add_alias("postmaster@example.org", [bob.address])
     assert directory.expand(a("Postmaster@example.org")) == only(bob)

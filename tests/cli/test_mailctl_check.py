@@ -87,6 +87,31 @@ def test_a_new_site(site):
     }
 
 
+def test_a_postmaster_who_is_not_there(site):
+    configure(site, more='postmaster = "eve@two.example"')
+    assert "postmaster eve@two.example" not in check()  # nothing is made yet, so nobody is missed
+    assert CliRunner().invoke(mailctl, ["domain", "add", "two.example"]).exit_code == 0
+    state, detail = check()["postmaster eve@two.example"]
+    assert state == "warning"
+    assert "no user or alias is called that" in detail and "the first user" in detail
+    words = ["alias", "add", "eve@two.example", "eve@elsewhere.example"]
+    assert CliRunner().invoke(mailctl, words).exit_code == 0
+    assert check()["postmaster eve@two.example"] == ("ok", "there")
+
+
+def test_the_password_of_a_filter(site):
+    table = '[[filters]]\nkind = "rspamd"\nendpoint = "unix:/r"\npassword_file = "password"'
+    configure(site, more=table)
+    result = CliRunner().invoke(mailctl, ["check"])
+    assert result.exit_code == 1
+    assert "filters[0].password_file" in result.output and "No such file" in result.output
+    (site / "password").write_text("secret\n")
+    (site / "password").chmod(0o644)
+    assert check(1)["file password"][0] == "error"
+    (site / "password").chmod(0o600)
+    assert check()["file password"] == ("ok", "ours alone")
+
+
 def test_each_mistake_of_the_configuration_is_a_finding(site):
     (site / "mail.toml").write_text('hostname = ""\ncolour = 1\n')
     result = CliRunner().invoke(mailctl, ["check", "--json"])

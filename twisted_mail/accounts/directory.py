@@ -133,6 +133,10 @@ class Directory:
         self._refresh()
         return self._cached_expansion(address)
 
+    def postmaster_is_there(self) -> bool:
+        """Whether `postmaster` is a user or an alias here, or was not given. If not, the first user gets the mail."""
+        return self._expander.postmaster_is_there()
+
     def quota(self, mailbox: str) -> tuple[int | None, int | None]:
         """How much the mailbox with this key (`User.mailbox`) may hold: octets, messages; None: any.
 

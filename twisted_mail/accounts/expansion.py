@@ -98,6 +98,10 @@ class Expander:
             named = self._tables.user(key) or self._tables.targets(key)
         return named
 
+    def postmaster_is_there(self) -> bool:
+        """Whether the account that is named for postmaster's mail takes any; True when none is named."""
+        return self._postmaster is None or self._named(self._postmaster) is not None
+
     def _responsible(self) -> User | tuple[Address, ...] | None:
         """Who reads postmaster's mail when nobody is called that."""
         named = self._named(self._postmaster) if self._postmaster else None

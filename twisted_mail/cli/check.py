@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from ..config import ConfigError
-from ..site import read_configuration
-from .findings import ERROR, OK, Finding, certificates, permissions
+from ..config import Config, ConfigError
+from ..site import directory_path, read_configuration
+from .findings import ERROR, OK, WARNING, Finding, certificates, filters, permissions
 from .outgoing import outgoing
 from .output import json_option, show
 from .ports import ports
-from .site import SiteFiles, pass_site
+from .site import Refusal, SiteFiles, pass_site
 
 __all__ = ["check"]
 
@@ -44,5 +44,25 @@ def _findings(site: SiteFiles) -> Iterator[Finding]:
     yield Finding(OK, "configuration", name)
     yield from certificates(config, now=seconds())
     yield from permissions(config)
+    yield from filters(config)
     yield from outgoing(config)
     yield from ports(config)
+    # Last, for root becomes the data's owner with it
+    yield from _postmaster(site, config)
+
+
+def _postmaster(site: SiteFiles, config: Config) -> Iterator[Finding]:
+    if not config.postmaster or not directory_path(config).exists():
+        return
+    subject = f"postmaster {config.postmaster}"
+    try:
+        with site.directory() as directory:
+            there = directory.postmaster_is_there()
+    except Refusal as error:
+        yield Finding(ERROR, subject, error.message)
+        return
+    if there:
+        yield Finding(OK, subject, "there")
+    else:
+        detail = "no user or alias is called that: the first user gets postmaster's mail"
+        yield Finding(WARNING, subject, detail)

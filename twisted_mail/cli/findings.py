@@ -16,7 +16,7 @@ from ..config import CertificatePair, Config
 from ..disk import OsDisk
 from ..site import directory_path
 
-__all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "permissions", "private"]
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "filters", "permissions", "private"]
 
 OK: Final = "ok"
 WARNING: Final = "warning"
@@ -130,6 +130,13 @@ def permissions(config: Config) -> Iterator[Finding]:
         yield Finding(OK, subject, "ours alone")
     if directory_path(config).exists():
         yield from private(directory_path(config))
+
+
+def filters(config: Config) -> Iterator[Finding]:
+    """Who else may read their passwords; nobody is connected to."""
+    for path in dict.fromkeys(one.password_file for one in config.filters):
+        if path is not None:
+            yield from private(path)
 
 
 def private(path: Path) -> Iterator[Finding]:
