@@ -127,3 +127,37 @@ def test_check(site: Path, files: AcmeFiles) -> None:
     assert [state for state, _ in findings()] == ["ok", "ok"]
     files.keep_state(State(failures=2, error="the CA cannot be reached"))
     assert findings()[-1] == ("warning", "failed 2 times in a row: the CA cannot be reached")
+
+
+def test_where_no_site_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TWISTED_MAIL_CONFIG", raising=False)
+    assert "there is no site here" in call("certs", code=2)
+    assert list(tmp_path.iterdir()) == []
+    call("certs", "dev")
+    assert "localhost" in certs()["names"]
+
+
+def test_renew_says_who_does_it(site: Path, files: AcmeFiles) -> None:
+    told = call("certs", "renew")
+    assert "no server runs" in told and "next start" in told
+    assert files.lock()  # as the server that runs has it
+    assert "start" not in call("certs", "renew")
+    files.unlock()
+
+
+def test_lines_for_people(
+    site: Path,
+    files: AcmeFiles,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    issue(files, "mail.example.org", "imap.example.org")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(SystemExit):
+        mailctl(["certs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"certificate: {files.certificate_path}"
+    assert lines[1] == "names:       mail.example.org, imap.example.org"
+    assert "expires:     2040-01-01T00:00:00Z" in lines
+    assert not any(line.startswith(("problem", "last_error", "last error")) for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from twisted_mail.cli.output import show
+from twisted_mail.cli.output import show, show_blocks
 
 ROWS = [
     {"user": "alice@example.org", "enabled": True, "targets": ["a", "b"]},
@@ -41,3 +41,17 @@ def test_nothing_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     show([], False)
     assert capsys.readouterr().out == ""
+
+
+def test_blocks_on_a_terminal(capsys, monkeypatch):
+    show_blocks(ROWS, False)
+    assert capsys.readouterr().out.startswith("user\tenabled\ttargets\n")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    show_blocks([*ROWS, {"last_error": "none", "user": ""}], False)
+    assert capsys.readouterr().out == (
+        "user:    alice@example.org\nenabled: yes\ntargets: a, b\n\n"
+        "user:    [bold]žofie@example.org\nenabled: no\n\n"
+        "last error: none\n"
+    )
+    show_blocks(ROWS, True)
+    assert json.loads(capsys.readouterr().out) == ROWS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .output import json_option, show
+from .output import json_option, show_blocks
 from .site import Refusal, SiteFiles, pass_site
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ __all__ = ["certs"]
 def certs(ctx: click.Context, as_json: bool) -> None:
     """Certificates: without a command, those that are served, and when they are renewed."""
     if ctx.invoked_subcommand is None:
-        show(list(_rows(ctx.obj.config)), as_json)
+        site: SiteFiles = ctx.obj
+        if site.path is None and not _own_path(site.config).exists():
+            site.require(site.config.data)
+        show_blocks(list(_rows(site.config)), as_json)
 
 
 @certs.command()
@@ -48,9 +51,15 @@ def renew(site: SiteFiles) -> None:
         files = AcmeFiles(OsDisk(), config.data)
         files.make()
         files.ask()
+        # Who renews holds it for as long as he runs.
+        idle = files.lock()
+        files.unlock()
     except OSError as error:
         raise Refusal(str(error)) from None
-    click.echo("asked for; how it goes: mailctl certs")
+    if idle:
+        click.echo("asked for; no server runs, so it is done at its next start")
+    else:
+        click.echo("asked for; how it goes: mailctl certs")
 
 
 @certs.command()
@@ -100,9 +109,14 @@ def _rows(config: Config) -> Iterator[dict[str, Any]]:
     elif config.tls.certificate is not None:
         yield _row(config.tls.certificate)
     else:
-        yield _row(Path(f"{config.certificates / config.hostname}.pem"))
+        yield _row(_own_path(config))
     for pair in config.tls.sni:
         yield _row(pair.certificate)
+
+
+def _own_path(config: Config) -> Path:
+    """The development certificate."""
+    return Path(f"{config.certificates / config.hostname}.pem")
 
 
 def _row(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-__all__ = ["counted", "json_option", "octets_text", "show"]
+__all__ = ["counted", "json_option", "octets_text", "show", "show_blocks"]
 
 json_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON array."
@@ -37,6 +37,22 @@ def show(
             click.echo("\t".join(rows[0]))
         for row in rows:
             click.echo("\t".join(_text(value) for value in row.values()))
+
+
+def show_blocks(rows: Sequence[Mapping[str, Any]], as_json: bool = False) -> None:
+    """As `show`, but on a terminal a line for each value that there is: for rows of too many columns."""
+    if as_json or not sys.stdout.isatty():
+        show(rows, as_json)
+        return
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        told = {
+            f"{key.replace('_', ' ')}:": _text(value) for key, value in row.items() if _text(value)
+        }
+        width = max(map(len, told), default=0)
+        for label, text in told.items():
+            click.echo(f"{label:{width}} {text}")
 
 
 def octets_text(number: int) -> str:
