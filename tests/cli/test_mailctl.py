@@ -200,10 +200,25 @@ def test_what_is_no_address(bob, address):
     assert output.startswith(f"mailctl: {address!r} is not an address: ")
 
 
-def test_a_password_from_the_prompt_is_asked_for_twice(site):
+def test_a_password_from_the_prompt_is_asked_for_twice(site, monkeypatch):
     call("domain", "add", "example.org")
+    monkeypatch.setattr("twisted_mail.cli.user._on_terminal", lambda: True)
     output = call("user", "add", BOB, input="secret\nscret\nsecret\nsecret\n")
     assert "secret" not in output
+    assert password_is(site, BOB, "secret")
+
+
+def test_a_pipe_is_read_and_not_asked(site):
+    call("domain", "add", "example.org")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", MAIN, "user", "add", BOB],
+        input="secret\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,  # without a terminal, as from cron
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (f"added {BOB}\n", "", 0)
     assert password_is(site, BOB, "secret")
 
 
@@ -214,7 +229,8 @@ def test_an_empty_password(bob, site, line):
     assert password_is(site, BOB, "secret")
 
 
-def test_an_empty_password_at_the_prompt(bob, site):
+def test_an_empty_password_at_the_prompt(bob, site, monkeypatch):
+    monkeypatch.setattr("twisted_mail.cli.user._on_terminal", lambda: True)
     assert call("user", "passwd", BOB, code=1, input="\n\n").endswith(
         "mailctl: the password is empty\n"
     )

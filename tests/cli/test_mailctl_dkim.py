@@ -151,3 +151,13 @@ def test_no_second_first_keys(domain):
 def test_before_the_first_domain_nothing_is_made(site):
     assert "there is no site yet" in call("dkim", "add", "example.org", code=2)
     assert not (site.path / "data").exists()
+
+
+def test_what_is_removed_and_what_is_not_there(domain):
+    assert "nosuch.example has no keys" in call("dkim", "list", "nosuch.example", code=1)
+    assert call("dkim", "list") == ""
+    call("dkim", "add", "example.org")
+    removed = call("dkim", "remove", "example.org", "20270115-rsa", "--yes")
+    assert removed == (
+        "removed 20270115-rsa\ndelete the record 20270115-rsa._domainkey.example.org from the DNS\n"
+    )

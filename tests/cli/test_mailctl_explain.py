@@ -169,3 +169,9 @@ def test_a_dry_run_has_a_reactor_of_its_own(site):
     assert found["recipients"][0]["mailboxes"] == ["example.org/bob"]
     assert found["story"][-1]["text"] == "answered 250: accepted, into its mailboxes"
     assert sorted(site.rglob("*")) == before
+
+
+def test_without_arguments_it_says_what_is_wanted(empty_site):
+    result = CliRunner().invoke(mailctl, ["explain"])
+    assert result.exit_code == 2
+    assert "a name, or --from or --to" in result.output

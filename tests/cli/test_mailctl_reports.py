@@ -104,7 +104,7 @@ def test_files_of_all_kinds(site):
     (site / "c.eml").write_bytes(letter(document).replace(b"\n", b"\r\n"))
     (site / "d.xml").write_bytes(b"<html/>")
     files = [word for name in ("a.xml", "b.xml.gz", "c.eml", "d.xml") for word in ("--file", name)]
-    done = call("dmarc", "reports", *files)
+    done = call("dmarc", "reports", *files, status=1)
     head, forged, good, total = done.stdout.splitlines()
     assert head.split("\t")[:4] == ["source", "from", "messages", "dmarc"]
     assert forged.split("\t")[:8] == [
@@ -171,6 +171,21 @@ def test_an_account_without_reports(site):
     done = call("dmarc", "reports", "--user", BOB)
     assert (done.stdout, done.stderr) == ("no aggregate reports\n", "")
     assert "no user" in call("dmarc", "reports", "--user", "eve@example.org", status=1).stderr
+
+
+def test_a_mailbox_that_is_not_there(site):
+    deliver(site, b"Subject: hello\n\nno report\n")
+    done = call("dmarc", "reports", "--user", BOB, "--mailbox", "Nope", status=1)
+    assert done.stderr == f"mailctl: {BOB} has no mailbox Nope\n"
+
+
+@pytest.mark.parametrize("kind", ["dmarc", "tls"])
+def test_a_file_that_is_no_report(site, kind):
+    (site / "d.xml").write_bytes(b"<html/>")
+    for more in ((), ("--json",)):
+        done = call(kind, "reports", "--file", "d.xml", *more, status=1)
+        assert "mailctl: d.xml: " in done.stderr
+    assert "No such file" in call(kind, "reports", "--file", "e.xml", status=1).stderr
 
 
 def test_about_one_domain(site):

@@ -110,6 +110,8 @@ def list_(site: SiteFiles, domain: str | None, records: bool, as_json: bool) -> 
     """Show the keys, of DOMAIN or of all: which are prepared, active, or retired and until when."""
     with _keys(site, changes=False) as keys:
         rows = keys.rows() if domain is None else _rows(keys, domain)
+        if domain is not None and not rows and not as_json:
+            raise Refusal(f"{domain} has no keys: mailctl dkim add {domain}")
     if records and not as_json:
         _show_records(rows, blank=False)
         return
@@ -135,7 +137,7 @@ def remove(site: SiteFiles, domain: str, selector: str | None, yes: bool) -> Non
         gone = keys.remove(domain, selector)
     click.echo(f"removed {_names(gone)}")
     for row in gone:
-        click.echo(f"the record {row.name} has no key any more")
+        click.echo(f"delete the record {row.name} from the DNS")
 
 
 def zone_record(row: KeyRow) -> str:

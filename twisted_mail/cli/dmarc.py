@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .output import counted, json_option, show
-from .report_reading import Wanted, collect, reading_options, since, tell_problems
+from .report_reading import Wanted, collect, reading_options, refuse_unread, since, tell_problems
 from .site import SiteFiles, pass_site
+
+if TYPE_CHECKING:
+    from ..reports.aggregate import Report
 
 __all__ = ["dmarc"]
 
@@ -48,8 +52,12 @@ def reports(
     lines = sources(chosen)
     show([_row(one, as_json) for one in lines], as_json)
     tell_problems(wanted, found)
-    if as_json:
-        return
+    if not as_json:
+        _totals(chosen, lines)
+    refuse_unread(wanted, found)
+
+
+def _totals(chosen: Sequence[Report], lines: Sequence[Any]) -> None:
     if not chosen:
         click.echo("no aggregate reports")
         return

@@ -60,7 +60,11 @@ class _Dns(click.Group):
 def dns() -> None:
     """The records that a domain needs in the DNS.
 
-    `mailctl dns DOMAIN` prints them, as lines for its zone; `mailctl dns check DOMAIN` asks whether they are there.
+    \b
+    mailctl dns DOMAIN [--address IP] [--reports ADDRESS] [--json]
+        prints them, as lines for its zone; more: mailctl dns show --help
+    mailctl dns check DOMAIN
+        asks whether they are there
     """
 
 

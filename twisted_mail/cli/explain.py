@@ -65,7 +65,7 @@ def explain(
     and what became of what left.
 
     It is named by its Message-ID, by the id in "queued as …" and in the log, or by the log's id of its connection.
-    Without any: mail --from and --to, the latest. With --dry-run: what would happen to a message.
+    Without any: mail --from or --to somebody, the latest. With --dry-run: what would happen to a message.
     """
     if not dry_run:
         if ip or helo or message or user or filters:
@@ -77,7 +77,7 @@ def explain(
         elif name is None and (sender is not None or recipients):
             _list(site, sender, recipients, as_json)
         else:
-            raise click.UsageError("either a name, or --from and --to, or --dry-run")
+            raise click.UsageError("either a name, or --from or --to (or both), or --dry-run")
         return
     if name is not None:
         raise click.UsageError("a --dry-run is of no message that came")

@@ -20,6 +20,7 @@ from ..policy import dmarc_record
 from ..reports.reading import Found, in_file, in_message
 from ..reports.tls import rua_of
 from ..reports.unpack import MAX_PACKED
+from ..status import MailError
 from .importing_progress import Shown
 from .importing_store import checked_name, foreign_files, mailbox_of, with_store
 from .output import counted
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..storage.store import MailStore
     from ..world import World
 
-__all__ = ["Wanted", "collect", "reading_options", "since", "tell_problems"]
+__all__ = ["Wanted", "collect", "reading_options", "refuse_unread", "since", "tell_problems"]
 
 _DAY: Final = 86_400
 MAX_REPORTS: Final = 100_000
@@ -134,6 +135,15 @@ def tell_problems(wanted: Wanted, found: Sequence[Found], most: int = 20) -> Non
         click.echo(f"mailctl: and {counted(len(problems) - most, 'report')} more", err=True)
 
 
+def refuse_unread(wanted: Wanted, found: Sequence[Found]) -> None:
+    """Exit code 1 when a file that was named could not be read; after `tell_problems`, which has said why.
+
+    In a mailbox anybody can put what is no report: that is told, and no failure.
+    """
+    if wanted.files and any(one.report is None for one in found):
+        raise SystemExit(1)
+
+
 def _of_file(name: str) -> list[Found]:
     path = os.path.abspath(name)
     try:
@@ -214,7 +224,12 @@ async def _of_account(
     mailboxes = await store.open_mailboxes(key)
     try:
         for name in names:
-            opened = await mailboxes.open(name, read_only=True)
+            try:
+                opened = await mailboxes.open(name, read_only=True)
+            except MailError as error:
+                if error.imap != "NONEXISTENT":
+                    raise
+                raise ValueError(f"{address} has no mailbox {name}") from None
             try:
                 snapshot = opened.snapshot
                 # A report comes after the days that it is about.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from .output import counted, json_option, show
-from .report_reading import Wanted, collect, reading_options, since, tell_problems
+from .report_reading import Wanted, collect, reading_options, refuse_unread, since, tell_problems
 from .site import SiteFiles, pass_site
 
 __all__ = ["tls"]
@@ -45,14 +46,18 @@ def reports(
     lines = [one for one in tls_lines(chosen) if not domain or one.domain == wanted.domain]
     show([_row(one, as_json) for one in lines], as_json)
     tell_problems(wanted, found)
-    if as_json:
-        return
+    if not as_json:
+        _totals(len(chosen), lines)
+    refuse_unread(wanted, found)
+
+
+def _totals(count: int, lines: Sequence[Any]) -> None:
     if not lines:
         click.echo("no reports about TLS")
         return
     sessions = sum(one.sessions for one in lines)
     failed = sum(one.sessions for one in lines if one.result)
-    click.echo(f"{counted(len(chosen), 'report')}: {counted(sessions, 'session')}, {failed} failed")
+    click.echo(f"{counted(count, 'report')}: {counted(sessions, 'session')}, {failed} failed")
 
 
 def _row(one: Any, as_json: bool) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _MAX_PASSWORD: Final = 1024
 _password_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--password-stdin",
     is_flag=True,
-    help="Take the password from one line of standard input, without a prompt.",
+    help="Take the password from one line of standard input, without a prompt; so it is from a pipe in any case.",
 )
 
 
@@ -257,11 +257,16 @@ def _take_mail_out(config: Config, mailbox: str) -> Path | None:
     return moved if moved.exists() else None
 
 
+def _on_terminal() -> bool:
+    """Whether there is somebody to ask: a pipe would be read all the same, with a warning that it may be seen."""
+    return sys.stdin.isatty()
+
+
 def _record(password_stdin: bool) -> PasswordRecord:
     """Ask for a password and hash it. Raises Refusal for one that cannot be used."""
     from ..accounts.passwords import hash_password
 
-    if password_stdin:
+    if password_stdin or not _on_terminal():
         line = sys.stdin.buffer.readline(_MAX_PASSWORD + 2)
         try:
             password = line.removesuffix(b"\n").removesuffix(b"\r").decode()
