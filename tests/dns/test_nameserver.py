@@ -183,7 +183,26 @@ def test_one_that_cannot_start_says_so(server, capfd):
         running_nameserver(Zone(), port=server.port),
     ):
         raise AssertionError("it has started")
-    assert "CannotListenError" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "Couldn't listen" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"records": 7}'])
+def test_a_file_that_cannot_be_served(tmp_path, content):
+    file = tmp_path / "zone.json"
+    if content is not None:
+        file.write_text(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted_mail.testing.nameserver", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        f"python -m twisted_mail.testing.nameserver: error: {file}: "
+    )
 
 
 def test_nothing_is_asked_or_read_or_imported_before_the_first_question():

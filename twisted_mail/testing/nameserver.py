@@ -351,11 +351,14 @@ class _UntilInputEnds(Protocol):
         self.ended.callback(None)
 
 
-async def _serve(reactor: Any, arguments: argparse.Namespace) -> None:
-    zone = Zone.from_json(json.loads(arguments.zone.read_bytes()))
-    server = await _FileServer.start(
-        reactor, zone, interface=arguments.interface, port=arguments.port
-    )
+async def _serve(reactor: Any, arguments: argparse.Namespace, zone: Zone) -> None:
+    try:
+        server = await _FileServer.start(
+            reactor, zone, interface=arguments.interface, port=arguments.port
+        )
+    except CannotListenError as error:
+        print(str(error), file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
     assert isinstance(server, _FileServer)
     server.file = arguments.zone
     print(f"listening on {server.address}", flush=True)
@@ -373,7 +376,13 @@ def _main() -> None:
     parser.add_argument("--interface", default="127.0.0.1")
     parser.add_argument("--until-input-ends", action="store_true")
     arguments = parser.parse_args()
-    react(lambda reactor: Deferred.fromCoroutine(_serve(reactor, arguments)))
+    try:
+        zone = Zone.from_json(json.loads(arguments.zone.read_bytes()))
+    except OSError as error:
+        parser.error(f"{arguments.zone}: {error.strerror}")
+    except (ValueError, TypeError, AttributeError) as error:
+        parser.error(f"{arguments.zone}: no zone, as Zone.to_json gives it: {error}")
+    react(lambda reactor: Deferred.fromCoroutine(_serve(reactor, arguments, zone)))
 
 
 if __name__ == "__main__":
