@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from ..message import trace
 from ..message.downgrade import ascii_saving
@@ -23,7 +22,6 @@ from .interfaces import Arrived, Client, Envelope, Inspection, Recipient
 
 __all__ = ["Keeper", "Message"]
 
-_log = Logger()
 _JUNK: Final = b"X-Spam-Flag: YES\n"
 """As SpamAssassin writes it, and most programs that file mail read it."""
 
@@ -223,7 +221,6 @@ class Message:
             self.draft = verdict.body
         if verdict.discard or not envelope.recipients:
             self.draft.discard()
-            _log.info("message {message} is discarded", message=self.message_id)
             return False
         if tuple(envelope.recipients) != named:
             await self._keeper.recount(envelope, tuple(envelope.recipients))

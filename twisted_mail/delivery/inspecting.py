@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from ..filters import interfaces as filters
 from ..filters.chain import ChainSession, Outcome, Told
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspecting", "login_of", "message_id_of", "refusal", "tls_of", "told_line"]
 
+_log = Logger()
 _MESSAGE_ID = re.compile(
     rb"^message-id[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE
 ).search
 _SAID = {"failed": "fails", "unasked": "is not asked"}
 _REFUSING = (filters.Action.REJECT, filters.Action.TEMPFAIL)
+_UNWANTED = (filters.Action.JUNK, filters.Action.QUARANTINE)
 
 
 def told_line(told: Told) -> str:
@@ -45,11 +48,21 @@ def told_line(told: Told) -> str:
     return line if told.verdict == "unasked" else f"{line}, {told.milliseconds} ms"
 
 
-def refusal(opinion: filters.Opinion) -> MailError:
-    """What a filter wants the client to hear."""
+def refusal(opinion: filters.Opinion, told: Sequence[Told]) -> MailError:
+    """What a filter wants the client to hear; `told`: what all have said. For the log it has the filter's name."""
     reply = opinion.reply or Reply(451, "4.7.1", ("Try again later",))
     enhanced = reply.enhanced or f"{reply.code // 100}.7.1"
-    return MailError(reply.code, enhanced, " ".join(reply.lines), opinion.reason or None)
+    text = " ".join(reply.lines)
+    name = _whose(opinion.action, told)
+    causes = [f"filter {name}"] if name else []
+    if opinion.reason not in text:  # a milter's is its reply
+        causes.append(opinion.reason)
+    return MailError(reply.code, enhanced, text, ": ".join(causes) or None)
+
+
+def _whose(action: filters.Action, told: Sequence[Told]) -> str:
+    """The filter that brought it about, "" when nobody knows any more."""
+    return next((one.filter for one in reversed(told) if one.action is action), "")
 
 
 class _Body:
@@ -91,6 +104,8 @@ class Inspecting:
         self._body: Draft | None = None
         """What a filter has written, while nobody else has it."""
         self._outcome = "left"
+        self._told: Sequence[Told] = ()
+        """What filters have said since the last time it was told."""
 
     # delivery.interfaces.Inspection
 
@@ -193,10 +208,9 @@ class Inspecting:
         if session is None:
             return header, None
         opinion, left = await self._ask_filters(session, arrived, header)
-        if opinion.action in _REFUSING:
-            raise refusal(opinion)
         if opinion.action is filters.Action.DISCARD:
-            self._gone = opinion.reason or "a filter wants it so"
+            name = _whose(opinion.action, self._told)
+            self._discard(opinion.reason or "a filter wants it so", name)
         elif opinion.action is filters.Action.JUNK:
             self._junk = True
         elif opinion.action is filters.Action.QUARANTINE:
@@ -212,7 +226,7 @@ class Inspecting:
         said = await session.data(self.message_id)
         self._tell(session.take_told())
         if said.action in _REFUSING:
-            raise refusal(said)
+            raise refusal(said, self._told)
         client, envelope = self.client, self.envelope
         context = filters.Context(
             self.visitor.filter_client(),
@@ -227,7 +241,31 @@ class Inspecting:
         message = filters.Message(context, parts, _Body(arrived.draft))
         outcome = await session.message(message, self.parts.draft)
         self._tell(session.take_told())
+        if outcome.opinion.action in _REFUSING:
+            raise refusal(outcome.opinion, self._told)
+        for one in self._told:
+            if one.action in _UNWANTED and one.verdict != "failed":
+                self._log_unwanted("unwanted message", one.filter, one.why, verdict=one.verdict)
         return outcome
+
+    def _discard(self, why: str, name: str = "") -> None:
+        if not self._gone:
+            self._gone = why
+            self._log_unwanted("message discarded", name, why)
+
+    def _log_unwanted(self, what: str, name: str, why: str, **more: str) -> None:
+        """What is refused is in the log without that."""
+        envelope = self.envelope
+        _log.info(
+            what,
+            connection=self.visitor.connection,
+            message=self.message_id,
+            **more,
+            filter=name or None,
+            reason=why or None,
+            sender=str(envelope.reverse_path or ""),
+            to=" ".join(str(one.address) for one in envelope.recipients[:NAMED]),
+        )
 
     def _change_envelope(self, context: filters.Context) -> None:
         envelope = self.envelope
@@ -239,9 +277,9 @@ class Inspecting:
         ]
         if wanted != envelope.recipients:
             self.telling.say("recipients now: " + " ".join(str(one.address) for one in wanted[:20]))
+            if not wanted:
+                self._discard("a filter has left no recipient")
             envelope.recipients[:] = wanted
-        if not wanted:
-            self._gone = self._gone or "a filter has left no recipient"
 
     async def _body_hash(self, body: Draft | None) -> bytes:
         """Of the body that leaves, relaxed; `body` when it is not the one that came."""
@@ -257,6 +295,7 @@ class Inspecting:
             await self._watch.finish()
 
     def _tell(self, told: Sequence[Told]) -> None:
+        self._told = told
         for one in told:
             self.telling.say(told_line(one))
 

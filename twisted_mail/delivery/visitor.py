@@ -226,6 +226,7 @@ class Visitor:
     async def _ask(self, asking: Coroutine[Any, Any, filters.Opinion]) -> None:
         assert self._session is not None
         opinion = await asking
-        self.tell_filters(self._session.take_told())
+        told = self._session.take_told()
+        self.tell_filters(told)
         if opinion.action in (filters.Action.REJECT, filters.Action.TEMPFAIL):
-            raise refusal(opinion)
+            raise refusal(opinion, told)

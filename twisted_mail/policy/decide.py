@@ -239,7 +239,7 @@ def _dmarc(
             f"Nothing shows that this message comes from {domain}: neither SPF nor DKIM passes for it, and {whose}"
             " wants such mail refused (DMARC)"
         ),
-        dmarc.reason or "DMARC",
+        dmarc.reason or None,
     )
     why = f"refused: nothing shows that it comes from {domain}; {whose} wants such mail refused (DMARC)"
     return _Word("refuse", "dmarc", why, error), done, override
@@ -277,7 +277,7 @@ def _spf(mail: Spf, settings: DecisionSettings) -> list[_Word]:
     # RFC 7208 section 6.2: whose words these are is to be seen
     said = f"; {domain} explains: {one_line(mail.explanation)}" if mail.explanation else ""
     # RFC 7372 section 3.2
-    error = MailError(550, "5.7.23", _reply(f"Refused: {why}{said}"), mail.reason or "SPF")
+    error = MailError(550, "5.7.23", _reply(f"Refused: {why}{said}"), mail.reason or None)
     return [_Word("refuse", "spf", f"refused: {why}", error)]
 
 
@@ -303,7 +303,7 @@ def _points(points: float, scores: tuple[Score, ...], settings: DecisionSettings
 
 
 def _try_again(enhanced: str, why: str) -> _Word:
-    error = MailError(451, enhanced, _reply(f"Try again later: {why}"), why)
+    error = MailError(451, enhanced, _reply(f"Try again later: {why}"))
     return _Word("defer", "dns", f"put off: {why}", error)
 
 

@@ -375,6 +375,7 @@ class SmtpSession:
             what=event.verb if type(event) is Command else "message",
             connection=self._connection,
             client=self._client_ip,
+            **self._transactions.about(),
             # Not in the text: it may quote an address, and nothing in that shall look like a field.
             error=str(error),
         )

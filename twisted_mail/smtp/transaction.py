@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from ..address import forward_path, reverse_path
+from ..address import Address, forward_path, reverse_path
 from ..connection.interfaces import Answer
 from ..delivery.interfaces import Client, Envelope, Incoming, Intake, Recipient
 from ..status import MailError
@@ -63,9 +63,11 @@ class _Transaction:
         # RFC 5321 section 3.3: 503 when there was no RCPT, 554 when all were rejected
         return replies.NO_RECIPIENT if self.tried else replies.NO_RCPT
 
-    def begin(self, intake: Intake) -> None:
+    def begin(self, intake: Intake) -> str:
+        """The message's id."""
         self._incoming = intake.begin(self.client, self.envelope)
         self.begun = True
+        return self._incoming.message_id
 
     async def write(self, block: bytes) -> None:
         incoming = self._incoming
@@ -126,6 +128,9 @@ class Transactions:
         self._strict = strict
         self._auth = auth
         self._current: _Transaction | None = None
+        self._latest: Envelope | None = None
+        self._recipient: Address | None = None
+        self._message = ""
         # Of the chunk that is being read.
         self._chunk_size = 0
         self._chunk_is_last = False
@@ -141,6 +146,17 @@ class Transactions:
         """Whether the client of the open transaction reads UTF-8 in replies."""
         return self._current is not None and self._current.envelope.smtputf8
 
+    def about(self) -> dict[str, str]:
+        """What the log is to name when the command that came last was refused: it may have ended the transaction."""
+        found = {"message": self._message} if self._message else {}
+        if (envelope := self._latest) is not None:
+            found["sender"] = str(envelope.reverse_path or "")
+            if self._recipient is not None:
+                found["recipient"] = str(self._recipient)
+            elif envelope.recipients:
+                found["to"] = _some(envelope)
+        return found
+
     def reset(self) -> None:
         """Forget the open transaction, if any."""
         current, self._current = self._current, None
@@ -150,6 +166,8 @@ class Transactions:
     async def mail(self, argument: bytes) -> Answer:
         if self._current is not None:
             return replies.NESTED_MAIL  # RFC 5321 section 4.1.4
+        self._latest = self._recipient = None
+        self._message = ""
         if argument[:5].upper() != b"FROM:":
             return replies.MAIL_SYNTAX
         try:
@@ -173,6 +191,7 @@ class Transactions:
             parameters.envid,
             parameters.requiretls,
         )
+        self._latest = envelope
         await self._intake.check_sender(client, envelope)
         self._current = _Transaction(client, envelope, self._max_bytes)
         return replies.SENDER_OK
@@ -184,6 +203,7 @@ class Transactions:
         if current.begun:
             return replies.CHUNKS_BEGUN
         current.tried = True
+        self._recipient = None
         if argument[:3].upper() != b"TO:":
             return replies.RCPT_SYNTAX
         try:
@@ -191,6 +211,7 @@ class Transactions:
         except ValueError as error:
             raise MailError(501, "5.1.3", f"Bad recipient address: {error}") from None
         assert address is not None, "no forward-path is <>"
+        self._recipient = address
         envelope = current.envelope
         recipient = Recipient(address)
         if rest:
@@ -214,8 +235,12 @@ class Transactions:
             return replies.CHUNKS_BEGUN  # RFC 3030 section 2
         if (refusal := current.without_recipient) is not None:
             return refusal
-        current.begin(self._intake)
+        self._begin(current)
         return replies.SEND_CONTENT
+
+    def _begin(self, current: _Transaction) -> None:
+        self._recipient = None
+        self._message = current.begin(self._intake)
 
     async def end_of_data(self) -> Answer:
         return await self._commit()
@@ -239,7 +264,7 @@ class Transactions:
             self._chunk_refusal = refusal
         elif not current.begun:
             try:
-                current.begin(self._intake)
+                self._begin(current)
             except Exception as error:
                 current.refuse(error)
         if self._chunk_refusal is not None:
@@ -277,7 +302,12 @@ class Transactions:
             message=message_id,
             sender=str(envelope.reverse_path or ""),
             recipients=len(envelope.recipients),
-            to=" ".join(str(recipient.address) for recipient in envelope.recipients[:NAMED]),
+            to=_some(envelope),
             size=current.size,
         )
         return Answer(b"250 2.0.0 Ok: queued as %s\r\n" % message_id.encode("ascii"))
+
+
+def _some(envelope: Envelope) -> str:
+    """Recipients, for the log."""
+    return " ".join(str(recipient.address) for recipient in envelope.recipients[:NAMED])
