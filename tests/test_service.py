@@ -246,6 +246,17 @@ def test_a_postmaster_who_is_not_there_is_missed(tmp_path, world, postmaster):
     assert all("nobody@two.example" in line and "the first user" in line for line in said)
 
 
+@pytest.mark.parametrize("content", [None, b"\n", b"\xff\n"])
+def test_a_filters_password_that_cannot_be_read_now(tmp_path, world, content):
+    if content is not None:
+        (tmp_path / "password").write_bytes(content)
+    table = {"kind": "rspamd", "endpoint": "unix:/r", "password_file": "password"}
+    service = MailService(configured(tmp_path, filters=[table]), world)
+    service.startService()
+    with pytest.raises(StartError, match=rf"filter rspamd: password_file {tmp_path}/password must"):
+        result_of(world, service.when_serving())
+
+
 def test_who_asks_late_is_told_too(running, world):
     assert result_of(world, running.when_serving()) is None
 

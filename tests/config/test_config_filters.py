@@ -91,6 +91,13 @@ KEYS = {
 }
 
 
+def test_a_mistake_in_one_table_hides_none_outside_the_file_in_another(tmp_path: Path) -> None:
+    found = mistakes(
+        tmp_path, 'kind = "milter"\nendpoint = "tcp:h"', RSPAMD + 'password_file = "nowhere"'
+    )
+    assert [key for key, _ in found] == ["filters[0].endpoint", "filters[1].password_file"]
+
+
 @pytest.mark.parametrize("kind", ["milter", "rspamd", "clamav", "spamassassin"])
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_for_another_kind(tmp_path: Path, kind: str, key: str) -> None:

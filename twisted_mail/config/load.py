@@ -64,7 +64,14 @@ def load(path: Path) -> Config:
         data_left = _without(data, found)
         known = {key[:2] for key, _ in found}
         found += [one for one in _validate(data_left, context)[1] if one[0][:2] not in known]
-        found += _outside(data_left, context)
+        # Of a list each table is looked at by itself, and those that are wrong are passed over
+        no_tables = {key for key, _ in found if len(key) == 1}
+        lists = {
+            key: value
+            for key, value in data.items()
+            if isinstance(value, list) and (key,) not in no_tables
+        }
+        found += _outside({**data_left, **lists}, context)
     else:
         found += _outside(data, context)
     if found or config is None:
