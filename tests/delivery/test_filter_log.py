@@ -8,11 +8,14 @@ from mailroom import ALICE
 from test_filtered import BodyWriter, Scanner
 from twisted.logger import capturedLogs
 
+from twisted_mail.address import Address
 from twisted_mail.filters import interfaces as filters
 from twisted_mail.filters.chain import Chain
 from twisted_mail.filters.interfaces import Action, Opinion
 from twisted_mail.filters.trouble import failure
 from twisted_mail.status import MailError, Reply
+from twisted_mail.storage.queued import State
+from twisted_mail.storage.spool_view import Filter
 
 GO_AWAY = Reply(550, "5.7.1", ("Go away",))
 
@@ -131,3 +134,11 @@ def test_who_was_not_asked_is_told_so(made):
     site = made(Scanner(Opinion(asked=False, reason="it failed before")))
     site.come().send(LETTER, ALICE)
     assert "filter scanner is not asked (it failed before)" in site.lines()
+
+
+def test_the_queue_knows_why_it_holds_what_leaves(made):
+    site = made(Scanner(Opinion(action=Action.QUARANTINE, reason="malware: Eicar")))
+    site.directory.add_alias("list@example.org", [Address.parse("far@away.example")])
+    site.come().send(LETTER, Address.parse("list@example.org"))
+    (listed,) = site.store.queue.view.page(Filter())
+    assert (listed.state, listed.last) == (State.HELD, "held: malware: Eicar")

@@ -160,7 +160,7 @@ class _Stage:
             tuple(line for line in lines if line[1] != "no message came"),
             outcome,
             queue is not None,
-            queue is not None and queue.held,
+            queue is not None and bool(queue.held),
         )
 
     async def _parts(self, question: Question) -> Parts:

@@ -233,7 +233,7 @@ class MailIntake:
                 skip=message.skip,
                 eight_bit=message.eight_bit,
                 utf8_header=message.utf8_header,
-                held=bool(message.hold),
+                held=message.hold,
             )
         except BaseException:
             draft.discard()

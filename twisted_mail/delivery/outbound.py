@@ -40,13 +40,13 @@ class Outbound:
         skip: int,
         eight_bit: bool,
         utf8_header: bool,
-        held: bool = False,
+        held: str = "",
     ) -> QueuedMessage | None:
         """The message for the queue; None when there is nothing for it. `ways` are those of the recipients, in order.
 
         `eight_bit`: the content has octets over 127; `utf8_header`: its header has. What a client declares (BODY,
         SMTPUTF8) and then does not use is no reason to refuse a server that cannot do it: many declare it always.
-        `held`: it waits for somebody to let it go.
+        `held`: why it waits for somebody to let it go, "" for not.
         """
         recipients = self._recipients(envelope, ways)
         if not recipients:

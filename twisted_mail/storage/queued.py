@@ -89,8 +89,8 @@ class QueuedMessage:
 
     `skip`: octets at the start of the stored file that are the mailboxes' only (Return-Path, Delivered-To) and are
     not sent. `size` and `wire`: octets as stored and with CRLF, both with what is skipped. Times are seconds since
-    1970; `warn` is when its sender is told of a delay, None for never. `held`: when it is accepted, nobody tries it
-    before somebody lets it go.
+    1970; `warn` is when its sender is told of a delay, None for never. `held`: why nobody tries it before
+    somebody lets it go, "" for not; known when it is accepted, and kept as the text of its first attempt.
     """
 
     id: str
@@ -103,7 +103,7 @@ class QueuedMessage:
     skip: int = 0
     size: int = 0
     wire: int = 0
-    held: bool = False
+    held: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """What a journal record holds: recipients and options are lists there."""
@@ -119,7 +119,7 @@ class QueuedMessage:
             "size": self.size,
             "wire": self.wire,
         }
-        return {**stored, "held": True} if self.held else stored
+        return {**stored, "held": self.held} if self.held else stored
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> QueuedMessage:
@@ -129,8 +129,15 @@ class QueuedMessage:
                 **stored,
                 "recipients": tuple(QueuedRecipient(*one) for one in stored["recipients"]),
                 "options": Options(*stored["options"]),
+                "held": _held(stored),
             }
         )
+
+
+def _held(stored: dict[str, Any]) -> str:
+    why = stored.get("held", "")
+    # A journal of before the reason was kept
+    return "a filter wants it so" if why is True else str(why)
 
 
 class Attempt(NamedTuple):

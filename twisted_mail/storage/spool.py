@@ -208,7 +208,9 @@ class Spool:
             return
         self._link(message, item)
         if message.held:
-            insert_message(db, message, State.HELD)
+            seq = insert_message(db, message, State.HELD)
+            why = Attempt(message.arrived, "", "", "", f"held: {message.held}")
+            _record(db, seq, (why,), (_key(why),))
             return
         active = claim is not None and claim(message)
         if active:

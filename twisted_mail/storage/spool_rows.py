@@ -15,9 +15,9 @@ __all__ = ["Messages", "insert_message"]
 _PLAIN: Final = Options()
 
 
-def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State) -> None:
-    """Add a message that is not there; every recipient in `state`: WAITING (due at once), ACTIVE, or HELD, which has
-    no end and no warning before somebody lets it go."""
+def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State) -> int:
+    """Add a message that is not there, and give its `seq`; every recipient in `state`: WAITING (due at once), ACTIVE,
+    or HELD, which has no end and no warning before somebody lets it go."""
     options = "" if message.options == _PLAIN else json.dumps(message.options)
     seq = db.execute(
         "INSERT INTO messages (id, sender, arrived, expires, deadline, warn, options, skip, size,"
@@ -36,6 +36,7 @@ def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State)
             len(message.recipients),
         ),
     ).lastrowid
+    assert seq is not None
     due = message.arrived if state is State.WAITING else None
     db.executemany(
         "INSERT INTO recipients (seq, n, address, hop, notify, orcpt, origin, mail_from, state, due)"
@@ -51,6 +52,7 @@ def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State)
             " DO UPDATE SET at = min(at, max(excluded.at, until))",
             {(to.hop, due) for to in message.recipients},
         )
+    return seq
 
 
 class Messages:

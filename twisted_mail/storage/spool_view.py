@@ -38,6 +38,7 @@ class Filter:
 
 class Listed(NamedTuple):
     """One recipient in a list. `seq` is the mark to go on after, with `number`; `due` None: not to be tried.
+    `last`: what its last try came to; of one that is held, the latest that was noted of its message without a peer.
 
     `until` and `trouble`: the destination's back-off, 0 and "" when it has none.
     """
@@ -127,7 +128,10 @@ class View:
                 values.append(f"%{_escaped(which.sender)}%")
         query = (
             "SELECT r.seq, r.n, m.id, m.sender, r.address, r.hop, r.state, m.arrived, m.size,"  # noqa: S608
-            " r.due, r.tries, coalesce(a.text, ''), coalesce(h.until, 0), coalesce(h.text, '')"
+            " r.due, r.tries, coalesce(CASE r.state WHEN 3 THEN"
+            " (SELECT text FROM attempts WHERE seq = r.seq AND host = '' AND address = ''"
+            " AND text LIKE 'held%' ORDER BY at DESC LIMIT 1) END, a.text, ''),"
+            " coalesce(h.until, 0), coalesce(h.text, '')"
             " FROM recipients r CROSS JOIN messages m ON m.seq = r.seq"
             " LEFT JOIN attempts a ON a.seq = r.seq AND a.at = r.tried AND a.key = r.last"
             " LEFT JOIN hops h ON h.hop = r.hop AND h.failures > 0"
