@@ -17,6 +17,7 @@ from .queue import opened_queue
 from .site import Refusal, SiteFiles, parse_address, pass_site
 
 if TYPE_CHECKING:
+    from ..address import Address
     from ..storage.spool_view import Story as Queued
     from ..storage.stories import Story
     from .rehearsal import Question
@@ -231,13 +232,21 @@ def _question(
         raise Refusal(f"{ip!r} is no address of a client, such as 192.0.2.1") from None
     return Question(
         sender=None if sender in ("", "<>") else parse_address(sender),
-        recipients=tuple(parse_address(one) for one in recipients),
+        recipients=tuple(_recipient(one) for one in recipients),
         ip=address,
         helo=helo or "",
         content=content,
         user=user or "",
         filters=filters,
     )
+
+
+def _recipient(text: str) -> Address:
+    """Raises Refusal."""
+    from ..address import Address
+
+    # RFC 5321 section 4.5.1: the one that RCPT takes without a domain
+    return Address(text, "") if text.lower() == "postmaster" else parse_address(text)
 
 
 def _rehearse(site: SiteFiles, question: Question, as_json: bool) -> None:

@@ -5,9 +5,11 @@ Nothing of a message's subject or body is in a story. What peers wrote is printa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from ..delivery.telling import NOTHING_CAME
 from ..storage.spool_view import Story as Queued
 from ..storage.stories import Story
 from .queue_text import (
@@ -24,6 +26,7 @@ from .queue_text import (
 
 __all__ = ["lines_text", "listed_row", "told_json", "told_text"]
 
+_TURNED_DOWN: Final = re.compile(r"^mail to .*: (refused|deferred), \d")
 _TIME: Final = 10
 """Columns of a line's time."""
 
@@ -98,6 +101,11 @@ def told_json(story: Story, queued: Queued | None) -> dict[str, Any]:
 def listed_row(story: Story) -> dict[str, Any]:
     """One of many: enough to choose one."""
     facts = story.facts
+    lines = [text for _, text in story.lines]
+    if facts.get("outcome") in ("refused", "deferred"):
+        # Others of its recipients, or the conversation after it, may have been told of since.
+        said = [text for text in lines if _TURNED_DOWN.search(text) or text.startswith("answered")]
+        lines = said or [text for text in lines if text != NOTHING_CAME]
     to: Sequence[str] = [*facts.get("recipients", ()), *facts.get("refused", ())]
     return {
         "came": local_time(story.at),
@@ -105,5 +113,5 @@ def listed_row(story: Story) -> dict[str, Any]:
         "sender": address_text(str(facts.get("sender", ""))),
         "recipients": plain(", ".join(to)),
         "explain": plain(story.id or story.connection),
-        "last": plain(story.lines[-1][1]) if story.lines else "",
+        "last": plain(lines[-1]) if lines else "",
     }

@@ -28,7 +28,7 @@ from ..delivery.intake import MailIntake
 from ..delivery.interfaces import Visit
 from ..delivery.parts import Parts
 from ..delivery.routing import DirectoryRouter, RealmRouter, Way
-from ..delivery.telling import Teller, Telling
+from ..delivery.telling import NOTHING_CAME, Teller, Telling
 from ..delivery.visit import Member, Stranger
 from ..factories import intake_settings, smtp_settings
 from ..filters.chain import Chain
@@ -143,7 +143,7 @@ class _Stage:
         routes = [await self._routed(one, bool(question.user)) for one in question.recipients]
         taken = any(one.code == 250 and one.said.startswith("RCPT") for one in steps)
         if (question.content is None or not taken) and isinstance(guard.made, Stranger):
-            await _say_what_is_known(guard.made)
+            await _say_what_is_known(guard.made, taken)
         session.lost()
         facts, lines = self._told.first()
         outcome = str(facts.get("outcome", ""))
@@ -157,7 +157,7 @@ class _Stage:
             helo,
             tuple(steps),
             tuple(routes),
-            tuple(line for line in lines if line[1] != "no message came"),
+            tuple(line for line in lines if line[1] != NOTHING_CAME),
             outcome,
             queue is not None,
             queue is not None and bool(queue.held),
@@ -309,8 +309,8 @@ def _step(said: str, answer: Answer) -> Step:
     return Step(said, lines[0] if said.startswith("EHLO") else lines[-1])
 
 
-async def _say_what_is_known(stranger: Stranger) -> None:
-    """The verdicts that there are without a message."""
+async def _say_what_is_known(stranger: Stranger, taken: bool) -> None:
+    """The verdicts that there are without a message. `taken`: a recipient was, so they may decide."""
     checks = stranger.checks
     if checks is None:
         return
@@ -324,7 +324,8 @@ async def _say_what_is_known(stranger: Stranger) -> None:
     for line in heard:
         if line not in told:
             stranger.say(line)
-    stranger.say(f"so far, without the message: {won}")
+    if taken:
+        stranger.say(f"so far, without the message: {won}")
 
 
 class _Guard:

@@ -12,12 +12,14 @@ from typing import Any, Final
 from ..message.words import one_line
 from ..storage.stories import Stories, Story
 
-__all__ = ["NAMED", "Teller", "Telling"]
+__all__ = ["NAMED", "NOTHING_CAME", "Teller", "Telling"]
 
 MAX_LINES: Final = 200
 MAX_LINE: Final = 400
 NAMED: Final = 20
 """Recipients that a story names."""
+NOTHING_CAME: Final = "no message came"
+"""The last line of a story of MAIL without a message: why is told before."""
 _TIME: Final = itemgetter(0)
 
 

@@ -17,7 +17,7 @@ from .inspecting import login_of, refusal, tls_of, told_line
 from .interfaces import Client, Envelope, Inspection
 from .parts import Parts
 from .question import Question
-from .telling import NAMED, Telling
+from .telling import NAMED, NOTHING_CAME, Telling
 
 __all__ = ["Visitor"]
 
@@ -179,7 +179,7 @@ class Visitor:
             self.quiet = True
             self._refusals += 1
             if self._refusals <= REFUSED:
-                telling.say("no message came")
+                telling.say(NOTHING_CAME)
                 facts = {**self.facts(*mail), "outcome": self._outcome}
                 self.parts.teller.end(telling, connection=self.connection, facts=facts)
         self._refused, self._outcome = [], "left"
