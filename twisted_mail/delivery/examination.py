@@ -140,6 +140,12 @@ class Judging(Inspecting):
         known = await self._stranger.client_scores()
         scores = known + await self._stranger.sender_scores()
         decision = decide(verdicts, scores, checks.decision)
+        if decision.rule == "score" and decision.error is not None:
+            # What lists have to say is asked for only now that it is refused, and told.
+            await self._stranger.ask_reasons()
+            known = await self._stranger.client_scores()
+            scores = known + scores[len(known) :]
+            decision = decide(verdicts, scores, checks.decision)
         # Those of the client are told already
         told = {f"{one.points:+g}: {one.reason}" for one in known}
         for line in decision.story:

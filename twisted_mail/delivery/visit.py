@@ -16,10 +16,12 @@ from twisted.internet.task import deferLater
 from ..address import Address
 from ..filters import interfaces as filters
 from ..policy import helo as names
+from ..policy.decide import MAX_REPLY
 from ..policy.dnsbl import NOTHING, Listing
 from ..policy.scores import Score, early_talker, total
 from ..policy.spf import check_helo, check_mail
 from ..policy.verdicts import Spf
+from ..policy.wording import one_line
 from ..status import MailError
 from .examination import Judging, Submitting
 from .interfaces import Client, Envelope, Inspection
@@ -64,6 +66,7 @@ class Stranger(Visitor):
         self._mail_spf: Question[Spf] | None = None
         self.pointer = _UNKNOWN
         self.listing = NOTHING
+        self._reasons_asked = False
         self._client_scores: tuple[Score, ...] | None = None
         if self.checks is not None:
             self.waits = bool(self.checks.greet_delay) or parts.rates is not None
@@ -179,14 +182,18 @@ class Stranger(Visitor):
 
     async def _unwanted(self) -> MailError:
         """What a client hears that has so many signs against it that its mail need not be seen."""
-        assert self.parts.lists is not None or self._client_scores
-        scores = self._client_scores or ()
-        if self.parts.lists is not None and any(hit.points > 0 for hit in self.listing.hits):
-            self.listing = await self.parts.lists.reasons(self.listing)
-            scores = self.listing.scores + scores
-        worst = max(scores, key=lambda score: score.points)
+        await self.ask_reasons()
+        scores = await self.client_scores()
+        because = [max(scores, key=lambda score: score.points).reason]
+        # What a list has against it is what its people can do something about: its words are never left out.
+        hit = max(self.listing.hits, key=lambda hit: (bool(hit.reason), hit.points), default=None)
+        if hit is not None and hit.points > 0:
+            reason = self.listing.scores[self.listing.hits.index(hit)].reason
+            if reason not in because:
+                because.append(reason)
         # RFC 3463 section 3.8
-        return MailError(550, "5.7.1", f"Mail from your address is not wanted: {worst.reason}")
+        text = f"Mail from your address is not wanted: {'; '.join(because)}"
+        return MailError(550, "5.7.1", one_line(text, MAX_REPLY))
 
     def refused(
         self, client: Client, envelope: Envelope, recipient: Address, error: MailError
@@ -211,6 +218,19 @@ class Stranger(Visitor):
 
     # What inspections want to know
 
+    async def ask_reasons(self) -> None:
+        """Let the lists that speak against the client say why, in `client_scores` and in the story: it is refused."""
+        scores, lists = await self.client_scores(), self.parts.lists
+        if lists is None or self._reasons_asked:
+            return
+        self._reasons_asked = True
+        before, self.listing = self.listing, await lists.reasons(self.listing)
+        better = dict(zip(before.scores, self.listing.scores, strict=True))
+        self._client_scores = tuple(better.get(score, score) for score in scores)
+        for score in self._client_scores:
+            if score not in scores:
+                self.telling.say(score.reason)
+
     async def client_scores(self) -> tuple[Score, ...]:
         """The signs for and against the client."""
         if self._client_scores is None:
@@ -229,7 +249,7 @@ class Stranger(Visitor):
             scores += names.pointer_scores(self.pointer, checks.weights)
             if line := _POINTERS.get(self.pointer.result):
                 self.telling.say(line.format(self.pointer.name))
-        self.listing = NOTHING
+        self.listing, self._reasons_asked = NOTHING, False
         for asking in (self._listed, self._helo_listed):
             if asking is not None:
                 self.listing = self.listing.joined(await asking.answer())
