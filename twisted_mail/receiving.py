@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +108,9 @@ class Receiving:
             greylist = Greylist(_greylist(config), world.now, salt)
             sources.append(greylist)
         self._file = Reputation(world.disk, str(config.data / "reputation.sqlite3"))
-        self._behind: WriteBehind | None = WriteBehind(world, self._file, sources)
+        self._behind: WriteBehind | None = WriteBehind(
+            world, self._file, sources, forgive=partial(_forgive, rates, senders)
+        )
         self.sealer = _sealer(config, world)
         lists = config.reputation.dns_lists
         health = Health(world.reactor)
@@ -161,6 +164,13 @@ class Receiving:
     def close_files(self) -> None:
         """As the end of the process does, when there was no `stop`."""
         self._file.close()
+
+
+def _forgive(rates: Rates, senders: Senders | None, account: str) -> None:
+    _log.info("{account} is forgiven", account=account)
+    rates.forgive(account)
+    if senders is not None:
+        senders.forgive(account)
 
 
 def _not_swept(failure: Failure) -> None:

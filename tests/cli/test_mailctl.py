@@ -15,6 +15,8 @@ from twisted_mail.accounts.directory import Directory
 from twisted_mail.accounts.passwords import Cost, hash_password, verify_password
 from twisted_mail.address import Address
 from twisted_mail.cli import mailctl
+from twisted_mail.disk import OsDisk
+from twisted_mail.storage.reputation import Reputation
 
 BOB = "bob@example.org"
 MAIN = "from twisted_mail.cli import main; main()"
@@ -258,7 +260,10 @@ def test_what_cannot_be_a_password(bob, site, given):
 
 
 def test_a_user_who_is_not_there(bob):
-    for words in (("passwd", "--password-stdin"), ("remove", "--yes"), ("disable",), ("enable",)):
+    for words in (
+        *(("passwd", "--password-stdin"), ("remove", "--yes")),
+        *(("disable",), ("enable",), ("forgive",)),
+    ):
         output = call("user", words[0], "eve@example.org", *words[1:], code=1, input="x\n")
         assert output == "mailctl: there is no user eve@example.org\n"
 
@@ -272,6 +277,14 @@ def test_a_user_who_may_not_log_in_for_a_while(bob, site):
     assert call("user", "enable", BOB) == f"enabled {BOB}\n"
     assert call("user", "list", "--json") == before
     assert password_is(site, BOB, "secret")
+
+
+def test_a_user_who_is_forgiven(bob, site):
+    assert call("user", "forgive", "BOB@example.org") == f"{BOB} is forgiven\n"
+    (path,) = site.rglob("reputation.sqlite3")
+    file = Reputation(OsDisk(), str(path))
+    assert file.take_forgiven() == [BOB]
+    file.close()
 
 
 def remove(*words, stdin):

@@ -15,6 +15,7 @@ from twisted_mail.accounts.directory import Directory
 from twisted_mail.address import Address
 from twisted_mail.disk import OsDisk
 from twisted_mail.storage.dkim_keys import ACTIVE, KeyFiles
+from twisted_mail.storage.reputation import Reputation
 from twisted_mail.storage.stories import Story, find
 from twisted_mail.testing import simulated_world
 from twisted_mail.testing.disk import HookedDisk
@@ -246,6 +247,13 @@ def test_an_account_whose_mail_is_refused_everywhere_is_slowed_and_its_owner_tol
     assert b"451 4.7.1" in said
     # those here are not counted
     assert client.ask(b"RCPT TO:<alice@one.example>\r\n").startswith(b"250 ")
+    file = Reputation(OsDisk(), str(judged.one.directory / "data" / "reputation.sqlite3"))
+    file.forgive(ALICE, judged.world.now())
+    file.close()
+    judged.advance(20)
+    client.ask(b"RSET\r\nMAIL FROM:<alice@one.example>\r\n")
+    said = b"".join(client.ask(f"RCPT TO:<n{n}@two.example>\r\n".encode()) for n in range(40))
+    assert b"451" not in said and said.count(b"250 ") == 40
 
 
 def test_what_goes_to_a_mailbox_here_and_elsewhere_is_sealed_too(judged):

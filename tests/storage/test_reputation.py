@@ -117,6 +117,20 @@ def test_what_was_learned_is_there_after_a_crash_but_for_the_last_seconds(path):
     assert (one.known, other.known) == ({b"a": b"1"}, {b"a": b"2"})
 
 
+def test_who_is_to_be_forgiven_is_told_once_also_when_the_server_was_not_there(path):
+    reopened(path).forgive("alice@example.org", NOW)
+    forgiven = []
+    world = simulated_world(start=NOW)
+    behind = WriteBehind(world, reopened(path), [], seconds=15, forgive=forgiven.append)
+    world.run(behind.start())
+    world.reactor.advance(16)
+    assert forgiven == ["alice@example.org"]
+    reopened(path).forgive("jürgen@example.org", NOW)
+    world.reactor.advance(60)
+    assert forgiven == ["alice@example.org", "jürgen@example.org"]
+    world.run(behind.stop())
+
+
 def test_a_stop_loses_nothing(path):
     world, one, _, behind = kept(path)
     world.run(behind.start())

@@ -108,6 +108,32 @@ def enable(site: SiteFiles, address: str) -> None:
 
 @user.command()
 @click.argument("address")
+@pass_site
+def forgive(site: SiteFiles, address: str) -> None:
+    """Let the user ADDRESS, who was slowed because it looked as if he sent spam, send as ever again.
+
+    A server that runs does so within half a minute.
+    """
+    from twisted.python.runtime import seconds
+
+    from ..disk import OsDisk
+    from ..storage.reputation import Reputation
+
+    parsed = parse_address(address)
+    with site.directory() as directory:
+        found = directory.user(parsed)
+        if found is None:
+            raise Refusal(f"there is no user {parsed}")
+    file = Reputation(OsDisk(), str(site.config.data / "reputation.sqlite3"))
+    try:
+        file.forgive(str(found.address), seconds())
+    finally:
+        file.close()
+    click.echo(f"{found.address} is forgiven")
+
+
+@user.command()
+@click.argument("address")
 @click.option(
     "--storage",
     metavar="SIZE",

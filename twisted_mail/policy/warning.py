@@ -68,7 +68,7 @@ def _paragraphs(alarm: Alarm, account: str, host: str, owner: bool) -> list[str]
     else:
         paragraphs += [
             "If the owner did not send that, the password is stolen: give the account a new one, end its sessions,"
-            " and look into the queue for what it has sent. If he did, the account can be forgiven.",
+            " and look into the queue for what it has sent. If he did: mailctl user forgive.",
         ]
     paragraphs += [
         "\n".join(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from typing import Any, Final, Protocol
 from urllib.parse import quote
@@ -30,6 +30,9 @@ __all__ = ["Reputation", "Row", "Source", "WriteBehind", "remembered"]
 _log = Logger()
 
 VERSION: Final = 1
+FORGIVEN: Final = "forgiven"
+"""The kind of a wish that the server has not fulfilled yet: the key is an account."""
+KEPT: Final = 30 * 86_400.0
 LIMIT: Final = 100_000
 MOST: Final = 1000
 PURGE: Final = 3600.0
@@ -99,6 +102,19 @@ class Reputation:
                     (kind, kind, self._limit),
                 )
 
+    def forgive(self, account: str, now: float) -> None:
+        """Have the server that runs, or the next one, begin anew with an account."""
+        self.put([(FORGIVEN, account.encode(), now + KEPT, b"")])
+
+    def take_forgiven(self) -> list[str]:
+        """The accounts that `forgive` has named since this was last asked."""
+        with self._file.opened() as db:
+            wished = db.execute("SELECT key FROM reputation WHERE kind = ?", (FORGIVEN,)).fetchall()
+        if wished:
+            with self._file.changing() as db:
+                db.execute("DELETE FROM reputation WHERE kind = ?", (FORGIVEN,))
+        return [bytes(key).decode("utf-8", "replace") for (key,) in wished]
+
     def close(self) -> None:
         """Let go of the file for good."""
         self._file.close()
@@ -128,12 +144,20 @@ class WriteBehind:
     """Keeps what `sources` remember in `file`, written every `seconds` at the latest.
 
     `start`, before anything else asks the sources; then `stop`, which writes what is left. What cannot be written is
-    told in the log and forgotten: mail never waits for it.
+    told in the log and forgotten: mail never waits for it. `forgive` is called for each account that somebody wants to
+    be forgiven (`Reputation.forgive`), as soon as that is seen.
     """
 
     def __init__(
-        self, world: World, file: Reputation, sources: Sequence[Source], *, seconds: float = 15.0
+        self,
+        world: World,
+        file: Reputation,
+        sources: Sequence[Source],
+        *,
+        seconds: float = 15.0,
+        forgive: Callable[[str], object] | None = None,
     ) -> None:
+        self._forgive = forgive
         self._world = world
         self._file = file
         self._sources = sources
@@ -179,6 +203,9 @@ class WriteBehind:
 
     async def _write(self) -> None:
         try:
+            if self._forgive is not None:
+                for account in await self._world.threads.call(self._file.take_forgiven):
+                    self._forgive(account)
             while rows := [row for source in self._sources for row in source.take(MOST)]:
                 await self._world.threads.call(self._file.put, rows)
             now = self._world.now()
