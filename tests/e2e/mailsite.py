@@ -47,14 +47,20 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE)
         tick.wait(0.02)
 
 
+_given: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listened on a moment ago."""
+    """Ports of 127.0.0.1 that nobody listened on a moment ago, and that this has not given to anybody before."""
     with ExitStack() as sockets:
-        found = []
-        for _ in range(count):
+        found: list[int] = []
+        while len(found) < count:
             one = sockets.enter_context(closing(socket.socket()))
             one.bind(("127.0.0.1", 0))
-            found.append(one.getsockname()[1])
+            port = one.getsockname()[1]
+            if port not in _given:
+                _given.add(port)
+                found.append(port)
         return found
 
 
