@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.cred.portal import IRealm, Portal
@@ -156,12 +157,17 @@ def make_authenticator(
 
 
 def make_web(
-    config: Config, world: World, tls: ServerTls, certificates: SiteCertificates | None
+    config: Config,
+    world: World,
+    tls: ServerTls,
+    certificates: SiteCertificates | None,
+    addresses: Sequence[tuple[str, str]],
 ) -> dict[str, WebFactory]:
-    """Factories for the web listeners, if there are any."""
+    """Factories for the web listeners, if there are any. `addresses`: of all listeners."""
     if not any(getattr(config.listen, name) for name in WEB_LISTENERS):
         return {}
     # Lean import: twisted.web, for those who listen.
     from .web.site import make_web
 
-    return make_web(config, world, tls, certificates.page if certificates else lambda token: None)
+    page = certificates.page if certificates else lambda token: None
+    return make_web(config, world, tls, page, addresses)

@@ -234,7 +234,7 @@ class MailService(Service):
         alarms.notices = intake.notices
         authenticator = make_authenticator(config, world, directory, realm)
         self._factories = make_factories(config, world, intake, authenticator, tls)
-        self._web = make_web(config, world, tls, self._certificates)
+        self._web = make_web(config, world, tls, self._certificates, self.listeners)
         self._listeners.open({**self._factories, **self._web})
         sending.start(store, intake)
         reporting.start(intake.notices, None if sending.post is None else sending.post.post)

@@ -444,6 +444,25 @@ def test_srv_of_a_proxy(looking):
     assert (finding.state, finding.meaning[:26]) == ("right", "right if something passes ")
 
 
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        (None, ["optional", "CNAME mail.example.org", "ask their users"]),
+        ({"A": ["203.0.113.99"]}, ["wrong", "is 203.0.113.99", "somebody else"]),
+        ({"CNAME": ["mail.example.org"]}, ["right", IP4]),
+    ],
+)
+def test_autoconfig(looking, records, words):
+    looking.change(autoconfig=True)
+    name = "autoconfig.example.org"
+    if records is None:
+        looking.zone.pop(name, None)
+    else:
+        looking.zone[name] = records
+    (finding,) = [one for one in looking.all() if one.record == f"A, AAAA {name}"]
+    assert all(word in said(finding) for word in words), said(finding)
+
+
 # -- what others say of us
 
 

@@ -51,6 +51,7 @@ def sites(draw):
         digests=draw(st.sampled_from([(), (DIGEST,), (DIGEST, bytes(32))])),
         certificate=CERTIFICATE,
         sts=StsHosting(domains, mode, (host,)),
+        autoconfig=draw(st.booleans()),
         reports=draw(
             st.sampled_from(["postmaster@", "dmarc+a,b!c;d%@", "jürgen@"])
         ) + draw(st.sampled_from([domain, "reports.example", "example.org"])),

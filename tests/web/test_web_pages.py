@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from twisted_mail.remote.mta_sts import Mode, parse_policy
 from twisted_mail.testing.world import simulated_world
+from twisted_mail.web.autoconfig import PATHS, Autoconfig, offers_of
 from twisted_mail.web.mta_sts import StsHosting
 from twisted_mail.web.pages import NOT_FOUND, Pages
 from twisted_mail.web.server import (
@@ -245,3 +247,60 @@ def test_all_can_be_cut(web: Web) -> None:
     web.factory.abort_all()
     web.world.reactor.settle()
     assert client.closed is not None
+
+
+class TestAutoconfig:
+    """What Thunderbird asks for (its wiki, "Autoconfiguration: file format")."""
+
+    ADDRESSES: ClassVar = [
+        ("imaps", "0.0.0.0:993"),
+        ("imap", "[::]:143"),
+        ("submissions", "192.0.2.1:465"),
+        ("pop3", "127.0.0.1:110"),
+        ("smtp", "0.0.0.0:25"),
+        ("submission", "/run/submission"),
+    ]
+
+    def pages(self) -> Pages:
+        return Pages(challenge, STS, Autoconfig("mail.example.org", offers_of(self.ADDRESSES)))
+
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize(
+        "host", ["autoconfig.example.net", "AUTOCONFIG.example.net.:80", "example.net"]
+    )
+    def test_it_says_what_others_can_reach(self, path: bytes, host: str) -> None:
+        page = self.pages().find(host, path)
+        assert (page.status, page.kind) == (200, b"application/xml")
+        provider = ElementTree.fromstring(page.body).find("emailProvider")
+        assert provider is not None and provider.attrib == {"id": "example.net"}
+        servers = [
+            (
+                one.tag,
+                one.get("type"),
+                one.findtext("hostname"),
+                one.findtext("port"),
+                one.findtext("socketType"),
+            )
+            for one in provider
+            if one.tag.endswith("Server")
+        ]
+        assert servers == [
+            ("incomingServer", "imap", "mail.example.org", "993", "SSL"),
+            ("incomingServer", "imap", "mail.example.org", "143", "STARTTLS"),
+            ("outgoingServer", "smtp", "mail.example.org", "465", "SSL"),
+        ]
+        assert {one.findtext("username") for one in provider if len(one)} == {"%EMAILADDRESS%"}
+
+    @given(st.text())
+    def test_no_host_gets_anything_else_into_it(self, host: str) -> None:
+        page = self.pages().find(host, PATHS[0])
+        if page.status == 200:
+            ElementTree.fromstring(page.body)
+        else:
+            assert page == NOT_FOUND
+
+    def test_who_offers_nothing_has_no_such_page(self) -> None:
+        pages = Pages(
+            challenge, STS, Autoconfig("mail.example.org", offers_of([("pop3", "127.0.0.1:110")]))
+        )
+        assert pages.find("autoconfig.example.net", PATHS[0]) == NOT_FOUND

@@ -17,7 +17,7 @@ from ..acme.certificates import load_key
 from ..acme.files import AcmeFiles
 from ..address import Address, normalize_domain
 from ..certs import names_of
-from ..config import Config
+from ..config import WEB_LISTENERS, Config
 from ..config.via import parse_via
 from ..disk import OsDisk
 from ..records.facts import Facts, spki_digest
@@ -125,6 +125,7 @@ def collect(
         development=config.development,
         authority=_authority(config),
         sts=hosting_of(config),
+        autoconfig=any(_port(getattr(config.listen, name), 80) for name in WEB_LISTENERS),
         reports=reports or _reports(directory, domain),
         relay=_relay(config),
     )

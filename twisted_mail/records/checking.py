@@ -9,7 +9,7 @@ from ..policy.asking import all_of
 from .finding import MISSING, RIGHT, UNKNOWN, WRONG, Asking, Finding
 from .hosts import check_addresses, check_listed, check_mx, check_pointer, sources_of
 from .senders import check_dkim, check_dmarc, check_keys, check_spf
-from .transport import check_mta_sts, check_srv, check_tlsa, check_tlsrpt
+from .transport import check_autoconfig, check_mta_sts, check_srv, check_tlsa, check_tlsrpt
 from .wanted import wanted
 
 __all__ = ["check", "passed"]
@@ -42,6 +42,7 @@ async def check(asking: Asking) -> list[Finding]:
             guarded(f"SRV {service}._tcp.{facts.domain}", check_srv(asking, service, port))
             for service, port in facts.services
         ),
+        guarded(f"A, AAAA autoconfig.{facts.domain}", check_autoconfig(asking)),
     ]
     return [finding for findings in await all_of(asked) for finding in findings]
 

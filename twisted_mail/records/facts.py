@@ -30,7 +30,8 @@ class Facts:
     signed. `digests`: SHA-256 of the keys that the server has or will have, for TLSA;
     `certificate`: what is served, None when it cannot be read; `passing`: why keys do not stay, "" when they do;
     `development`: nobody else trusts the certificate. `authority`: the CA's name in CAA records, "" when it is not
-    known. `reports`: the address that reports are sent to. `relay`: through whom all mail leaves, "" for nobody.
+    known. `autoconfig`: whether mail programs get their settings from our web port. `reports`: the address that reports
+    are sent to. `relay`: through whom all mail leaves, "" for nobody.
     """
 
     domain: str
@@ -49,6 +50,7 @@ class Facts:
     development: bool = False
     authority: str = ""
     sts: StsHosting = _NO_POLICY
+    autoconfig: bool = False
     reports: str = ""
     relay: str = ""
 

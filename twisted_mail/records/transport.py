@@ -6,9 +6,10 @@ from ..remote.dane import matches, usable
 from ..remote.mta_sts import FetchError, Mode, StsPolicy, parse_policy, parse_record
 from ..reports.tls import rua_of
 from .finding import MISSING, OPTIONAL, RIGHT, UNKNOWN, WRONG, Asking, Finding, shown
+from .hosts import addresses_of
 from .wanted import srv_name, tlsrpt_text
 
-__all__ = ["check_mta_sts", "check_srv", "check_tlsa", "check_tlsrpt"]
+__all__ = ["check_autoconfig", "check_mta_sts", "check_srv", "check_tlsa", "check_tlsrpt"]
 
 
 async def check_mta_sts(asking: Asking) -> list[Finding]:
@@ -166,6 +167,24 @@ async def check_tlsa(asking: Asking) -> list[Finding]:
     else:
         meaning = ""
     return [Finding(RIGHT, record, shown(found, 200), meaning)]
+
+
+async def check_autoconfig(asking: Asking) -> list[Finding]:
+    """Whether the name that mail programs ask leads to our web port."""
+    facts = asking.facts
+    if not facts.autoconfig:
+        return []
+    name = f"autoconfig.{facts.domain}"
+    record = f"A, AAAA {name}"
+    found = await addresses_of(asking, name)
+    known = facts.known(facts.host) or tuple(await addresses_of(asking, facts.host))
+    if not found:
+        detail = f"wanted: CNAME {facts.host}"
+        return [Finding(OPTIONAL, record, detail, "programs ask their users for server and port")]
+    if set(found) <= set(known):
+        return [Finding(RIGHT, record, ", ".join(found))]
+    detail = f"is {', '.join(found[:5])}; wanted: {', '.join(known) or facts.host}"
+    return [Finding(WRONG, record, detail, "programs ask somebody else for their settings")]
 
 
 async def check_srv(asking: Asking, service: str, port: int) -> list[Finding]:

@@ -57,6 +57,7 @@ def wanted(facts: Facts) -> list[Topic]:
         _tlsrpt(facts),
         _tlsa(facts),
         _srv(facts),
+        _autoconfig(facts),
         _caa(facts),
     ]
 
@@ -221,10 +222,7 @@ def _srv(facts: Facts) -> Topic:
     for service, port in facts.services:
         value = _srv_value(facts, service, port)
         records.append(Record(srv_name(service, facts.domain), "SRV", value))
-    words = (
-        "For mail programs that set themselves up (RFC 6186, RFC 8314). Pages of autoconfig and autodiscover are not "
-        "served here: programs that know only those ask their users."
-    )
+    words = "For mail programs that set themselves up (RFC 6186, RFC 8314)."
     hints = tuple(
         f"{srv_name(service, facts.domain)}. {TTL} IN SRV {_srv_value(facts, service, port)}"
         for service, port in facts.inner
@@ -235,6 +233,19 @@ def _srv(facts: Facts) -> Topic:
             "that one, with the port that others see; they stand at the end."
         )
     return Topic("For users' mail programs (SRV)", words, tuple(records), False, hints)
+
+
+def _autoconfig(facts: Facts) -> Topic:
+    title = "For users' mail programs (autoconfig)"
+    if not facts.autoconfig:
+        words = "Not served here: listen.http or listen.https in the configuration makes it so."
+        return Topic(title, words, needed=False)
+    record = Record(f"autoconfig.{facts.domain}", "CNAME", f"{facts.host}.")
+    words = (
+        "For Thunderbird and others that ask a web page for server and ports. Over HTTPS the certificate has to be for "
+        "that name, too ([acme] names); without, they ask over HTTP."
+    )
+    return Topic(title, words, (record,), needed=False)
 
 
 def _srv_value(facts: Facts, service: str, port: int) -> str:

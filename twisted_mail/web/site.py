@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..config import WEB_LISTENERS, Config
 from ..world import World
+from .autoconfig import Autoconfig, offers_of
 from .mta_sts import StsHosting
 from .pages import Pages
 from .server import WebFactory
@@ -23,10 +24,15 @@ def hosting_of(config: Config) -> StsHosting:
 
 
 def make_web(
-    config: Config, world: World, tls: Any, challenge: Callable[[str], bytes | None]
+    config: Config,
+    world: World,
+    tls: Any,
+    challenge: Callable[[str], bytes | None],
+    addresses: Iterable[tuple[str, str]] = (),
 ) -> dict[str, WebFactory]:
-    """One factory for each name of `WEB_LISTENERS`."""
-    pages = Pages(challenge, hosting_of(config))
+    """One factory for each name of `WEB_LISTENERS`. `addresses`: of all listeners, as `Listeners` has them."""
+    autoconfig = Autoconfig(config.hostname, offers_of(addresses))
+    pages = Pages(challenge, hosting_of(config), autoconfig)
     return {
         name: WebFactory(world, name, pages, tls=tls if name == "https" else None)
         for name in WEB_LISTENERS
