@@ -353,3 +353,16 @@ def test_a_realm_that_cannot_be_had_is_named(tmp_path, world):
     service.startService()
     with pytest.raises(StartError, match="builtins:dict"):
         result_of(world, service.when_serving())
+
+
+def test_mail_programs_hear_where_the_listeners_are(tmp_path, world):
+    listen = {"imaps": ["tcp:1993"], "submissions": ["tcp:465"], "http": ["tcp:80"]}
+    service = MailService(configured(tmp_path, listen=listen), world, prepare=with_alice(world))
+    service.privilegedStartService()
+    service.startService()
+    result_of(world, service.when_serving())
+    client = world.reactor.connect(80)
+    said = client.ask(b"GET /mail/config-v1.1.xml HTTP/1.1\r\nHost: autoconfig.example.org\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b"<port>1993</port>" in said and b"<hostname>mail.example.org</hostname>" in said
+    result_of(world, service.stopService())
