@@ -16,11 +16,8 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 @pytest.fixture
 def sink(tmp_path):
     one = harness.load("sink-large", [])
-    try:
-        one.prepare(tmp_path)
-        one.start(tmp_path)
-    except harness.Missing as missing:
-        pytest.skip(str(missing))
+    one.prepare(tmp_path)
+    one.start(tmp_path)
     yield one
     one.stop()
 

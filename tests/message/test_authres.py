@@ -1,5 +1,6 @@
 """Authentication-Results: what is written is read back, by us and by others; nothing that is read does harm."""
 
+import authres
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +15,6 @@ from twisted_mail.message.authres import (
     read,
     without_claimed,
 )
-
-authres = pytest.importorskip("authres")
 
 OURS = names_of(["mx.example.org", "b\u00fccher.example"])
 

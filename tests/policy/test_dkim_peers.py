@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import dkim
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from signed_mail import BODY, HEADER, NOW, ed25519, hash_of, rsa, signed, verified, zone_of
 
 from twisted_mail.policy.arc_seal import seal
-
-dkim = pytest.importorskip("dkim")
-pytest.importorskip("nacl")
 
 ZONE = zone_of(rsa(), ed25519())
 PEM = rsa().private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address
 from typing import Any
 
-import pytest
+import spf as pyspf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -12,8 +12,6 @@ from twisted.internet.task import Clock
 
 from twisted_mail.policy.spf import SpfSettings, check_host
 from twisted_mail.testing.dns import FakeResolver, Zone
-
-pyspf = pytest.importorskip("spf")
 
 NAMES = ("a.example.org", "b.example.org", "example.org", "nowhere.example.net")
 IPS = ("192.0.2.1", "192.0.2.130", "198.51.100.1", "2001:db8::1", "2001:db8:1::1")
