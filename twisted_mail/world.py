@@ -1,4 +1,4 @@
-"""The outside as one argument: clock, network, threads, disk, randomness, names.
+"""The outside as one argument: clock, network, threads, disk, randomness, names, other processes of the site.
 
 The real one is made in `tap`, `mail.tac` and `cli`; the simulated one in `twisted_mail.testing`. Nothing else
 imports the reactor, asks the time, draws a random number or opens a file behind its back.
@@ -20,6 +20,7 @@ from twisted.python.threadpool import ThreadPool
 
 from .disk import Disk, OsDisk
 from .dns.interfaces import Resolver
+from .siblings import Alone, Siblings
 from .turns import Turns
 from .watch import DirectoryWatcher, Watcher
 
@@ -58,7 +59,7 @@ class World:
 
     `reactor` provides IReactorTime, IReactorTCP, IReactorCore as its user needs; `watcher` tells of changes in
     directories; `entropy(n)` gives n unpredictable bytes; `resolver` asks the DNS, None: who needs one makes it from
-    the configuration.
+    the configuration; `siblings`: the other processes of this site.
     """
 
     reactor: Any
@@ -67,6 +68,7 @@ class World:
     watcher: Watcher
     entropy: Callable[[int], bytes] = field(default=os.urandom)
     resolver: Resolver | None = None
+    siblings: Siblings = field(default_factory=Alone)
 
     def now(self) -> float:
         """Seconds since 1970-01-01 UTC."""
@@ -146,12 +148,13 @@ class _RealThreads:
         self._reactor.callFromThread(work, *args, **kwargs)
 
 
-def real_world(reactor: Any, *, threads: int = 16) -> World:
-    """The world as it is, with a pool of at most `threads` threads."""
+def real_world(reactor: Any, *, threads: int = 16, siblings: Siblings | None = None) -> World:
+    """The world as it is, with a pool of at most `threads` threads. `siblings`: None for who serves alone."""
     disk = OsDisk()
     return World(
         reactor=reactor,
         threads=_RealThreads(reactor, threads),
         disk=disk,
         watcher=DirectoryWatcher(reactor, disk),
+        siblings=siblings or Alone(),
     )
