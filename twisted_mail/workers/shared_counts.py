@@ -23,6 +23,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -116,7 +117,7 @@ class SharedCounts:
 class _SharedCount:
     """One name's `siblings.Counts`."""
 
-    __slots__ = ("_cells", "_key", "_slot", "_slots", "_wholes")
+    __slots__ = ("_cells", "_key", "_slot", "_slots", "_starts", "_wholes")
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class _SharedCount:
         self._slots = slots
         self._slot = slot
         self._key = key
+        self._starts = lru_cache(1024)(self._find)
 
     def take(self, key: str, most: int) -> bool:
         slot = self._slot
@@ -150,10 +152,11 @@ class _SharedCount:
         if least >= most:
             return False
         own = [start + slot for start in starts]
-        if max([cells[one] for one in own]) == _MOST:
+        before = [cells[one] for one in own]
+        if max(before) == _MOST:
             return False
-        for one in own:
-            cells[one] += 1
+        for one, count in zip(own, before, strict=True):
+            cells[one] = count + 1
         return True
 
     def give_back(self, key: str) -> None:
@@ -171,7 +174,7 @@ class _SharedCount:
         slots = self._slots
         return min([sum(self._cells[start : start + slots]) for start in self._starts(key)])
 
-    def _starts(self, key: str) -> tuple[int, int, int, int]:
+    def _find(self, key: str) -> tuple[int, int, int, int]:
         """Where the cells of `key` are in each row: the first slot's, the others follow it."""
         digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=self._key)
         one, two, three, four = _FOUR.unpack(digest.digest())
