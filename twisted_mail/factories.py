@@ -71,7 +71,10 @@ def make_factories(
         max_errors=limits.errors,
         max_login_failures=limits.login_failures,
     )
-    shared = ConnectionLimits(limits.connections, limits.connections_per_address)
+    counts = world.siblings.counts
+    shared = ConnectionLimits(
+        limits.connections, limits.connections_per_address, counts("connections")
+    )
 
     def bounds(idle_seconds: float) -> Bounds:
         return Bounds(
@@ -104,7 +107,7 @@ def make_factories(
             implicit_tls=name == "pop3s",
             bounds=bounds(limits.pop3_idle_seconds),
         )
-    seats = Seats(config.imap.max_sessions)
+    seats = Seats(config.imap.max_sessions, counts("seats"))
     imap_settings = _imap_settings(config)
     for name in ("imap", "imaps"):
         factories[name] = ImapFactory(

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_mail.connection.limits import ConnectionLimits
+from twisted_mail.testing import simulated_world
+from twisted_mail.testing.siblings import SharedSite
 
 
 def test_in_all() -> None:
@@ -52,3 +54,21 @@ def test_never_more_than_allowed_and_nothing_is_forgotten(steps: list[tuple[bool
             assert limits.take(ip) is room
             if room:
                 connected.append(ip)
+
+
+def test_with_the_sites_counts_all_processes_count_together() -> None:
+    site = SharedSite()
+    first = site.join(simulated_world())
+    worlds = [first, site.join(first.at("192.0.2.1"))]
+    one, two = (ConnectionLimits(4, 2, world.siblings.counts("connections")) for world in worlds)
+    assert one.take("192.0.2.1")
+    assert two.take("192.0.2.1")
+    assert not one.take("192.0.2.1")
+    assert one.take("192.0.2.2")
+    assert two.take("")
+    assert not one.take("")
+    assert not two.take("192.0.2.3")
+    two.give_back("192.0.2.1")
+    assert one.take("192.0.2.1")
+    site.leave(worlds[1])
+    assert one.take("192.0.2.3")

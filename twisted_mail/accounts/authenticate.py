@@ -7,7 +7,8 @@ waits: the answer to each further failure of a client's network, or of an accoun
 what that network tries meanwhile, on other connections, is not judged before. So an address
 costs us few hashes, whatever it does, and yields few guesses. Failures from elsewhere never make a
 right password wait, nor do those of others at home once it has been right there: nobody can lock a
-user out. No error holds a password.
+user out. No error holds a password. All processes of a site know of each failure and success, some
+milliseconds later: meanwhile, who tries at several at once has as many tries as there are processes.
 
 It checks nothing itself: the portal's checkers do.
 """
@@ -35,6 +36,7 @@ from ..sasl import (
     login_text,
     plain,
 )
+from ..siblings import News
 from ..status import MailError
 from ..world import World
 from .checkers import IScramChecker, IScramCredentials, ScramCredentials
@@ -44,6 +46,11 @@ __all__ = ["Authenticator", "Delays", "Exchange", "Login"]
 
 _MAX_KEY: Final = 320  # RFC 3696 section 3, as corrected: 64 + 1 + 255
 _NONCE_SIZE: Final = 18
+
+_FAILED: Final = "login failed"
+"""News: client, account."""
+_RIGHT: Final = "login right"
+"""News: client, account, and whether that forgives earlier failures (0, 1)."""
 
 
 class Delays(Protocol):
@@ -97,6 +104,9 @@ class Authenticator:
         self._max_known = max_known
         # Which client networks have logged in to which accounts; False: and failed since.
         self._known: dict[tuple[str, str], bool] = {}
+        self._siblings = world.siblings
+        self._siblings.hear(_FAILED, self._hear_failed)
+        self._siblings.hear(_RIGHT, self._hear_right)
 
     def mechanisms(self) -> tuple[str, ...]:
         """The SASL mechanisms that the portal has checkers for."""
@@ -150,11 +160,9 @@ class Authenticator:
 
     async def refuse(self, username: str, client_ip: str, reason: str) -> MailError:
         """Count a failure, wait, and give what to raise; its cause, for the log, names the user."""
-        met = client, account = self._keys(username, client_ip)
-        self._delays.failed(client)
-        self._delays.failed(account)
-        if met in self._known:
-            self._known[met] = False
+        client, account = self._keys(username, client_ip)
+        self._note_failed(client, account)
+        self._siblings.tell(_FAILED, (client, account))
         await self._wait(max(self._delays.delay(client), self._delays.delay(account)))
         cause = f"{reason}, as {username[:_MAX_KEY]!r}"
         # RFC 4954 section 6
@@ -174,13 +182,36 @@ class Authenticator:
         Not again for a client and account that have met: else whoever has one account could wipe
         out his failures with others by logging in to his own.
         """
-        met = client, account = self._keys(username, client_ip)
-        if self._known.pop(met, None) is None:
-            self._delays.succeeded(client)
-            self._delays.succeeded(account)
-            if len(self._known) >= self._max_known:
-                del self._known[next(iter(self._known))]
+        met = self._keys(username, client_ip)
+        known = self._known.get(met)
+        self._note_right(met, known is None)
+        if not known:
+            self._siblings.tell(_RIGHT, (*met, int(known is None)))
+
+    def _note_failed(self, client: str, account: str) -> None:
+        self._delays.failed(client)
+        self._delays.failed(account)
+        met = client, account
+        if met in self._known:
+            self._known[met] = False
+
+    def _note_right(self, met: tuple[str, str], forgives: bool) -> None:
+        if forgives:
+            for key in met:
+                self._delays.succeeded(key)
+        # The last in line for being forgotten
+        self._known.pop(met, None)
+        if len(self._known) >= self._max_known:
+            del self._known[next(iter(self._known))]
         self._known[met] = True
+
+    def _hear_failed(self, news: News) -> None:
+        client, account = news
+        self._note_failed(str(client), str(account))
+
+    def _hear_right(self, news: News) -> None:
+        client, account, forgives = news
+        self._note_right((str(client), str(account)), bool(forgives))
 
     def _keys(self, username: str, client_ip: str) -> tuple[str, str]:
         return f"client {self._network(client_ip)}", f"account {username.casefold()[:_MAX_KEY]}"

@@ -165,7 +165,8 @@ class Remembered:
     """Passwords that were right, for `keep` seconds, at most `size` of them.
 
     Clients that poll would pay for argon2id each time. What is held is a hash under a key of this
-    process of password and record together.
+    process of password and record together. Nothing of it is told to other processes of a site: each
+    pays once for a client it has not seen, and no password's hash leaves the memory it is in.
     """
 
     def __init__(self, world: World, *, keep: float = 300.0, size: int = 10_000) -> None:
