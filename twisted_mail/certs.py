@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "load_pair",
     "make_development_certificates",
     "names_of",
+    "read_file",
 ]
 
 _CA_VALID: Final = timedelta(days=3650)
@@ -130,14 +132,16 @@ def inspect_certificate(certificate: Path, key: Path | None = None) -> Certifica
     )
 
 
-def load_pair(certificate: Path, key: Path) -> tuple[list[x509.Certificate], ServerKey]:
-    """The chain, the server's own certificate first, and its key.
+def load_pair(
+    certificate: Path, key: Path, read: Callable[[Path], bytes] | None = None
+) -> tuple[list[x509.Certificate], ServerKey]:
+    """The chain, the server's own certificate first, and its key. `read`: another way to what is in the files.
 
     Raises OSError when a file can not be read, ValueError when it is not what it should be or the
     two do not belong together; both name the file.
     """
-    chain = _load_chain(certificate)
-    private = _load_key(key)
+    chain = _load_chain(certificate, read or read_file)
+    private = _load_key(key, read or read_file)
     if private.public_key() != chain[0].public_key():
         raise ValueError(f"{key} is not the key of {certificate}")
     return chain, private
@@ -217,16 +221,22 @@ def _not_ours(path: Path) -> ValueError:
     return ValueError(f"{path} was not made here: name it in [tls], or move it away")
 
 
-def _load_chain(path: Path) -> list[x509.Certificate]:
+def read_file(path: Path) -> bytes:
+    """A certificate's or key's file. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES)
+
+
+def _load_chain(path: Path, read: Callable[[Path], bytes] = read_file) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(_read(path))
+        return x509.load_pem_x509_certificates(read(path))
     except ValueError:
         raise ValueError(f"{path} is not PEM with a certificate") from None
 
 
-def _load_key(path: Path) -> ServerKey:
+def _load_key(path: Path, read: Callable[[Path], bytes] = read_file) -> ServerKey:
     try:
-        key = serialization.load_pem_private_key(_read(path), None)
+        key = serialization.load_pem_private_key(read(path), None)
     except TypeError:
         raise ValueError(f"{path} has a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
@@ -234,11 +244,6 @@ def _load_key(path: Path) -> ServerKey:
     if not isinstance(key, ServerKey):
         raise ValueError(f"{path} is a key that TLS has no use for")
     return key
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MAX_BYTES)
 
 
 def _is_for(certificate: x509.Certificate, hostname: str) -> bool:

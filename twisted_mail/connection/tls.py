@@ -16,7 +16,7 @@ mail than none, and `mailctl check` tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from ..certs import ServerKey, load_pair, names_of
+from ..certs import ServerKey, load_pair, names_of, read_file
 
 __all__ = ["Pair", "Prove", "ServerTls", "release_buffers"]
 
@@ -55,7 +55,8 @@ class ServerTls:
 
     `pairs` are the certificates, the first one for clients that name no host or one nobody knows;
     `clock` gives seconds. `preferred`, a file with a key and a chain, goes before them when it is
-    there. `prove` is asked for CAs that look. Raises OSError and ValueError, which name the file,
+    there. `prove` is asked for CAs that look. `held`: what is in files that this process may not
+    read, for the start. Raises OSError and ValueError, which name the file,
     when the pairs can not be used.
     """
 
@@ -68,7 +69,10 @@ class ServerTls:
         *,
         preferred: Path | None = None,
         prove: Prove | None = None,
+        held: Mapping[Path, bytes] | None = None,
     ) -> None:
+        self.files: dict[Path, bytes] = {}
+        """What was in the files that are used."""
         self._pairs = tuple(pairs)
         self._preferred = preferred
         self._prove = prove
@@ -76,12 +80,12 @@ class ServerTls:
         self._looked = clock()
         self._stamp = self._stamps()
         try:
-            self._context = self._read(self._wanted())
+            self._context = self._read(self._wanted(), held)
         except (OSError, ValueError) as error:
             if self._wanted() == self._pairs:
                 raise
             self._log.error("the CA's certificate is not used: {error}", error=error)
-            self._context = self._read(self._pairs)
+            self._context = self._read(self._pairs, held)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A connection that waits for a ClientHello. Looks at the files when it is time."""
@@ -113,8 +117,21 @@ class ServerTls:
             return self._pairs
         return ((self._preferred, self._preferred), *self._pairs)
 
-    def _read(self, pairs: Sequence[Pair]) -> SSL.Context:
-        return _context_of(pairs, self._prove)
+    def _read(self, pairs: Sequence[Pair], held: Mapping[Path, bytes] | None = None) -> SSL.Context:
+        files: dict[Path, bytes] = {}
+
+        def read(path: Path) -> bytes:
+            try:
+                files[path] = read_file(path)
+            except PermissionError:
+                if held is None or path not in held:
+                    raise
+                files[path] = held[path]
+            return files[path]
+
+        context = _context_of(pairs, self._prove, read)
+        self.files = files
+        return context
 
     def _stamps(self) -> _Stamp:
         """What changes whenever a file does: a few system calls, no reading."""
@@ -133,12 +150,14 @@ class ServerTls:
         return tuple(stamps)
 
 
-def _context_of(pairs: Sequence[Pair], prove: Prove | None) -> SSL.Context:
+def _context_of(
+    pairs: Sequence[Pair], prove: Prove | None, read: Callable[[Path], bytes]
+) -> SSL.Context:
     """The context of the first pair, which hands over to the others by the name asked for."""
     contexts: dict[bytes, SSL.Context] = {}
     first: SSL.Context | None = None
     for certificate, key in pairs:
-        context, names = _single(certificate, key)
+        context, names = _single(certificate, key, read)
         if prove is not None:
             # Of each: the one that the name has chosen is asked.
             context.set_alpn_select_callback(_proving(prove))
@@ -188,8 +207,10 @@ def _proving(prove: Prove) -> Callable[[SSL.Connection, list[bytes]], Any]:
     return choose
 
 
-def _single(certificate: Path, key: Path) -> tuple[SSL.Context, list[bytes]]:
-    chain, private = load_pair(certificate, key)
+def _single(
+    certificate: Path, key: Path, read: Callable[[Path], bytes]
+) -> tuple[SSL.Context, list[bytes]]:
+    chain, private = load_pair(certificate, key, read)
     context = _plain()
     try:
         context.use_certificate(chain[0])
