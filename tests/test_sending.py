@@ -89,6 +89,6 @@ def test_whether_the_queue_runs(tmp_path, run):
             configuration={"queue": {"run": run}},
         )
     )
-    assert (server._service._sending._manager is not None) is run
+    assert (server._service.rooms.sending._manager is not None) is run
     server._service.reload()
     world.run(server.stop())

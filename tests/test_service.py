@@ -221,19 +221,6 @@ def test_the_accounts_are_prepared_when_the_store_is_open(tmp_path, world):
     assert prepared == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_workers_are_said_to_have_no_effect_yet(tmp_path, world, workers):
-    with capturedLogs() as events:
-        service = MailService(configured(tmp_path, workers=workers), world)
-        service.startService()
-        result_of(world, service.when_serving())
-        result_of(world, service.stopService())
-    said = [formatEvent(event) for event in events]
-    assert [line for line in said if "workers" in line] == (
-        ["workers = 2 has no effect yet: this process serves alone"] if workers else []
-    )
-
-
 @pytest.mark.parametrize("postmaster", ["", "nobody@two.example"])
 def test_a_postmaster_who_is_not_there_is_missed(tmp_path, world, postmaster):
     with capturedLogs() as events:

@@ -244,11 +244,11 @@ def test_sighup_reads_certificates_and_still_does_what_it_did(make):
     before = signal.getsignal(signal.SIGHUP)
     server, world = make()
     start(server, world)
-    context = server.mail._tls._context
+    context = server.mail.tls._context
     os.kill(os.getpid(), signal.SIGHUP)
     world.reactor.settle()
     assert heard == [signal.SIGHUP]
-    assert server.mail._tls._context is not context
+    assert server.mail.tls._context is not context
     done = server.stopService()
     turns(world, lambda: done.called)
     assert signal.getsignal(signal.SIGHUP) is before
@@ -260,11 +260,11 @@ def test_sighup_does_not_end_a_server_that_drains(make):
     client = world.reactor.connect(2525)
     client.ask(b"EHLO client\r\nMAIL FROM:<>\r\nRCPT TO:<alice@localhost>\r\nDATA\r\n")
     done = server.stopService()
-    context = server.mail._tls._context
+    context = server.mail.tls._context
     assert signal.getsignal(signal.SIGHUP) == server._hangup
     os.kill(os.getpid(), signal.SIGHUP)
     world.reactor.settle()
-    assert server.mail._tls._context is not context
+    assert server.mail.tls._context is not context
     assert not done.called
     assert client.ask(b"\r\n.\r\n").startswith(b"250 ")
     turns(world, lambda: done.called)

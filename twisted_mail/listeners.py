@@ -1,14 +1,18 @@
 """The sockets of a server: opened early, while it may use low ports; answered when there is somebody to answer.
 
 Until `Listeners.open` gives the factories, clients that come wait in the kernel's queue: nobody is turned
-away while the journal is replayed.
+away while the journal is replayed. That queue is long (`BACKLOG`) unless the endpoint says otherwise.
+
+A socket may be answered by other processes, too (`Listeners.sockets`): each takes over a copy of its descriptor with
+`Listeners.adopt`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, NamedTuple, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import DeferredList, maybeDeferred
@@ -18,11 +22,25 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IPr
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
-__all__ = ["ListenError", "Listeners"]
+__all__ = ["BACKLOG", "ListenError", "Listeners", "Socket"]
+
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted. The system may have a lower bound (net.core.somaxconn)."""
+_WITH_BACKLOG: Final = re.compile(r"(?:haproxy:)?(?:tcp6?|unix):(?!.*(?<!\\):backlog=)")
+_WRAPPER: Final = "haproxy:"
 
 
 class ListenError(Exception):
     """A socket cannot be had; the text names the listener, its endpoint and the reason."""
+
+
+class Socket(NamedTuple):
+    """A socket that listens: the listener's name, its endpoint as configured, what `socket` calls its family."""
+
+    name: str
+    endpoint: str
+    family: int
+    descriptor: int
 
 
 class _Door(ServerFactory[Any]):
@@ -47,6 +65,7 @@ class _Door(ServerFactory[Any]):
 class _Listener:
     door: _Door
     port: IListeningPort
+    endpoint: str
 
 
 class Listeners:
@@ -66,7 +85,9 @@ class Listeners:
         door = _Door(name)
         found: list[IListeningPort | Failure] = []
         try:
-            serverFromString(self._reactor, endpoint).listen(door).addBoth(found.append)
+            serverFromString(self._reactor, with_backlog(endpoint)).listen(door).addBoth(
+                found.append
+            )
         except Exception as error:  # parsers are plugins and raise what they like
             raise ListenError(f"{name}: cannot listen on {endpoint}: {error}") from error
         if not found:
@@ -75,19 +96,53 @@ class Listeners:
         if isinstance(port, Failure):
             raise ListenError(f"{name}: cannot listen on {endpoint}: {_reason(port.value)}")
         _ask(port, "stopReading")
-        self._open.append(_Listener(door, port))
+        self._open.append(_Listener(door, port, endpoint))
+
+    def adopt(self, one: Socket, take: Callable[[Socket, IProtocolFactory], Any]) -> None:
+        """Listen on a socket that another process has opened, without answering yet. `take` makes the port."""
+        door = _Door(one.name)
+        factory: IProtocolFactory = door
+        if one.endpoint.startswith(_WRAPPER):
+            # The only kind of endpoint that puts something between.
+            from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+
+            factory = HAProxyWrappingFactory(door)
+        port = take(one, factory)
+        _ask(port, "stopReading")
+        self._open.append(_Listener(door, port, one.endpoint))
+
+    def sockets(self, names: Collection[str]) -> list[Socket]:
+        """What is open of these names, for other processes. Raises ListenError for a port that is no socket."""
+        found = []
+        for one in self._open:
+            if one.door.name not in names:
+                continue
+            own = getattr(one.port, "socket", None)
+            if own is None:
+                raise ListenError(
+                    f"{one.door.name}: {one.endpoint} cannot be shared with workers: set workers = 0"
+                )
+            found.append(Socket(one.door.name, one.endpoint, int(own.family), own.fileno()))
+        return found
 
     def open(self, factories: Mapping[str, IProtocolFactory]) -> None:
-        """Answer, each socket with the factory of its name."""
+        """Answer from now on, each socket with the factory of its name; one without stays as it is."""
         for one in self._open:
-            one.door.inner = factories[one.door.name]
-            _ask(one.port, "startReading")
+            factory = factories.get(one.door.name)
+            if factory is not None:
+                one.door.inner = factory
+                _ask(one.port, "startReading")
 
     async def close(self) -> None:
         """Listen no more; connections stay. Returns when the sockets are gone."""
         ports, self._open = [one.port for one in self._open], []
         closing = [maybeDeferred(port.stopListening) for port in ports]
         await DeferredList(closing, consumeErrors=True)
+
+
+def with_backlog(endpoint: str) -> str:
+    """`endpoint` with a queue of `BACKLOG` when it says none."""
+    return f"{endpoint}:backlog={BACKLOG}" if _WITH_BACKLOG.match(endpoint) else endpoint
 
 
 def _ask(port: Any, name: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +54,8 @@ __all__ = ["Receiving"]
 
 _log = Logger()
 _DAY = 86_400.0
+_FORGIVEN = "forgiven"
+"""News: an account."""
 
 Malware = Literal["reject", "discard", "quarantine", "junk"]
 _FAILURES: dict[str, OnFailure] = {"accept": "accept", "defer": "tempfail", "refuse": "reject"}
@@ -68,7 +69,8 @@ _MALWARE: dict[str, Malware] = {
 
 class Receiving:
     """For the site that `config` describes. `draft` makes a place for content; `hosts`: our addresses; `secret`: the
-    site's own; `alarms`: who hears of accounts that send spam; `reports`: who counts what was found out.
+    site's own; `alarms`: who hears of accounts that send spam; `reports`: who counts what was found out. `duties`:
+    whether this process is the one that looks after the site.
 
     Raises ValueError or OSError for what the configuration names and cannot be had.
     """
@@ -84,7 +86,9 @@ class Receiving:
         secret: bytes = b"",
         alarms: Alarms | None = None,
         reports: DmarcTeller | None = None,
+        duties: bool = True,
     ) -> None:
+        self._duties = duties
         self._world = world
         self._stories: Stories | None = None
         if config.stories.days:
@@ -95,22 +99,25 @@ class Receiving:
                 most=config.stories.most,
             )
         checks, senders = config.checks.enabled, None
-        rates = Rates(_rates(config), world.now)
+        self._rates = rates = Rates(_rates(config), world.now, remembers=duties)
         sources: list[Source] = [rates]
         if config.rates.watch_senders:
-            senders = Senders(SenderSettings(), world.now, alarms)
+            senders = Senders(SenderSettings(), world.now, alarms if duties else None)
             sources.append(senders)
             if alarms is not None:
                 alarms.senders = senders
         greylist = None
         if checks and config.greylist.enabled:
             salt = hmac.digest(secret, b"greylisting", "sha256")
-            greylist = Greylist(_greylist(config), world.now, salt)
+            greylist = Greylist(_greylist(config), world.now, salt, remembers=duties)
             sources.append(greylist)
-        self._file = Reputation(world.disk, str(config.data / "reputation.sqlite3"))
-        self._behind: WriteBehind | None = WriteBehind(
-            world, self._file, sources, forgive=partial(_forgive, rates, senders)
-        )
+        self._senders, self._greylist, self._sources = senders, greylist, sources
+        self._path = str(config.data / "reputation.sqlite3")
+        self._behind: WriteBehind | None = None
+        self._file: Reputation | None = None
+        if duties:
+            self._file = Reputation(world.disk, self._path)
+            self._behind = WriteBehind(world, self._file, sources, forgive=self._forgive)
         self.sealer = _sealer(config, world)
         lists = config.reputation.dns_lists
         health = Health(world.reactor)
@@ -143,7 +150,8 @@ class Receiving:
             await self._behind.start()
         if self._suffixes:
             await self._world.threads.call(load_suffixes)
-        self._sweep()
+        if self._duties:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Once a day: keys that have signed nothing for long enough go."""
@@ -163,14 +171,19 @@ class Receiving:
 
     def close_files(self) -> None:
         """As the end of the process does, when there was no `stop`."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
+    def _forgive(self, account: str) -> None:
+        """`mailctl user forgive`, seen by the process that keeps the file."""
+        _log.info("{account} is forgiven", account=account)
+        self._begin_anew(account)
+        self._world.siblings.tell(_FORGIVEN, (account,))
 
-def _forgive(rates: Rates, senders: Senders | None, account: str) -> None:
-    _log.info("{account} is forgiven", account=account)
-    rates.forgive(account)
-    if senders is not None:
-        senders.forgive(account)
+    def _begin_anew(self, account: str) -> None:
+        self._rates.forgive(account)
+        if self._senders is not None:
+            self._senders.forgive(account)
 
 
 def _not_swept(failure: Failure) -> None:

@@ -6,67 +6,133 @@ life:
 - ``privilegedStartService`` opens the sockets and reads the keys, while that is still allowed;
 - ``startService`` opens accounts and store. Whatever an unclean stop left is recovered first; clients that
   come meanwhile wait in the sockets' queues. `when_serving` tells when it is done, or failed;
+- `reconfigure` goes on with another configuration, without losing anybody who is in the middle of something;
 - ``stopService`` lets nobody in, gives running transactions, in and out, ``limits.drain_seconds`` to come to their
   end, cuts what is left, and closes the store, so that the next start has nothing to recover.
+
+It serves clients itself (`serving`) and looks after the site (`duties`). With a `Fleet` the clients are answered by
+other processes, on the sockets that this one has opened.
 
 It installs no signal handlers, writes on no terminal and never ends the process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.application.service import Service
-from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .accounts.admitted import Admitted
-from .accounts.directory import Directory
-from .accounts.realm import Realm, load_realm
 from .config import LISTENERS, WEB_LISTENERS, Config
-from .connection.factory import MailFactory
 from .connection.tls import ServerTls
-from .delivery.alarms import Alarms
-from .delivery.intake import MailIntake
-from .factories import intake_settings, make_authenticator, make_factories, make_web
-from .interfaces import ILocalDelivery
-from .listeners import ListenError, Listeners
-from .receiving import Receiving
-from .reporting import Reporting
-from .resolving import SharedResolver
-from .sending import Sending
-from .site import (
-    Owner,
-    check_data,
-    make_certificates,
-    make_data,
-    make_store,
-    open_directory,
-    refuse_root,
-)
+from .duties import Duties
+from .listeners import ListenError, Listeners, Socket
+from .rooms import Prepare, Rooms
+from .serving import Serving, drained
+from .site import Owner, check_data, make_certificates, make_data, refuse_root
 from .status import MailError
-from .storage.store import MailStore
 from .world import World
 
 if TYPE_CHECKING:
     from .acme.site import SiteCertificates
-    from .web.server import WebFactory
 
-__all__ = ["MailService", "StartError"]
+__all__ = ["Fleet", "MailService", "StartError", "make_tls"]
+
+_log = Logger()
+LASTING = ("listen", "data", "workers")
+"""Keys of the configuration that count from the next start on."""
 
 
 class StartError(Exception):
     """The server cannot start; the text is for the operator."""
 
 
+_EXPECTED = (OSError, ValueError, MailError, ListenError, StartError)
+
+
+class Fleet(Protocol):
+    """Other processes of the site, which answer the clients."""
+
+    async def start(
+        self, sockets: Sequence[Socket], config: Config, files: Mapping[Path, bytes], rooms: Rooms
+    ) -> None:
+        """Return when they answer on `sockets`, by `config`. Raises StartError.
+
+        `files`: what this process has read of certificates; `rooms` are its own.
+        """
+
+    def read_again(self, files: Mapping[Path, bytes]) -> None:
+        """Have them read their certificates; `files` as before."""
+
+    async def change(self, config: Config, files: Mapping[Path, bytes], rooms: Rooms) -> None:
+        """Return when all clients that come are answered by `config`. StartError: they go on as before."""
+
+    async def stop(self) -> None:
+        """Return when all clients are gone, and the processes."""
+
+
+class _Life:
+    """The server by one configuration."""
+
+    def __init__(self, config: Config, tls: ServerTls, certificates: SiteCertificates | None):
+        self.config = config
+        self.tls = tls
+        self.certificates = certificates
+        self.rooms: Rooms | None = None
+        self.serving: Serving | None = None
+        self.duties: Duties | None = None
+
+    async def open(
+        self, world: World, listeners: Listeners, prepare: Prepare | None, serves: bool
+    ) -> Rooms:
+        """Raises what `Rooms.open` does; `close` is to be called, whatever happens."""
+        addresses = listeners.addresses
+        self.rooms = rooms = Rooms(self.config, world)
+        await rooms.open(addresses, prepare=prepare)
+        if serves:
+            self.serving = Serving(rooms, self.tls)
+        self.duties = Duties(rooms, self.tls, self.certificates, addresses)
+        return rooms
+
+    @property
+    def factories(self) -> dict[str, Any]:
+        return {
+            **(self.serving.factories if self.serving else {}),
+            **(self.duties.factories if self.duties else {}),
+        }
+
+    async def end(self, world: World, also: Sequence[Deferred[None]] = ()) -> None:
+        """Whoever is in the middle of something comes to the end of it, for a while; then, and when `also` has fired,
+        all is closed.
+        """
+        ends = list(also)
+        ending: list[Serving | Duties] = []
+        if self.duties is not None:
+            await self.duties.stop_renewal()
+            ends += self.duties.stop()
+            ending.append(self.duties)
+        if self.serving is not None:
+            ends += self.serving.drain()
+            ending.append(self.serving)
+        await drained(world, ends, self.config.limits.drain_seconds, ending)
+        await self.close()
+
+    async def close(self) -> None:
+        rooms, self.rooms = self.rooms, None
+        if rooms is not None:
+            await rooms.close()
+
+
 class MailService(Service):
     """The server that `config` describes, in `world`.
 
     `owner`: who the process becomes between ``privilegedStartService`` and ``startService``, when that is
-    somebody else. `prepare` is called with the accounts before anybody is served.
+    somebody else. `prepare` is called with the accounts before anybody is served. `fleet`: who answers the clients in
+    place of this process.
     """
 
     _log = Logger()
@@ -77,26 +143,21 @@ class MailService(Service):
         world: World,
         *,
         owner: Owner | None = None,
-        prepare: Callable[[Directory], Awaitable[None]] | None = None,
+        prepare: Prepare | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         self.config = config
         self._world = world
         self._owner = owner
         self._prepare = prepare
+        self._fleet = fleet
         self._bound = False
         self._listeners = Listeners(world.reactor)
-        self._tls: ServerTls | None = None
-        self._factories: dict[str, MailFactory] = {}
-        self._web: dict[str, WebFactory] = {}
-        self._certificates: SiteCertificates | None = None
-        self._directory: Directory | None = None
-        self._admitted: Admitted | None = None
-        self._store: MailStore | None = None
-        self._resolver: SharedResolver | None = None
-        self._reporting: Reporting | None = None
-        self._sending: Sending | None = None
-        self._receiving: Receiving | None = None
+        self._life: _Life | None = None
         self._starting: Deferred[None] | None = None
+        self._changing: Deferred[None] | None = None
+        self._parting = False
+        self._next: Config | None = None
         self._outcome: Failure | None = None
         self._waiting: list[Deferred[None]] | None = []
 
@@ -104,6 +165,16 @@ class MailService(Service):
     def listeners(self) -> list[tuple[str, str]]:
         """Name and address of each socket, such as ``("smtp", "127.0.0.1:2525")``."""
         return self._listeners.addresses
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """What is open while it serves."""
+        return None if self._life is None else self._life.rooms
+
+    @property
+    def tls(self) -> ServerTls | None:
+        """The certificates, once they are read."""
+        return None if self._life is None else self._life.tls
 
     def when_serving(self) -> Deferred[None]:
         """Fires when clients are answered; fails with StartError when they will not be."""
@@ -118,10 +189,33 @@ class MailService(Service):
 
     def reload(self) -> None:
         """Read the certificates again; connections stay. What is wrong with them is logged."""
-        if self._tls is not None:
-            self._tls.reload()
-        if self._sending is not None:
-            self._sending.reload()
+        life = self._life
+        if life is None:
+            return
+        life.tls.reload()
+        if life.duties is not None:
+            life.duties.reload()
+        if self._fleet is not None:
+            self._fleet.read_again(life.tls.files)
+
+    def reconfigure(self, config: Config) -> Deferred[None]:
+        """Go on with `config`; fires when that is over, never fails.
+
+        Who comes is answered by it from then on. Who is connected comes to the end of a message, and is sent away. When
+        it cannot be used, a line in the log says why and all goes on as before.
+        """
+        if not self.running or self._life is None:
+            return succeed(None)
+        self._next = config
+        if self._changing is None or self._changing.called:
+            self._changing = Deferred.fromCoroutine(self._change())
+        over: Deferred[None] = Deferred()
+
+        def tell(_: object) -> None:
+            over.callback(None)
+
+        self._changing.addBoth(tell)
+        return over
 
     # IService
 
@@ -155,14 +249,7 @@ class MailService(Service):
             make_data(self.config, self._world.disk, self._owner)
             if self._owner is None:
                 refuse_root(self.config, self._world.disk)
-            pairs = make_certificates(self.config, self._world.now(), self._owner)
-            self._certificates = _make_certificates_of_ca(self.config, self._world)
-            self._tls = ServerTls(
-                [(pair.certificate, pair.key) for pair in pairs],
-                self._world.reactor.seconds,
-                preferred=self._certificates.certificate if self._certificates else None,
-                prove=self._certificates.prove if self._certificates else None,
-            )
+            self._life = self._make_life(self.config)
         except (OSError, ValueError, ListenError) as error:
             Deferred.fromCoroutine(self._listeners.close())
             refusal = StartError(str(error))
@@ -170,82 +257,101 @@ class MailService(Service):
             raise refusal from error
         self._bound = True
 
+    def _make_life(self, config: Config, held: Mapping[Path, bytes] | None = None) -> _Life:
+        """Raises OSError or ValueError."""
+        pairs = make_certificates(config, self._world.now(), self._owner)
+        certificates = _make_certificates_of_ca(config, self._world)
+        files = [(pair.certificate, pair.key) for pair in pairs]
+        tls = make_tls(files, certificates, self._world, held)
+        return _Life(config, tls, certificates)
+
     async def _start(self) -> None:
+        life = self._life
+        assert life is not None
         try:
-            await self._open()
+            rooms = await life.open(
+                self._world, self._listeners, self._prepare, self._fleet is None
+            )
+            rooms.warn()
+            if not self.listeners:
+                self._log.warn("[listen] names no address: nobody is served")
+            if self._fleet is not None:
+                sockets = self._listeners.sockets(LISTENERS)
+                await self._fleet.start(sockets, life.config, life.tls.files, rooms)
         except Exception as error:
-            expected = isinstance(error, (OSError, ValueError, MailError))
+            expected = isinstance(error, _EXPECTED)
             if not expected:
                 self._log.failure("failure while starting")
             await self._close()
             self._settle(Failure(StartError(str(error) if expected else f"failure: {error!r}")))
         else:
-            if self.config.workers:
-                self._log.warn(
-                    "workers = {workers} has no effect yet: this process serves alone",
-                    workers=self.config.workers,
-                )
+            self._go(life)
             for name, address in self.listeners:
                 self._log.info("listening", protocol=name, address=address)
             self._settle(None)
 
-    async def _open(self) -> None:
-        config, world, tls = self.config, self._world, self._tls
-        assert tls is not None
-        self._directory = directory = open_directory(config, now=world.now, entropy=world.entropy)
-        self._store = store = make_store(config, world, directory.quota)
-        await store.start()
-        # Not before: a user made for a start that then fails would have a password nobody was told.
-        if self._prepare is not None:
-            await self._prepare(directory)
-        if not directory.domains() and self.config.auth.realm == "":
-            self._log.warn(
-                "no domain yet, so nobody gets mail, not even postmaster: mailctl domain add, then user add"
-            )
-        if not directory.postmaster_is_there():
-            self._log.warn(
-                "postmaster = {postmaster}: no user or alias is called that, so the first user gets postmaster's mail",
-                postmaster=config.postmaster,
-            )
-        if not self.listeners:
-            self._log.warn("[listen] names no address: nobody is served")
-        self._resolver = resolver = SharedResolver(config.dns, world)
-        self._reporting = reporting = Reporting(config, world, resolver)
-        self._sending = sending = Sending(
-            config, world, directory, self.listeners, resolver, reporting.tls
-        )
-        alarms = Alarms(world, directory, config.hostname)
-        self._receiving = receiving = Receiving(
-            config,
-            world,
-            resolver,
-            draft=store.draft,
-            hosts=sending.hosts,
-            secret=directory.secret,
-            alarms=alarms,
-            reports=reporting.dmarc,
-        )
-        await receiving.start()
-        self._admitted = Admitted(world.reactor, directory)
-        realm = _make_realm(config, directory, store, self._admitted)
-        intake = _make_intake(
-            config, world, directory, store, sending, receiving, alarms, ILocalDelivery(realm, None)
-        )
-        alarms.notices = intake.notices
-        authenticator = make_authenticator(config, world, directory, realm)
-        self._factories = make_factories(config, world, intake, authenticator, tls)
-        self._web = make_web(config, world, tls, self._certificates, self.listeners)
-        self._listeners.open({**self._factories, **self._web})
-        sending.start(store, intake)
-        reporting.start(intake.notices, None if sending.post is None else sending.post.post)
-        if self._certificates is not None:
-            self._certificates.start(tls.reload)
+    def _go(self, life: _Life) -> None:
+        self._listeners.open(life.factories)
+        assert life.duties is not None
+        life.duties.start(lambda: self._renewed(life))
+
+    def _renewed(self, life: _Life) -> None:
+        life.tls.reload()
+        if self._fleet is not None:
+            self._fleet.read_again(life.tls.files)
 
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
         waiting, self._waiting = self._waiting or [], None
         for result in waiting:
             result.callback(None) if outcome is None else result.errback(outcome)
+
+    # Another configuration
+
+    async def _change(self) -> None:
+        try:
+            while self.running and self._next is not None:
+                config, self._next = self._next, None
+                await self._change_to(config)
+        except Exception:
+            self._log.failure("failure while changing the configuration")
+
+    async def _change_to(self, config: Config) -> None:
+        old = self._life
+        if self._starting is not None:
+            await self._starting
+        if old is None or old.rooms is None:
+            return
+        wanted = _as_far_as_it_can(config, self.config)
+        if wanted == self.config:
+            return
+        self._log.info("the configuration has changed: going on with the new one")
+        new = None
+        try:
+            new = self._make_life(wanted, old.tls.files)
+            rooms = await new.open(self._world, self._listeners, None, self._fleet is None)
+            if self._fleet is not None:
+                await self._fleet.change(wanted, new.tls.files, rooms)
+        except Exception as error:
+            if not isinstance(error, _EXPECTED):
+                self._log.failure("failure in the new configuration")
+            self._log.error(
+                "the new configuration cannot be used, the old one goes on: {error}",
+                error=str(error),
+            )
+            if new is not None:
+                await new.close()
+            return
+        self._life, self.config = new, wanted
+        if old.duties is not None:
+            # Two would ask for the same certificate.
+            await old.duties.stop_renewal()
+        self._go(new)
+        rooms.warn()
+        self._parting = True
+        await old.end(self._world)
+        self._parting = False
+        self._log.info("the new configuration is in use")
 
     # Stop
 
@@ -255,78 +361,58 @@ class MailService(Service):
             await self._starting
         self._log.info("stopping")
         await self._listeners.close()
-        await self._stop_certificates()
-        await self._drain()
+        if self._changing is not None and not self._parting:
+            await self._changing
+        life = self._life
+        if life is not None and life.rooms is not None:
+            also: list[Deferred[None]] = []
+            if self._fleet is not None:
+                also.append(Deferred.fromCoroutine(self._fleet.stop()))
+                also[0].addErrback(lambda failure: _log.failure("failure at the end", failure))
+            await life.end(self._world, also)
+        if self._changing is not None:
+            await self._changing
         await self._close()
         if self._outcome is None and self._waiting is None:
             self._waiting = []  # who asks now waits for the next start
         self._log.info("stopped")
 
-    async def _drain(self) -> None:
-        factories: list[MailFactory | WebFactory] = [
-            *self._factories.values(),
-            *self._web.values(),
-        ]
-        ends = [factory.drain() for factory in factories]
-        if self._reporting is not None:
-            ends.append(Deferred.fromCoroutine(self._reporting.stop()))
-        if self._sending is not None:
-            # What comes in until the last session has ended waits for the next start.
-            ends.append(Deferred.fromCoroutine(self._stop_sending(self._sending)))
-        drained = DeferredList(ends)
-        timer = self._world.reactor.callLater(
-            self.config.limits.drain_seconds, _abort_all, factories
-        )
-        await drained
-        if timer.active():
-            timer.cancel()
-
-    async def _stop_sending(self, sending: Sending) -> None:
-        try:
-            await sending.stop()
-        except Exception:
-            self._log.failure("the queue did not stop well; nothing of it is lost")
-
-    async def _stop_certificates(self) -> None:
-        certificates, self._certificates = self._certificates, None
-        if certificates is not None:
-            await certificates.stop()
-
     async def _close(self) -> None:
         await self._listeners.close()
-        await self._stop_certificates()
+        life, self._life = self._life, None
+        if life is not None:
+            if life.duties is not None:
+                await life.duties.stop_renewal()
+            await life.close()
         self._bound = False
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            await self._stop_sending(sending)
-        receiving, self._receiving = self._receiving, None
-        if receiving is not None:
-            await receiving.stop()
-        reporting, self._reporting = self._reporting, None
-        if reporting is not None:
-            await reporting.close()
-        resolver, self._resolver = self._resolver, None
-        if resolver is not None:
-            resolver.close()
-        store, self._store = self._store, None
-        if store is not None:
-            try:
-                await store.stop()
-            except Exception:
-                self._log.failure("the store did not close well; the next start recovers it")
-        admitted, self._admitted = self._admitted, None
-        if admitted is not None:
-            admitted.stop()
-        directory, self._directory = self._directory, None
-        if directory is not None:
-            directory.close()
-        self._factories = {}
-        self._web = {}
 
 
-def _abort_all(factories: Sequence[MailFactory | WebFactory]) -> None:
-    for factory in factories:
-        factory.abort_all()
+def make_tls(
+    files: Sequence[tuple[Path, Path]],
+    certificates: SiteCertificates | None,
+    world: World,
+    held: Mapping[Path, bytes] | None = None,
+) -> ServerTls:
+    """What TLS connections are made by. Raises OSError or ValueError."""
+    return ServerTls(
+        files,
+        world.reactor.seconds,
+        preferred=certificates.certificate if certificates else None,
+        prove=certificates.prove if certificates else None,
+        held=held,
+    )
+
+
+def _as_far_as_it_can(wanted: Config, now: Config) -> Config:
+    """`wanted`, but for what counts from the next start on; the log says what that is."""
+    kept = {name: getattr(now, name) for name in LASTING}
+    late = [name for name, value in kept.items() if getattr(wanted, name) != value]
+    if late:
+        _log.warn(
+            "{keys} cannot be changed while it runs: restart the server for that",
+            keys=", ".join(late),
+        )
+    return wanted.model_copy(update=kept) if late else wanted
 
 
 def _make_certificates_of_ca(config: Config, world: World) -> SiteCertificates | None:
@@ -337,37 +423,3 @@ def _make_certificates_of_ca(config: Config, world: World) -> SiteCertificates |
     from .acme.site import SiteCertificates
 
     return SiteCertificates(config, world)
-
-
-def _make_realm(
-    config: Config, directory: Directory, store: MailStore, admitted: Admitted
-) -> IRealm:
-    """Raises RealmError."""
-    if config.auth.realm:
-        return load_realm(config.auth.realm)
-    return Realm(directory, store.open_inbox, store.open_mailboxes, admitted)
-
-
-def _make_intake(
-    config: Config,
-    world: World,
-    directory: Directory,
-    store: MailStore,
-    sending: Sending,
-    receiving: Receiving,
-    alarms: Alarms,
-    realm: ILocalDelivery | None,
-) -> MailIntake:
-    return MailIntake(
-        world,
-        intake_settings(config, sending.literals),
-        store,
-        directory,
-        realm,
-        routes=sending.routes,
-        srs=sending.srs,
-        guard=receiving.guard,
-        sign=None if receiving.sealer is None else receiving.sealer.sign_whole,
-        bounced=alarms.bounced,
-        teller=receiving.parts.teller,
-    )

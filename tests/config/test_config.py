@@ -83,9 +83,28 @@ class TestValues:
         read = load(tmp_path, EXAMPLE)
         assert read.hostname == "mail.example.org"
         assert read.data == Path("/var/lib/twisted-mail")
-        assert read.model_dump(exclude={"hostname", "data"}) == load(tmp_path, "").model_dump(
-            exclude={"hostname", "data"}
-        )
+        assert read.workers == 0
+        written = {"hostname", "data", "workers"}
+        assert read.model_dump(exclude=written) == load(tmp_path, "").model_dump(exclude=written)
+
+    @pytest.mark.parametrize(
+        ("text", "cores", "workers"),
+        [
+            ("", 4, 4),
+            ("", 1, 0),
+            ("", 200, 64),
+            ("workers = 0", 4, 0),
+            ("workers = 3", 1, 3),
+            ('[listen]\nsmtp = ["tcp:2525"]', 4, 0),
+            ('[listen]\nsmtp = ["tcp:2525"]\nimaps = ["haproxy:tcp6:port=993"]', 4, 4),
+            ('[listen]\nsmtp = ["unix:/run/25"]\nhttp = ["tcp:80"]', 4, 0),
+        ],
+    )
+    def test_workers_by_default(self, tmp_path: Path, text: str, cores: int, workers: int) -> None:
+        assert load(tmp_path, text).workers_on(cores) == workers
+
+    def test_the_start_without_configuration_has_no_workers(self, tmp_path: Path) -> None:
+        assert config.default(tmp_path).workers_on(8) == 0
 
     def test_paths_are_relative_to_the_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -143,7 +143,7 @@ class Site:
 
     @property
     def _view(self) -> Any:
-        store: Any = self.server._service._store
+        store: Any = self.server._service.rooms.store
         return store.queue.view
 
     def waiting(self) -> list[Listed]:

@@ -26,9 +26,19 @@ def names_of_site(config: Config) -> tuple[str, ...]:
 
 
 class SiteCertificates:
-    """`connect`: another way to the CA than HTTPS. Reads secrets: raises OSError or ValueError."""
+    """`connect`: another way to the CA than HTTPS. `renews`: whether it may be started; else it only answers.
 
-    def __init__(self, config: Config, world: World, *, connect: Connect | None = None) -> None:
+    Reads secrets: raises OSError or ValueError.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        *,
+        connect: Connect | None = None,
+        renews: bool = True,
+    ) -> None:
         acme = config.acme
         self._world = world
         self._files = AcmeFiles(world.disk, config.data)
@@ -40,7 +50,9 @@ class SiteCertificates:
             keep_key=acme.keep_key,
             alarm_days=acme.alarm_days,
         )
-        self._connect = connect or _by_https(config, world.now)
+        if connect is None and renews:
+            connect = _by_https(config, world.now)
+        self._connect = connect
         self._renewal: Renewal | None = None
         self.certificate = self._files.certificate_path
         """Key and chain in one file, as soon as there are any."""
@@ -55,6 +67,7 @@ class SiteCertificates:
 
     def start(self, renewed: Callable[[], object]) -> None:
         """Look after it from now on; `renewed` is called after each new one."""
+        assert self._connect is not None
         self._renewal = Renewal(self._world, self._settings, self._files, self._connect, renewed)
         self._renewal.start()
 

@@ -1,7 +1,7 @@
 """Checks of Twisted endpoint strings before anything listens.
 
 `check` parses a string as `twisted.internet.endpoints` will, `clash` says whether two of them want
-the same socket. Nothing is opened.
+the same socket, `tcp_port` which port it is. Nothing is opened.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["check", "clash"]
+__all__ = ["check", "clash", "tcp_port"]
 
 _MAX_PORT: Final = 65535
 _EVERYWHERE: Final = ("", "0.0.0.0", "::")
@@ -50,6 +50,12 @@ def clash(first: str, second: str) -> bool:
     if here is None or there is None or here[:2] != there[:2]:
         return False
     return here[2] == there[2] or here[2] in _EVERYWHERE or there[2] in _EVERYWHERE
+
+
+def tcp_port(text: str) -> int | None:
+    """The port of a string that is fit to `check`; None when it is not of TCP, or the system chooses."""
+    found = _socket(text)
+    return int(found[1]) if found is not None and found[0] in _TCP else None
 
 
 def _socket(text: str) -> tuple[str, str, str] | None:

@@ -356,6 +356,9 @@ _STANDARD_PORTS: Final = {
     "imaps": ("tcp:993",),
 }
 
+_USUAL_PORTS: Final = frozenset((25, 465, 587, 110, 995, 143, 993))
+_MOST_WORKERS: Final = 64
+
 
 class Config(Section):
     """The whole of `mail.toml`. All keys are optional."""
@@ -370,12 +373,13 @@ class Config(Section):
         description="Directory of all that is kept: mailboxes, journal, accounts. On one local "
         "file system.",
     )
-    workers: int = Field(
-        default=0,
+    workers: int | None = Field(
+        default=None,
         ge=0,
-        le=64,
-        description="0: this process serves. N: N worker processes; accepted, and served by this "
-        "process alone until a later version brings them.",
+        le=_MOST_WORKERS,
+        description="Processes that serve the clients; see [operating](operating.md). 0: one process does it all. "
+        "Left out, as many as the machine has cores, when one of the ports of [listen] is a usual one of mail (25, "
+        "465, 587, 110, 995, 143, 993); on one core, and on other ports, 0.",
     )
     postmaster: Account = Field(
         default="",
@@ -443,6 +447,17 @@ class Config(Section):
     def file(self) -> Path | None:
         """The file this was read from; None for the start without configuration."""
         return self._file
+
+    def workers_on(self, cores: int) -> int:
+        """How many processes serve the clients on a machine with so many cores."""
+        if self.workers is not None:
+            return self.workers
+        usual = any(
+            endpoints.tcp_port(text) in _USUAL_PORTS
+            for name in LISTENERS
+            for text in getattr(self.listen, name)
+        )
+        return min(cores, _MOST_WORKERS) if usual and cores > 1 else 0
 
     @property
     def certificates(self) -> Path:

@@ -153,13 +153,10 @@ class MailServer:
         """
         if not isinstance(self._world, SimulatedWorld) or not self._world.mortal:
             raise RuntimeError("only a server in a world made by SimulatedWorld.at can be killed")
-        store, accounts, self._accounts = self._service._store, self._accounts, None
-        receiving = self._service._receiving
+        rooms, accounts, self._accounts = self._service.rooms, self._accounts, None
         # SQLite's own files are the one thing that the disk of a dead process cannot close.
-        if store is not None:
-            store._close_files()
-        if receiving is not None:
-            receiving.close_files()
+        if rooms is not None:
+            rooms.close_files()
         if accounts is not None:
             accounts.close()
         self._world.kill()

@@ -1,0 +1,57 @@
+"""What answers clients: the factories of the mail listeners, over `rooms`. One in each process that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from .connection.factory import MailFactory
+from .connection.tls import ServerTls
+from .factories import make_authenticator, make_factories
+from .rooms import Rooms
+from .world import World
+
+__all__ = ["Serving", "drained"]
+
+
+class _Cut(Protocol):
+    def abort_all(self) -> None: ...
+
+
+class Serving:
+    """Answers by `rooms`, with `tls`. Raises CheckerError for checkers that cannot be had."""
+
+    def __init__(self, rooms: Rooms, tls: ServerTls) -> None:
+        config, world = rooms.config, rooms.world
+        authenticator = make_authenticator(config, world, rooms.directory, rooms.realm)
+        self.factories: dict[str, MailFactory] = make_factories(
+            config, world, rooms.intake, authenticator, tls
+        )
+        """One for each name of [listen] that is of mail."""
+
+    def drain(self) -> Sequence[Deferred[None]]:
+        """Let nobody in; idle sessions end now, the others after the message they are in. Fire when they have."""
+        return [factory.drain() for factory in self.factories.values()]
+
+    def abort_all(self) -> None:
+        """Cut every connection."""
+        for factory in self.factories.values():
+            factory.abort_all()
+
+
+async def drained(
+    world: World, ends: Sequence[Deferred[None]], seconds: float, abort: Sequence[_Cut]
+) -> None:
+    """Return when all `ends` have fired; after `seconds` have everybody of `abort` cut what is left."""
+
+    def cut() -> None:
+        for one in abort:
+            one.abort_all()
+
+    every = DeferredList(list(ends), consumeErrors=True)
+    timer = world.reactor.callLater(seconds, cut)
+    await every
+    if timer.active():
+        timer.cancel()
