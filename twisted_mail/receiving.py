@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -44,9 +45,10 @@ from .policy.scores import Weights
 from .policy.senders import Senders, SenderSettings
 from .policy.spf import SpfSettings
 from .resolving import SharedResolver
+from .siblings import Alone
 from .storage.dkim_keys import KeyFiles, SigningKeys
 from .storage.draft import Draft
-from .storage.reputation import Reputation, Source, WriteBehind
+from .storage.reputation import Reputation, Source, WriteBehind, remembered
 from .storage.stories import Stories
 from .world import World
 
@@ -70,7 +72,8 @@ _MALWARE: dict[str, Malware] = {
 class Receiving:
     """For the site that `config` describes. `draft` makes a place for content; `hosts`: our addresses; `secret`: the
     site's own; `alarms`: who hears of accounts that send spam; `reports`: who counts what was found out. `duties`:
-    whether this process is the one that looks after the site.
+    whether this process is the one that looks after the site: it keeps the file of what policies remember, tells of
+    accounts that are slowed, and sweeps old keys. The others read that file when they start, and hear what comes after.
 
     Raises ValueError or OSError for what the configuration names and cannot be had.
     """
@@ -148,10 +151,39 @@ class Receiving:
         """Remember what was known before the last stop."""
         if self._behind is not None:
             await self._behind.start()
+        else:
+            await self._read()
+        self._join()
         if self._suffixes:
             await self._world.threads.call(load_suffixes)
         if self._duties:
             self._sweep()
+
+    async def _read(self) -> None:
+        """What another process keeps. Without it, policies begin with nothing."""
+
+        def read() -> None:
+            rows = remembered(self._path, self._world.now())
+            for source in self._sources:
+                source.load(rows)
+
+        try:
+            await self._world.threads.call(read)
+        except sqlite3.Error as error:
+            _log.warn("what policies remember is not read: {error}", error=str(error))
+
+    def _join(self) -> None:
+        """After what is in the file: nothing that is heard may be overwritten by it."""
+        siblings = self._world.siblings
+        if isinstance(siblings, Alone):
+            return  # who serves alone does not even make news
+        self._rates.join(siblings)
+        if self._senders is not None:
+            self._senders.join(siblings)
+        if self._greylist is not None:
+            self._greylist.join(siblings)
+        if not self._duties:
+            siblings.hear(_FORGIVEN, lambda news: self._begin_anew(str(news[0])))
 
     def _sweep(self) -> None:
         """Once a day: keys that have signed nothing for long enough go."""

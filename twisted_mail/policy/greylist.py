@@ -12,6 +12,9 @@ back our own users' mail at the other side. Spam from ``<>`` is little, and othe
 Everything is answered from memory: some microseconds a RCPT. What is worth keeping is given by `take` to be written
 later, and comes back by `load`; a crash costs what was not written: somebody is put off once more.
 
+Where several processes serve a site (`join`), each knows all: what changes in one is told to the others as the row that
+it is now. Two rows for one key become one: the earlier first time, the later use, the greater number.
+
 Bounded: `size` triplets that wait, as many that passed, as many networks and domains, 3 x `size` in all, at most 400
 bytes each (50 000 that wait: 20 MB); the one that waits longest goes first. A network has no more than `PER_NETWORK`
 that wait: beyond that they count as one, so that a flood from there puts off itself only. What waits to be written is
@@ -26,9 +29,10 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from math import isfinite
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..address import Address
+from ..siblings import News, Siblings
 from ..status import MailError
 from .rates import Row, time_text, wider_network
 
@@ -36,6 +40,8 @@ __all__ = ["Grey", "Greylist", "GreylistSettings", "sender_key"]
 
 KINDS: Final = ("grey-wait", "grey-pass", "grey-known")
 PER_NETWORK: Final = 500
+CHANGED: Final = "grey"
+"""News: which of `KINDS`, the key (hexadecimal, of a triplet), the time (0: it is forgotten), network or number."""
 _PAIR: Final = struct.Struct("<dd")
 
 
@@ -65,10 +71,15 @@ class Grey(NamedTuple):
 
 class Greylist:
     """What is known of networks, senders and recipients. `now`: seconds since 1970; `salt`: bytes of the site's own,
-    the same after a restart, or "" of nobody's concern."""
+    the same after a restart and in all processes; `remembers`: whether somebody will `take` what changed."""
 
     def __init__(
-        self, settings: GreylistSettings, now: Callable[[], float], salt: bytes = b""
+        self,
+        settings: GreylistSettings,
+        now: Callable[[], float],
+        salt: bytes = b"",
+        *,
+        remembers: bool = True,
     ) -> None:
         self._settings = settings
         self._now = now
@@ -81,6 +92,13 @@ class Greylist:
         # How often, and when last; in that order
         self._known: dict[str, tuple[int, float]] = {}
         self._changed: dict[tuple[int, bytes | str], None] = {}
+        self._remembers = remembers
+        self._siblings: Siblings | None = None
+
+    def join(self, siblings: Siblings) -> None:
+        """From now on tell the other processes what changes, and hear it from them."""
+        self._siblings = siblings
+        siblings.hear(CHANGED, self._hear)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._passed) + len(self._known)
@@ -233,15 +251,75 @@ class Greylist:
         self._change(1, key)
 
     def _drop_waiting(self, key: bytes) -> None:
+        self._forget_waiting(key)
+        self._change(0, key)
+
+    def _forget_waiting(self, key: bytes) -> None:
         network = self._waiting.pop(key)[1]
         left = self._crowd.get(network, 0) - 1
         if left > 0:
             self._crowd[network] = left
         else:
             self._crowd.pop(network, None)
-        self._change(0, key)
 
     def _change(self, kind: int, key: bytes | str) -> None:
+        self._note(kind, key)
+        if self._siblings is not None:
+            self._siblings.tell(CHANGED, self._news(kind, key))
+
+    def _news(self, kind: int, key: bytes | str) -> News:
+        """What is so now."""
+        if isinstance(key, str):
+            count, last = self._known.get(key, (0, 0.0))
+            return kind, key, last, count
+        if kind == 1:
+            return kind, key.hex(), self._passed.get(key, 0.0), 0
+        first, network = self._waiting.get(key, (0.0, ""))
+        return kind, key.hex(), first, network
+
+    def _hear(self, news: News) -> None:
+        kind, text, when, more = int(news[0]), str(news[1]), float(news[2]), news[3]
+        if kind == 2:
+            self._hear_known(text, when, int(more))
+            return
+        key = bytes.fromhex(text)
+        if kind == 1:
+            last = self._passed.pop(key, 0.0)
+            if when:
+                self._passed[key] = max(when, last)
+            self._trim(self._passed)
+            self._note(kind, key)
+            return
+        before = self._waiting.get(key)
+        if not when:
+            if before is not None:
+                self._forget_waiting(key)
+        elif before is None:
+            network = str(more)
+            self._waiting[key] = (when, network)
+            self._crowd[network] = self._crowd.get(network, 0) + 1
+            if len(self._waiting) > self._settings.size:
+                self._forget_waiting(next(iter(self._waiting)))
+        else:
+            self._waiting[key] = (min(when, before[0]), before[1])
+        self._note(kind, key)
+
+    def _hear_known(self, name: str, when: float, number: int) -> None:
+        count, last = self._known.pop(name, (0, 0.0))
+        if when:
+            self._known[name] = (max(number, count), max(when, last))
+        self._trim(self._known)
+        self._note(2, name)
+
+    def _trim(self, some: dict[Any, Any]) -> None:
+        # Who had it first tells when it goes there; here the bound must hold, too
+        if len(some) > self._settings.size:
+            del some[next(iter(some))]
+
+    def _note(self, kind: int, key: bytes | str) -> None:
+        """It is to be taken."""
+        if not self._remembers:
+            return
         changed = self._changed
         changed[kind, key] = None
         if len(changed) > 3 * self._settings.size:

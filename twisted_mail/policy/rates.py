@@ -13,6 +13,9 @@ longest ago goes first; full buckets go before that, as they say nothing. Who ha
 some; each network is counted as a whole for that, and those are fewer.
 
 Only accounts are worth remembering over a restart: `Rates.take` gives what changed, `Rates.load` takes it back.
+
+Where several processes serve a site (`Rates.join`), each has all buckets and hears what is taken from the others'. Who
+comes to all at once, before they have heard of it, may take a burst from each; it becomes a debt in all of them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from functools import lru_cache
 from math import ceil
 from typing import Final, NamedTuple
 
+from ..siblings import News, Siblings
 from ..status import MailError
 from .limits import client_network
 
@@ -40,6 +44,8 @@ __all__ = [
 ]
 
 KIND: Final = "rate"
+TAKEN: Final = "rate"
+"""News: scope, what, key, amount."""
 _NUMBER = struct.Struct("<d")
 
 Row = tuple[str, bytes, float, bytes]
@@ -209,9 +215,15 @@ _SCOPES: Final = ("address", "network", "domain", "account")
 
 
 class Rates:
-    """All the buckets of a process. `now`: seconds since 1970. Each method gives None, or who was too fast."""
+    """All the buckets of a process. `now`: seconds since 1970. Each method gives None, or who was too fast.
 
-    def __init__(self, settings: RateSettings, now: Callable[[], float]) -> None:
+    `remembers`: whether somebody will `take` what changed.
+    """
+
+    def __init__(
+        self, settings: RateSettings, now: Callable[[], float], *, remembers: bool = True
+    ) -> None:
+        self._siblings: Siblings | None = None
         self._buckets: dict[tuple[str, str], Buckets] = {}
         for scope in _SCOPES:
             limits: Limits = getattr(settings, scope)
@@ -230,8 +242,14 @@ class Rates:
         self._accounts = {
             what: bucket for (scope, what), bucket in self._buckets.items() if scope == "account"
         }
-        for bucket in self._accounts.values():
-            bucket.watch()
+        if remembers:
+            for bucket in self._accounts.values():
+                bucket.watch()
+
+    def join(self, siblings: Siblings) -> None:
+        """From now on tell the other processes what is taken, and hear it from them."""
+        self._siblings = siblings
+        siblings.hear(TAKEN, self._hear)
 
     def __len__(self) -> int:
         """Keys in all buckets."""
@@ -259,7 +277,7 @@ class Rates:
         slowed = self._over("bad_recipients", ip, domain, account, 1)
         for scope, bucket in self._of["bad_recipients"]:
             if key := _key(scope, ip, domain, account):
-                bucket.force(key)
+                self._force("bad_recipients", scope, bucket, key, 1.0)
         return slowed
 
     def may_try(self, ip: str, domain: str = "", account: str = "") -> Slowed | None:
@@ -299,8 +317,20 @@ class Rates:
         if slowed is None:
             for scope, bucket in self._of[what]:
                 if key := _key(scope, ip, domain, account):
-                    bucket.force(key, departing if scope == "account" else 1.0)
+                    amount = departing if scope == "account" else 1.0
+                    self._force(what, scope, bucket, key, amount)
         return slowed
+
+    def _force(self, what: str, scope: str, bucket: Buckets, key: str, amount: float) -> None:
+        bucket.force(key, amount)
+        if self._siblings is not None:
+            self._siblings.tell(TAKEN, (scope, what, key, amount))
+
+    def _hear(self, news: News) -> None:
+        scope, what, key, amount = news
+        bucket = self._buckets.get((str(scope), str(what)))
+        if bucket is not None:
+            bucket.force(str(key), float(amount))
 
     def _over(self, what: str, ip: str, domain: str, account: str, departing: int) -> Slowed | None:
         for scope, bucket in self._of[what]:

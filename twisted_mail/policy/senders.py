@@ -12,6 +12,9 @@ One that is over a limit is slowed to `slow` from then on, until `slowed_seconds
 of it once each time. It is not shut out: a mistake (a newsletter) costs patience, not mail. An administrator may
 `forgive`.
 
+Where several processes serve a site (`join`), each counts what all have seen, and comes to the same end; only one of
+them has a `Teller`.
+
 Mail for recipients here is not counted, nor is what was not accepted. Bounded: `size` accounts, about 1 KB each, the
 one that sent longest ago goes first; what is kept on disk (`take`, `load`) is about 0.6 KB each.
 """
@@ -24,12 +27,17 @@ from hashlib import blake2b
 from math import isfinite, log
 from typing import Final, NamedTuple, Protocol
 
+from ..siblings import News, Siblings
 from ..status import MailError
 from .rates import Buckets, Limit, Row
 
 __all__ = ["Alarm", "SenderSettings", "Senders", "Teller"]
 
 KIND: Final = "sender"
+SENT: Final = "sender sent"
+"""News: account, which bit of its recipients."""
+REFUSED: Final = "sender refused"
+"""News: account."""
 BITS: Final = 4096
 MAX_DISTINCT: Final = 20_000
 DAY: Final = 86_400
@@ -121,6 +129,13 @@ class Senders:
         self._accounts: dict[str, _Account] = {}  # in the order of use
         self._changed: dict[str, None] = {}
         self._slow = Buckets(settings.slow, now, settings.size)
+        self._siblings: Siblings | None = None
+
+    def join(self, siblings: Siblings) -> None:
+        """From now on tell the other processes what is sent and refused, and hear it from them."""
+        self._siblings = siblings
+        siblings.hear(SENT, self._hear_sent)
+        siblings.hear(REFUSED, self._hear_refused)
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -150,18 +165,29 @@ class Senders:
 
     def sent(self, account: str, recipient: str) -> None:
         """A message of the account goes to `recipient` elsewhere."""
+        # Any spread of bits will do, but nobody shall find addresses that share one
+        digest = blake2b(recipient.encode("utf-8", "surrogateescape"), digest_size=4).digest()
+        bit = int.from_bytes(digest, "little") % BITS
+        self._sent(account, bit)
+        if self._siblings is not None:
+            self._siblings.tell(SENT, (account, bit))
+
+    def _sent(self, account: str, bit: int) -> None:
         known = self._account(account)
         known.today += 1
         known.tried += 1
-        # Any spread of bits will do, but nobody shall find addresses that share one
-        digest = blake2b(recipient.encode("utf-8", "surrogateescape"), digest_size=4).digest()
-        known.distinct |= 1 << int.from_bytes(digest, "little") % BITS
+        known.distinct |= 1 << bit
         if known.slowed:
             self._slow.force(account)
         self._judge(account, known)
 
     def refused(self, account: str) -> None:
         """A recipient of the account's mail was refused for good: by its destination, or as unknown here."""
+        self._refused(account)
+        if self._siblings is not None:
+            self._siblings.tell(REFUSED, (account,))
+
+    def _refused(self, account: str) -> None:
         known = self._account(account)
         known.refused += 1
         self._judge(account, known)
@@ -198,6 +224,13 @@ class Senders:
                 if len(self._accounts) >= self._settings.size:
                     break
                 self._accounts[key.decode("utf-8", "surrogateescape")] = known
+
+    def _hear_sent(self, news: News) -> None:
+        account, bit = news
+        self._sent(str(account), int(bit) % BITS)
+
+    def _hear_refused(self, news: News) -> None:
+        self._refused(str(news[0]))
 
     def _account(self, account: str) -> _Account:
         """Its numbers, faded and of today."""
