@@ -8,7 +8,6 @@ may move or delete files at any moment; `refresh` finds out what they did.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from array import array
 from collections.abc import Callable, Collection, Sequence
@@ -16,18 +15,16 @@ from collections.abc import Callable, Collection, Sequence
 from ..disk import Disk
 from ..mailboxes import Added, Snapshot, Status, StoreMode
 from . import kept, maildir, scan
-from .errors import mailbox_in_use
 from .filling import Filler, Filling, Source, Wanted
 from .flags import info_of
 from .folder import MAX_TOLD, Folder, FolderChange, read_keywords
 from .folders import Folders, nonexistent
 from .home import Home, Locked
+from .inboxes import SETTLED_NS, hold
 from .index import UNSEEN, Row, RowTuple
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
-SETTLED_NS = 2_000_000_000
-"""A directory that changed this long ago will show the next change in its modification time."""
 PIECE = 4096
 """Rows that are read at once: the interpreter is not held for longer."""
 
@@ -89,16 +86,7 @@ class AccountStore:
 
         Raises MailError with ``pop3="IN-USE"``.
         """
-        fd = self._disk.open(os.path.join(self.home, "inbox.lock"), os.O_RDWR | os.O_CREAT)
-        try:
-            self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._disk.close(fd)
-            raise mailbox_in_use() from None
-        except BaseException:
-            self._disk.close(fd)
-            raise
-        return fd
+        return hold(self._disk, self.home)
 
     # -- what is there
 

@@ -13,7 +13,6 @@ from ..interfaces import Content, IMailbox, MessageInfo
 from ..status import MailError
 from ..world import World, call_or_drop
 from . import maildir
-from .account import AccountStore
 from .errors import message_gone
 from .index import Row, RowTuple
 from .reading import FileContent
@@ -42,19 +41,19 @@ def listed(rows: Sequence[RowTuple]) -> list[MessageInfo]:
 
 @implementer(IMailbox)
 class Inbox:
-    """`messages` are `listed` from `rows`; `lock` is the descriptor that holds the mailbox for this session."""
+    """The Maildir `directory`. `messages` are `listed` from `rows`; `lock` is the descriptor that holds the mailbox."""
 
     def __init__(
         self,
         world: World,
-        account: AccountStore,
+        directory: str,
         rows: Sequence[RowTuple],
         messages: Sequence[MessageInfo],
         lock: int,
         remove: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
         self._world = world
-        self._account = account
+        self._maildir = directory
         self._rows = rows
         self._lock = lock
         self._remove = remove
@@ -87,13 +86,13 @@ class Inbox:
 
     def _open(self, row: Row) -> int:
         disk = self._world.disk
-        path: str | None = os.path.join(self._account.maildir, row.sub, row.name)
+        path: str | None = os.path.join(self._maildir, row.sub, row.name)
         for _ in range(2):
             try:
                 return disk.open(str(path), os.O_RDONLY)
             except FileNotFoundError:
                 # Another program moved it (to cur, or to another folder), or deleted it.
-                path = maildir.find(disk, self._account.maildir, row.base)
+                path = maildir.find(disk, self._maildir, row.base)
                 if path is None:
                     break
         raise message_gone()
@@ -108,9 +107,7 @@ class Inbox:
             room -= row.size
             if room < 0 and at > index:
                 break
-            if at > index and not disk.exists(
-                os.path.join(self._account.maildir, row.sub, row.name)
-            ):
+            if at > index and not disk.exists(os.path.join(self._maildir, row.sub, row.name)):
                 break
             try:
                 read[at] = self._read(row)

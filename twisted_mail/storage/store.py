@@ -24,15 +24,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..disk import make_directories
-from ..interfaces import IMailbox, MessageInfo
+from ..interfaces import IMailbox
 from ..status import MailError
 from ..world import World, call_or_drop
-from . import segments
+from . import scan, segments
 from .account import AccountStore
 from .commits import Commits
 from .draft import SPILL_OVER, Draft
 from .errors import no_space, refusal
-from .index import RowTuple
+from .inboxes import SETTLED_NS, Inboxes, Opened
 from .journal import Entry, Journal
 from .mailbox import Inbox, listed
 from .matching import Searches
@@ -80,6 +80,7 @@ class MailStore:
         # Maildir's convention: no "/" and no ":" in the host's part; and POP3 wants a base of at most 70.
         self._host = "".join(c for c in host if c.isalnum() or c in ".-")[:30] or "localhost"
         self._accounts = Accounts(self._make_account)
+        self._inboxes = Inboxes(self._disk, world.now)
         self._journal_path = os.path.join(self._data, "journal")
         self._spool = Spool(self._disk, self._data)
         self._usage = Usage(lambda key: self._accounts.get(key).usage(), world.now)
@@ -104,6 +105,7 @@ class MailStore:
             self._journal_path,
             self._places,
             boot=boot,
+            mail=self._mail,
             segment_size=segment_size,
             due=lambda: world.threads.back(self._upkeep.checkpoint),
         )
@@ -403,12 +405,15 @@ class MailStore:
         Raises MailError; with ``pop3="IN-USE"`` when another session holds it.
         """
         try:
-            account, rows, messages, gone, lock = await call_or_drop(
-                self._world.threads,
-                lambda opened: self._disk.close(opened[-1]),
-                self._open_inbox,
-                key,
-            )
+            opened = self._inboxes.open(key)
+            if opened is None:
+                opened = await call_or_drop(
+                    self._world.threads,
+                    lambda opened: self._disk.close(opened.lock),
+                    self._open_inbox,
+                    key,
+                )
+                self._inboxes.keep(key, opened)
         except MailError:
             raise
         except Exception as error:
@@ -419,24 +424,26 @@ class MailStore:
             if bases:
                 await self.commits.remove(key, "", bases)
 
-        if gone:
+        if opened.gone:
             # Taken away by another program: said in the journal, so that no replay brings it back.
-            ensureDeferred(self.commits.remove(key, "", gone, noticed=True)).addErrback(
+            ensureDeferred(self.commits.remove(key, "", opened.gone, noticed=True)).addErrback(
                 lambda failure: _log.error("removals not noted: {error}", error=str(failure.value))
             )
-        return Inbox(self._world, account, rows, messages, lock, remove)
+        return Inbox(self._world, opened.maildir, opened.rows, opened.messages, opened.lock, remove)
 
-    def _open_inbox(
-        self, key: str
-    ) -> tuple[AccountStore, list[RowTuple], list[MessageInfo], list[str], int]:
+    def _open_inbox(self, key: str) -> Opened:
         account = self._accounts.get(key)
         account.prepare()
         lock = account.hold_inbox()
         try:
+            marks = scan.marks(self._disk, account.maildir)
+            settled = max(marks) + SETTLED_NS < self._disk.clock_ns()
             gone = account.refresh()
-            taken = frozenset(gone)
-            rows = [row for row in account.rows() if row[1] not in taken]
-            return account, rows, listed(rows), gone, lock
+            rows = account.rows()
+            if gone:
+                taken = frozenset(gone)
+                rows = [row for row in rows if row[1] not in taken]
+            return Opened(account.maildir, rows, listed(rows), lock, marks, settled, gone)
         except BaseException:
             self._disk.close(lock)
             raise
