@@ -347,7 +347,7 @@ def test_a_quiet_connection_gives_its_tls_buffers_back() -> None:
     client = secured(factory)
     client.read()
     (connection,) = factory.connections
-    tls = connection._transport.getHandle()
+    tls = connection._layer.connection
     before = tls._into_ssl, tls._from_ssl
     assert client.ask(b"echo " + b"x" * 50_000 + b"\n") == b"x" * 50_000 + b"\n"
     assert (tls._into_ssl, tls._from_ssl) == before
@@ -366,7 +366,7 @@ def test_tls_buffers_with_something_in_them_are_kept() -> None:
     client = secured(factory)
     client.read()
     (connection,) = factory.connections
-    tls = connection._transport.getHandle()
+    tls = connection._layer.connection
     client._transport.write(b"echo 1\n")
     client._transport.tls._aggregator.flush()
     record = bytes(client._transport._wire._out)

@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ..world import World
 from .interfaces import Engine, Session
+from .layer import for_server
 from .limits import ConnectionLimits
 from .pokes import Pokes
 from .protocol import Bounds, Connection
@@ -53,7 +53,7 @@ class MailFactory(ServerFactory[Any]):
         self._bounds = bounds
         self._limits = limits
         self._pokes = Pokes(world.reactor)
-        self._tls = None if tls is None else TLSMemoryBIOFactory(tls, False, self, world.reactor)
+        self._tls = None if tls is None else for_server(tls)
         self._implicit_tls = implicit_tls
         self._draining = False
         self._drained: list[Deferred[None]] = []

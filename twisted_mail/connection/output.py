@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ..turns import Turns
 from .compression import Compression
 from .drive import close_pieces
 from .interfaces import Answer
+from .layer import Make
 from .wire import Phase, Wire
 
 __all__ = ["GATHER", "PIECE", "Output"]
@@ -32,9 +32,7 @@ BREATH = 256 * 1024
 class Output(Wire):
     """A `Wire` that speaks in answers. The driver calls `_say`, `_send` and `_flush`."""
 
-    def __init__(
-        self, reactor: Any, tls: TLSMemoryBIOFactory | None, implicit_tls: bool, turns: Turns
-    ) -> None:
+    def __init__(self, reactor: Any, tls: Make | None, implicit_tls: bool, turns: Turns) -> None:
         super().__init__(reactor, tls, implicit_tls)
         self._reactor = reactor
         self._turns = turns

@@ -25,13 +25,13 @@ from functools import partial
 from typing import Any, cast
 
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from ..turns import Turns
 from .compression import CorruptError
 from .drive import Waiting
 from .interfaces import NEED_DATA, POKED, Answer, Engine, Session, Signal, Then
+from .layer import Make
 from .output import PIECE, Output
 from .pokes import Pokes
 from .wire import Phase
@@ -78,7 +78,7 @@ class Connection(Output):
         protocol: str,
         client: str,
         bounds: Bounds,
-        tls: TLSMemoryBIOFactory | None,
+        tls: Make | None,
         implicit_tls: bool,
         pokes: Pokes,
         turns: Turns,

@@ -26,11 +26,12 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .alarm import Alarm
+from .layer import Layer, Make
 from .tls import release_buffers
 
 __all__ = ["LINGER", "Phase", "Wire"]
@@ -49,34 +50,16 @@ class Phase(enum.Enum):
     LOST = "lost"
 
 
-@implementer(IHandshakeListener)
-class _Inside(Protocol):
-    """What the TLS layer takes for its protocol: hands everything to the `Wire`."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._wire.phase is Phase.OPEN:
-            self._wire.received(data)
-
-    def handshakeCompleted(self) -> None:
-        self._wire.handshakeCompleted()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._wire.finished(reason)
-
-
 @implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
 class Wire(Protocol):
     """The base of a driver, which fills in `opened`, `received`, `ended`, `writable`, `rang`, `lost`.
 
-    `tls` makes the layers, None where there is no TLS; `implicit_tls` puts one on at once.
+    `tls` makes the connections of its TLS, None where there is none; `implicit_tls` puts one on at once.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, tls: TLSMemoryBIOFactory | None, implicit_tls: bool) -> None:
+    def __init__(self, reactor: Any, tls: Make | None, implicit_tls: bool) -> None:
         self.phase = Phase.NEW
         self.blocked = False
         """The peer does not read: nothing more should be written before `writable`."""
@@ -90,7 +73,7 @@ class Wire(Protocol):
         self.alarm = Alarm(reactor, self._alarm_rang, self.quiet)
         self._tls = tls
         self._implicit_tls = implicit_tls
-        self._layer: TLSMemoryBIOProtocol | None = None
+        self._layer: Layer | None = None
         self._transport: Any = None
         self._reading = True
         self._producing = False
@@ -124,14 +107,17 @@ class Wire(Protocol):
     def quiet(self) -> None:
         """Nothing has been done for some seconds: keep no more than an idle connection needs."""
         if self._layer is not None and self.phase is Phase.OPEN:
-            release_buffers(self._layer.getHandle())
+            release_buffers(self._layer.connection)
 
     # What a driver calls
 
     def write(self, data: bytes) -> None:
         """Send `data`. May make the wire `blocked` before it returns."""
         self.bytes_written += len(data)
-        self._transport.write(data)
+        if self._layer is None:
+            self._transport.write(data)
+        else:
+            self._layer.write(data)
 
     def read(self, wanted: bool) -> None:
         """Whether more is welcome from the peer. What has been decrypted already still comes."""
@@ -152,16 +138,14 @@ class Wire(Protocol):
         assert self._tls is not None and self._layer is None
         self.phase = Phase.HANDSHAKE
         self._produce(False)
-        wire = self._transport
-        self._transport = self._layer = BufferingTLSTransport(self._tls, _Inside(self))
         try:
-            self._layer.makeConnection(wire)
+            self._layer = Layer(self, self._tls)
         except Exception:
             # The certificates cannot be used: the operator must know, the peer only sees the end.
             self._log.failure("cannot start TLS")
-            self._transport, self._layer = wire, None
             self.abort("cannot start TLS")
         else:
+            self._layer.start()
             self.read(True)
 
     def close(self, reason: str) -> None:
@@ -173,7 +157,10 @@ class Wire(Protocol):
         self.read(True)  # over TLS the peer's close_notify must be seen
         # A transport does not close while it has a producer.
         self._produce(False)
-        self._transport.loseConnection()
+        if self._layer is None:
+            self._transport.loseConnection()
+        elif not self._layer.close():
+            self._transport.abortConnection()
         self.alarm.set(LINGER)
 
     def abort(self, reason: str) -> None:
@@ -200,7 +187,7 @@ class Wire(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._layer is not None:
-            self._layer.dataReceived(data)
+            self._layer.receive(data)
         elif self.phase is Phase.OPEN:
             self.received(data)
 
@@ -225,17 +212,19 @@ class Wire(Protocol):
         """Never asked for."""
 
     def handshakeCompleted(self) -> None:
-        if self.phase is Phase.HANDSHAKE:
-            connection = self._transport.getHandle()
-            version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name()
-            self.tls_description = f"{version} {cipher}"
-            self._open()
+        """Of somebody else's layer."""
+        self._secured(self._transport.getHandle())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._layer is not None:
-            self._layer.connectionLost(reason)  # and that calls `finished`
-        else:
-            self.finished(reason)
+        layer = self._layer
+        if layer is not None:
+            if layer.error is not None:
+                reason = Failure(layer.error)
+            elif not layer.over and reason.check(ConnectionDone):
+                # RFC 8446 section 6.1: without a goodbye something may be missing
+                reason = Failure(ConnectionLost())
+            layer.lost()
+        self.finished(reason)
 
     def finished(self, reason: Failure) -> None:
         """The transport, or the TLS layer on it, is gone."""
@@ -245,6 +234,34 @@ class Wire(Protocol):
         self.alarm.stop()
         self._layer = None
         self.lost()
+
+    # What the TLS layer calls
+
+    def encrypted(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def shaken(self) -> None:
+        assert self._layer is not None
+        self._secured(self._layer.connection)
+
+    def decrypted(self, data: bytes) -> None:
+        if self.phase is Phase.OPEN:
+            self.received(data)
+
+    def tls_ended(self) -> None:
+        self._transport_ends()
+
+    def tls_failed(self, error: BaseException) -> None:
+        self.reason = self.reason or _words(error, self.phase)
+        self._transport_ends()
+
+    def _transport_ends(self) -> None:
+        """Nothing more can be said; what was is still sent."""
+        self._produce(False)
+        self._transport.loseConnection()
+        if self.phase is not Phase.CLOSING:
+            self.phase = Phase.CLOSING
+            self.alarm.set(LINGER)
 
     def pauseProducing(self) -> None:
         self.blocked = True
@@ -257,6 +274,12 @@ class Wire(Protocol):
 
     def stopProducing(self) -> None:
         """The transport is gone; `connectionLost` says so next."""
+
+    def _secured(self, connection: Any) -> None:
+        if self.phase is Phase.HANDSHAKE:
+            version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name()
+            self.tls_description = f"{version} {cipher}"
+            self._open()
 
     def _open(self) -> None:
         self.phase = Phase.OPEN

@@ -16,11 +16,11 @@ from OpenSSL.SSL import Error as TlsError
 from service_identity import VerificationError
 from twisted.internet import error as network
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import ClientFactory, Factory
+from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from ...connection.layer import for_client
 from ...connection.wire import Phase, Wire
 from ...world import World
 from .channel import peer_reply, quoted
@@ -291,18 +291,18 @@ class _ClientWire(Wire):
 
     def __init__(self, reactor: Any, channel: ClientChannel) -> None:
         super().__init__(reactor, None, False)
-        self._reactor = reactor
         self._channel = channel
         self._why: BaseException | None = None
 
     def start_client_tls(self, creator: Any) -> None:
-        self._tls = TLSMemoryBIOFactory(creator, True, Factory(), self._reactor)
+        self._tls = for_client(creator)
         self.start_tls()
 
     def peer_chain(self) -> Sequence[Any]:
         if self._layer is None or self.tls_description is None:
             return ()
-        connection = self._layer.getHandle()
+        connection = self._layer.connection
+        assert connection is not None
         return connection.get_peer_cert_chain(as_cryptography=True) or ()
 
     def close(self, reason: str) -> None:
