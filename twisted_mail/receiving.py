@@ -45,7 +45,7 @@ from .policy.scores import Weights
 from .policy.senders import Senders, SenderSettings
 from .policy.spf import SpfSettings
 from .resolving import SharedResolver
-from .siblings import Alone
+from .siblings import Alone, News
 from .storage.dkim_keys import KeyFiles, SigningKeys
 from .storage.draft import Draft
 from .storage.reputation import Reputation, Source, WriteBehind, remembered
@@ -183,7 +183,7 @@ class Receiving:
         if self._greylist is not None:
             self._greylist.join(siblings)
         if not self._duties:
-            siblings.hear(_FORGIVEN, lambda news: self._begin_anew(str(news[0])))
+            siblings.hear(_FORGIVEN, self._hear_forgiven)
 
     def _sweep(self) -> None:
         """Once a day: keys that have signed nothing for long enough go."""
@@ -211,6 +211,9 @@ class Receiving:
         _log.info("{account} is forgiven", account=account)
         self._begin_anew(account)
         self._world.siblings.tell(_FORGIVEN, (account,))
+
+    def _hear_forgiven(self, news: News) -> None:
+        self._begin_anew(str(news[0]))
 
     def _begin_anew(self, account: str) -> None:
         self._rates.forgive(account)

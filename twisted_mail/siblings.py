@@ -11,9 +11,11 @@ a process dies. Nothing that must not be lost goes this way; that is on the disk
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Protocol
+from weakref import WeakMethod
 
-__all__ = ["Alone", "Counts", "LocalCounts", "News", "Siblings"]
+__all__ = ["Alone", "Counts", "Listeners", "LocalCounts", "News", "Siblings"]
 
 News = Sequence[str | int | float]
 """What is told: a few values that JSON knows."""
@@ -39,7 +41,11 @@ class Siblings(Protocol):
         """Have the others hear it, soon."""
 
     def hear(self, topic: str, listener: Callable[[News], object]) -> None:
-        """Have `listener`, which does not raise, called with what others tell."""
+        """Have `listener`, which does not raise, called with what others tell.
+
+        A method is called for as long as its object is there, and does not keep it: a server that goes on with another
+        configuration has new ones.
+        """
 
     def counts(self, name: str) -> Counts:
         """The counts that all processes call `name`."""
@@ -69,6 +75,30 @@ class LocalCounts:
 
     def count(self, key: str) -> int:
         return self._counts.get(key, 0)
+
+
+class Listeners:
+    """Who hears what, as `Siblings.hear` has it."""
+
+    __slots__ = ("_by_topic",)
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str, list[Callable[[], Callable[[News], object] | None]]] = {}
+
+    def add(self, topic: str, listener: Callable[[News], object]) -> None:
+        weak = isinstance(listener, MethodType) and not isinstance(listener.__self__, type)
+        kept = WeakMethod(listener) if weak else lambda: listener
+        self._by_topic.setdefault(topic, []).append(kept)
+
+    def of(self, topic: str) -> list[Callable[[News], object]]:
+        """Those who are there."""
+        kept = self._by_topic.get(topic)
+        if kept is None:
+            return []
+        found = [listener for one in kept if (listener := one()) is not None]
+        if len(found) < len(kept):
+            self._by_topic[topic] = [one for one in kept if one() is not None]
+        return found
 
 
 class Alone:

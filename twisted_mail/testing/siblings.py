@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..siblings import Counts, LocalCounts, News
+from ..siblings import Counts, Listeners, LocalCounts, News
 from .world import SimulatedWorld
 
 __all__ = ["SharedSite", "SimulatedSiblings"]
@@ -43,7 +43,7 @@ class SimulatedSiblings:
     def __init__(self, site: SharedSite, world: SimulatedWorld) -> None:
         self._site = site
         self._world = world
-        self._listeners: dict[str, list[Callable[[News], object]]] = {}
+        self._listeners = Listeners()
         self.taken: dict[str, LocalCounts] = {}
 
     def tell(self, topic: str, news: News) -> None:
@@ -53,14 +53,14 @@ class SimulatedSiblings:
                 member._world.reactor.callLater(0, member._listen, topic, list(news))
 
     def hear(self, topic: str, listener: Callable[[News], object]) -> None:
-        self._listeners.setdefault(topic, []).append(listener)
+        self._listeners.add(topic, listener)
 
     def counts(self, name: str) -> Counts:
         self.taken.setdefault(name, LocalCounts())
         return _TogetherCounts(self._site, self, name)
 
     def _listen(self, topic: str, news: News) -> None:
-        for listener in self._listeners.get(topic, ()):
+        for listener in self._listeners.of(topic):
             listener(news)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
-from ..siblings import Counts, News
+from ..siblings import Counts, Listeners, News
 
 __all__ = ["Bus", "Frame"]
 
@@ -49,7 +49,7 @@ class Bus:
         self._send = send
         self._counts = counts
         self._seconds = seconds
-        self._listeners: dict[str, list[Callable[[News], object]]] = {}
+        self._listeners = Listeners()
         self._news: deque[list[str | int | float]] = deque(maxlen=most)
         self._timer: Any = None
         self._sent = -seconds
@@ -71,7 +71,7 @@ class Bus:
             self._timer = self._clock.callLater(later, self._flush)
 
     def hear(self, topic: str, listener: Callable[[News], object]) -> None:
-        self._listeners.setdefault(topic, []).append(listener)
+        self._listeners.add(topic, listener)
 
     def counts(self, name: str) -> Counts:
         return self._counts(name)
@@ -79,7 +79,7 @@ class Bus:
     def receive(self, frame: Frame) -> None:
         """What another process has sent. Topics that nobody here hears are passed over."""
         for topic, *news in frame:
-            for listener in self._listeners.get(str(topic), ()):
+            for listener in self._listeners.of(str(topic)):
                 try:
                     listener(news)
                 except Exception:
