@@ -6,7 +6,8 @@
   the transport then is at most 64 KiB more than the last write, over TLS 128 KiB;
 - TLS is a layer between the transport and this protocol, the same for implicit TLS and STARTTLS,
   over any transport (a transport that is TLS already is left as it is);
-- after `close` or `abort` nothing is received any more, and `lost` follows within `LINGER` seconds.
+- after `close` or `abort` nothing is received any more, and `lost` follows within `LINGER` seconds; `close` calls it
+  before it returns when the peer has been sent everything.
 
 It knows nothing of engines, sessions and timeouts: that is `connection.protocol`.
 """
@@ -31,6 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .alarm import Alarm
+from .direct import Direct, direct
 from .layer import Layer, Make
 from .tls import release_buffers
 
@@ -157,10 +159,14 @@ class Wire(Protocol):
         self.read(True)  # over TLS the peer's close_notify must be seen
         # A transport does not close while it has a producer.
         self._produce(False)
-        if self._layer is None:
+        if self._layer is not None:
+            if not self._layer.close():
+                self._transport.abortConnection()
+        elif isinstance(self._transport, Direct):
+            if self._transport.close():
+                return
+        else:
             self._transport.loseConnection()
-        elif not self._layer.close():
-            self._transport.abortConnection()
         self.alarm.set(LINGER)
 
     def abort(self, reason: str) -> None:
@@ -173,8 +179,8 @@ class Wire(Protocol):
     # What Twisted calls
 
     def connectionMade(self) -> None:
-        self._transport = self.transport
-        if ITCPTransport.providedBy(self._transport):
+        self._transport = direct(self.transport)
+        if ITCPTransport.providedBy(self.transport):
             self._transport.setTcpNoDelay(True)
             self._transport.setTcpKeepAlive(True)
         self.phase = Phase.HANDSHAKE

@@ -1,0 +1,129 @@
+"""A socket's transport that sends at once.
+
+A transport of Twisted's keeps what is written until the next round of the loop, where the socket says that it takes
+bytes: one more event, two more `epoll_ctl`, for each reply. Nearly always the socket would have taken them at once.
+
+`Direct` promises that
+
+- bytes go out in order: at once when nothing waits before them, the rest by the transport as ever;
+- it is a transport to who writes, a push producer included: `pauseProducing` when more than `HELD` bytes wait for the
+  peer, `resumeProducing` when they are gone;
+- a connection that is lost meanwhile is told by the reactor, later, as ever: `write` calls nobody but the producer;
+- `close` ends it at once when there is nothing to wait for.
+
+It uses what `FileDescriptor` and `IReadWriteDescriptor` say in public, and no other kind of transport has it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.protocol import connectionDone
+
+__all__ = ["HELD", "Direct", "direct"]
+
+HELD: Final = FileDescriptor.bufferSize
+"""Bytes that may wait for the peer before the producer is paused, as in any transport."""
+
+
+def direct(transport: Any) -> Any:
+    """`transport`, so that it sends at once if it can."""
+    # What has become TLS by `startTLS` must go through that.
+    if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
+        return Direct(transport)
+    return transport
+
+
+class Direct:
+    """Stands before `transport`, which nobody else writes to or registers a producer with."""
+
+    __slots__ = ("_held", "_open", "_paused", "_producer", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._open = True
+        # Bytes that the transport got, since it had none: more than wait there, and no fewer.
+        self._held = 0
+        self._producer: Any = None
+        self._paused = False
+
+    def write(self, data: bytes) -> None:
+        transport = self._transport
+        if not self._held and self._open and transport.connected:
+            sent = transport.writeSomeData(data)
+            if sent == len(data):
+                return
+            # An error is the same when the reactor tries, who knows what to do with it.
+            if isinstance(sent, int):
+                data = data[sent:]
+            transport.registerProducer(_Drained(self), False)
+        self._held += len(data)
+        transport.write(data)
+        if self._held > HELD and self._producer is not None and not self._paused:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def drained(self) -> None:
+        """The transport has sent all it had."""
+        if self._held:
+            self._held = 0
+            self._transport.unregisterProducer()
+            if self._paused:
+                self._paused = False
+                if self._producer is not None:
+                    self._producer.resumeProducing()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert streaming, "who writes here pushes"
+        self._producer = producer
+        self._paused = False
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def loseConnection(self) -> None:
+        self._transport.loseConnection()
+
+    def close(self) -> bool:
+        """`loseConnection`; but when all is sent `connectionLost` has been called before this returns, True."""
+        transport = self._transport
+        if not self._open or self._held or not transport.connected:
+            transport.loseConnection()
+            return False
+        self._open = False
+        # What the reactor does a round later, after an event and an empty write.
+        transport.connectionLost(connectionDone)
+        return True
+
+    def abortConnection(self) -> None:
+        self._open = False
+        self._transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def __getattr__(self, name: str) -> Any:
+        # Addresses and the like
+        return getattr(self._transport, name)
+
+
+class _Drained:
+    """A pull producer: is asked for more when the transport has sent all it had, and when it is registered."""
+
+    __slots__ = ("_direct",)
+
+    def __init__(self, direct: Direct) -> None:
+        self._direct = direct
+
+    def resumeProducing(self) -> None:
+        self._direct.drained()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; the protocol hears that, too."""
