@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ _START = 60.0
 _RUN = 8.0
 
 
-def rounds(turns: int, recipients: int, directory: Path, rows: list[Row]) -> bool:
+def rounds(turns: Iterable[int], recipients: int, directory: Path, rows: list[Row]) -> bool:
     """All rounds into `rows`; True when one failed."""
     for one in ready(["ours-mx"], (), directory):
         for count in (_FEW, recipients):
@@ -47,7 +47,7 @@ def rounds(turns: int, recipients: int, directory: Path, rows: list[Row]) -> boo
             # ten or more to a domain, so that a take finds as much in both
             domains = min(_DOMAINS, count // 10)
             fill(place, count, domains, "--deferred", str(_DEFERRED), "--linked")
-        for turn in range(turns):
+        for turn in turns:
             for count in (_FEW, recipients):
                 try:
                     row = _one(one, count, directory / f"backlog-{count}")

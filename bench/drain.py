@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,12 @@ def dead(domains: int) -> list[int]:
     return list(range(0, domains, 10))
 
 
-def rounds(turns: int, messages: int, domains: int, directory: Path, rows: list[Row]) -> bool:
+def rounds(
+    turns: Iterable[int], messages: int, domains: int, directory: Path, rows: list[Row]
+) -> bool:
     """All rounds into `rows`; True when one failed."""
     found = ready(["ours-mx"], (), directory)
-    for turn in range(turns):
+    for turn in turns:
         # every other round the other way round
         for which in (WITHOUT, WITH)[:: 1 if turn % 2 == 0 else -1]:
             for one in found:

@@ -20,7 +20,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from measure import pause, tree
 
@@ -37,6 +37,7 @@ __all__ = [
     "free_port",
     "load",
     "need_root",
+    "peer_class",
     "program",
     "spawn",
     "wait_for",
@@ -49,6 +50,7 @@ CONNECTIONS = 20
 """To the next hop, of every relay: the default of both."""
 _HERE = Path(__file__).resolve().parent / "peers"
 _START = 60.0
+_LOOK = 0.01
 _STOP = 20.0
 
 
@@ -73,6 +75,10 @@ class Peer(ABC):
     pipelining = True
     submits = False
     """Whether `smtps` is for users only, who log in first."""
+    scales = False
+    """Whether it can be told how many `workers` to have."""
+    workers = 0
+    """Worker processes; 0: the process that was started serves alone."""
     pop3 = 0
     pop3s = 0
     imap = 0
@@ -148,6 +154,11 @@ def load(name: str, users: Sequence[str]) -> Peer:
     return server
 
 
+def peer_class(name: str) -> Any:
+    """The class `Server` of bench/peers/<name>/peer.py, to be derived from by a peer that differs in little."""
+    return type(load(name, ()))
+
+
 def free_port() -> int:
     """A port on 127.0.0.1 that nobody has now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -209,7 +220,7 @@ def wait_for(
                 return
         if process is not None and process.poll() is not None:
             break
-        pause(0.05)
+        pause(_LOOK)
     tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
     raise RuntimeError(f"nothing listens on port {port}; {log.name} ends with:\n{tail}")
 

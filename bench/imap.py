@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,21 +54,23 @@ class Sizes:
     appended: int = 800
     times: int = 7
     idle: int = 300
+    cases: str = ""
+    """Some of them, comma-separated; all when empty."""
 
 
 USERS = ("huge", "fresh", "mail", "small", "big", "work", "append", "boxes", "idle")
 
 
 def rounds(
-    turns: int,
+    turns: Iterable[int],
     sizes: Sizes,
     names: Sequence[str],
     directory: Path,
     rows: list[Row],
-    only: str = "",
 ) -> bool:
-    """All rounds into `rows`; True when a peer failed. `only`: cases with these words, comma-separated."""
+    """All rounds into `rows`; True when a peer failed."""
     failed = False
+    only = sizes.cases
     directory = directory / "imap"
     directory.mkdir()
     directory.chmod(0o755)
@@ -77,7 +79,7 @@ def rounds(
     mail = Mail(directory, sizes)
     for one in peers:
         mail.link(one, directory / one.name)
-    for turn in range(turns):
+    for turn in turns:
         for one in list(peers):
             place = directory / one.name
             try:

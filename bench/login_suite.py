@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -41,14 +41,13 @@ def cheap_passwords(accounts: Path) -> None:
 
 
 def logins(
-    turns: int,
+    turns: Iterable[int],
     seconds: float,
     users: int,
     names: Sequence[str],
     directory: Path,
     rows: list[Row],
     *,
-    workers: int = 0,
     clients: int = 20,
 ) -> bool:
     """All rounds into `rows`; True when a peer failed. `directory` is there."""
@@ -67,8 +66,7 @@ def logins(
         accounts = directory / f"{one.name}.base" / "data/accounts.sqlite3"
         if accounts.exists():
             cheap_passwords(accounts)
-            one.workers = workers  # type: ignore[attr-defined]
-    for turn in range(turns):
+    for turn in turns:
         for one in list(peers):
             place = fresh(directory, f"{one.name}.{turn}")
             try:

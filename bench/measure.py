@@ -26,6 +26,7 @@ __all__ = [
     "machine_busy",
     "making",
     "memory",
+    "memory_each",
     "pause",
     "percentile",
     "spread",
@@ -83,14 +84,20 @@ def memory(roots: Iterable[int]) -> float:
     """Resident bytes of the tree in MB; a page shared by several processes is shared out among them
     (PSS).
     """
-    total = 0
+    return sum(memory_each(roots))
+
+
+def memory_each(roots: Iterable[int]) -> list[float]:
+    """The same, of each process."""
+    found = []
     for pid in tree(roots):
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += next((int(x.split()[1]) for x in text.splitlines() if x.startswith("Pss:")), 0)
-    return total / 1024
+        kb = next((int(x.split()[1]) for x in text.splitlines() if x.startswith("Pss:")), 0)
+        found.append(kb / 1024)
+    return found
 
 
 def machine_busy() -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness import SINK_DOMAIN, Relay, free_port
@@ -33,12 +33,12 @@ _SAMPLE = 0.5
 
 
 def rounds(
-    turns: int, seconds: float, names: Sequence[str], directory: Path, rows: list[Row]
+    turns: Iterable[int], seconds: float, names: Sequence[str], directory: Path, rows: list[Row]
 ) -> bool:
     """All rounds into `rows`; True when a peer failed."""
     failed = False
     peers = [one for one in ready(names, (), directory) if isinstance(one, Relay)]
-    for turn in range(turns):
+    for turn in turns:
         for one in list(peers):
             try:
                 for row in _one_round(one, seconds, fresh(directory, f"{one.name}.{turn}")):

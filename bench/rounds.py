@@ -13,15 +13,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import harness
 from harness import DOMAIN, Missing, Peer, end, spawn
-from measure import Quiet, cpu_seconds, machine_busy, memory, spread
-from table import Noise
+from measure import Quiet, cpu_seconds, fresh, machine_busy, memory, spread
+from table import Noise, Row
 
-__all__ = ["Watch", "ready", "run_load", "running", "work_directory"]
+__all__ = [
+    "Group",
+    "Settings",
+    "Watch",
+    "all_rounds",
+    "ready",
+    "run_load",
+    "running",
+    "work_directory",
+]
+
+
+class Settings:
+    """What the command line says of every peer, in every suite."""
+
+    workers = 0
+    """Processes of the servers that can be told."""
+
 
 _HERE = Path(__file__).resolve().parent
 _SAMPLE = 0.5
@@ -45,8 +63,17 @@ def work_directory(given: Path | None) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def ready(names: Sequence[str], users: Sequence[str], directory: Path, key: str = "") -> list[Peer]:
-    """The peers that can run here, with a `key` of that kind when one is given; why another cannot is printed."""
+def ready(
+    names: Sequence[str],
+    users: Sequence[str],
+    directory: Path,
+    key: str = "",
+    *,
+    quiet: bool = False,
+) -> list[Peer]:
+    """The peers that can run here, with a `key` of that kind when one is given; why another cannot is printed, and what
+    each syncs, unless it shall be `quiet` about that.
+    """
     found = []
     for name in names:
         base = directory / f"{name}.base"
@@ -54,13 +81,63 @@ def ready(names: Sequence[str], users: Sequence[str], directory: Path, key: str 
         try:
             one = harness.load(name, users)
             one.key = key or one.key
+            if one.scales:
+                one.workers = Settings.workers
             one.prepare(base)
         except (Missing, RuntimeError, OSError, subprocess.SubprocessError) as error:
             print(f"{name}: missing: {error}", flush=True)
             continue
-        print(f"{name}: at 250 is synced: {one.durable}", flush=True)
+        if not quiet:
+            print(f"{name}: at 250 is synced: {one.durable}", flush=True)
         found.append(one)
     return found
+
+
+@dataclass
+class Group:
+    """Peers that are measured in the same way: `users` are whom they serve, `key` the kind of their certificates,
+    `place` a folder that is made, `measured` what is done with each that runs.
+    """
+
+    names: Sequence[str]
+    users: Sequence[str]
+    place: Path
+    measured: Callable[[Peer, Path], Iterable[Row]]
+    key: str = ""
+    once: Sequence[str] = ()
+    """Peers that the first round alone measures: slow ones, which no target is about."""
+
+
+def all_rounds(turns: Iterable[int], groups: Sequence[Group], rows: list[Row]) -> bool:
+    """Each round starts every peer of every group once, in turn, in a fresh directory, measures it and stops it; into
+    `rows`. True when a peer failed: it is left out of the rounds that follow.
+    """
+    failed = False
+    there: list[list[Peer]] = []
+    for group in groups:
+        group.place.mkdir()
+        # Postfix and Dovecot go in as users of their own
+        group.place.chmod(0o755)
+        spread(group.place)
+        there.append(ready(group.names, group.users, group.place, group.key))
+    for turn in turns:
+        for group, peers in zip(groups, there, strict=True):
+            for one in list(peers):
+                if turn and one.name in group.once:
+                    continue
+                # Nothing is removed before the end of the run: see `measure.spread`.
+                place = fresh(group.place, f"{one.name}.{turn}")
+                try:
+                    with running(one, place):
+                        for row in group.measured(one, place):
+                            row.turn = turn
+                            rows.append(row)
+                            print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                    print(f"{one.name}: failed: {error}", flush=True)
+                    failed = True
+                    peers.remove(one)
+    return failed
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from measure import memory, pause
 from rounds import Watch, run_load
 from table import Row
 
-__all__ = ["handshakes", "large", "small"]
+__all__ = ["handshakes", "large", "settled", "small"]
 
 _HERE = Path(__file__).resolve().parent
 _DRAIN = 120.0
@@ -36,6 +36,15 @@ def small(one: Peer, place: Path, case: str, options: Sequence[str]) -> Row:
         pause(_SETTLE)
         watch.not_others += result["cpu"]
     return _row(one, case, watch, result, max(mb, memory(one.roots)), lag)
+
+
+def settled(one: Peer, place: Path) -> None:
+    """Wait until no more mail arrives: what was sent before belongs to nothing that is measured."""
+    before = -1
+    limit = time.monotonic() + _DRAIN
+    while (now := one.arrived(place)) != before and time.monotonic() < limit:
+        before = now
+        pause(_SETTLE)
 
 
 def large(one: Peer, place: Path, seconds: float) -> Iterator[Row]:
@@ -91,6 +100,7 @@ def _row(
         "lag": lag,
         "refused": result["refused"],
         "messages": accepted,
+        "client ms": result["cpu"] * 1000 / accepted,
     }
     return Row(one.name, case, values, watch.noise())
 

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from statistics import median
+from typing import Any
 
-__all__ = ["Noise", "Row", "draining", "overview", "reading", "receiving", "relaying", "standing"]
+__all__ = [
+    "LESS_IS_BETTER",
+    "OURS",
+    "Noise",
+    "Row",
+    "draining",
+    "markdown",
+    "overview",
+    "read",
+    "short",
+    "side_by_side",
+    "standing",
+    "unit_of",
+    "written",
+]
 
-_YARDSTICKS = ("postfix-dovecot", "dovecot-imap", "postfix-relay", "without")
-_LESS_IS_BETTER = ("ms", "ms CPU", "s", "KiB", "MB")
-_UNITS = (*_LESS_IS_BETTER, "MB/s", "1/s")
-_ALL_UNITS = (*_UNITS, "rate")
+_YARDSTICKS = ("without",)
+LESS_IS_BETTER = ("ms", "ms CPU", "s", "KiB", "MB")
+_UNITS = (*LESS_IS_BETTER, "MB/s", "1/s", "rate")
 _SPELLED = {"rate": "1/s"}
+_LIMITS = ("sink", "sink-large", "bare-twisted", "openssl speed")
 OURS = ("ours", "ours-imap", "ours-relay")
 
 
@@ -37,11 +55,22 @@ class Row:
     values: dict[str, float]
     noise: Noise
     turn: int = 0
+    suite: str = ""
 
     def flat(self) -> dict[str, float | str]:
         """All of it, for JSON."""
-        head: dict[str, float | str] = {"peer": self.peer, "case": self.case, "round": self.turn}
+        head: dict[str, float | str] = {"suite": self.suite, "case": self.case, "peer": self.peer}
+        head["round"] = self.turn
         return head | self.values | {f"noise_{k}": v for k, v in vars(self.noise).items()}
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any]) -> Row:
+        """What `flat` gave."""
+        rest = dict(flat)
+        suite, case, peer, turn = (rest.pop(key) for key in ("suite", "case", "peer", "round"))
+        names = [field.name for field in fields(Noise)]
+        noise = Noise(**{name: float(rest.pop(f"noise_{name}")) for name in names})
+        return cls(peer, case, {k: float(v) for k, v in rest.items()}, noise, int(turn), suite)
 
     def brief(self) -> str:
         """One line to read while it runs."""
@@ -49,55 +78,21 @@ class Row:
         return f"{self.peer}: {self.case}: {values}"
 
 
-def receiving(rows: Sequence[Row]) -> str:
-    """The SMTP table."""
-    head = ["case", "peer", "messages/s", "(least–most)", "ratio", "CPU ms", "MB", "p50 ms"]
-    head += ["p99 ms", "readable after", "refused", *_NOISE]
-    lines = [head]
-    for group in _groups(rows):
-        rates = _values(group, "rate")
-        first = group[0]
-        lines.append(
-            [
-                first.case,
-                first.peer,
-                f"{median(rates):.0f}",
-                f"{min(rates):.0f}–{max(rates):.0f}",
-                _ratio(rows, group, "rate"),
-                f"{median(_values(group, 'cpu')):.2f}",
-                f"{max(_values(group, 'memory')):.0f}",
-                f"{median(_values(group, 'p50')):.1f}",
-                f"{median(_values(group, 'p99')):.1f}",
-                f"{median(_values(group, 'lag')):.1f} s",
-                f"{sum(_values(group, 'refused')):.0f}",
-                *_noise(rows, group),
-            ]
-        )
-    return _markdown(lines)
+def written(rows: Sequence[Row], workers: int) -> str:
+    """JSON: what was measured, and on what; the machine's name is not in it."""
+    run = {
+        "workers": workers,
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+    return json.dumps({"run": run, "rows": [row.flat() for row in rows]}, indent=1) + "\n"
 
 
-def reading(rows: Sequence[Row]) -> str:
-    """The table of POP3 and of IMAP."""
-    head = ["case", "peer", "median", "(least–most)", "ratio", "CPU ms", "MB", *_NOISE]
-    lines = [head]
-    for group in _groups(rows):
-        first = group[0]
-        unit = next(unit for unit in _UNITS if unit in first.values)
-        values = _values(group, unit)
-        digits = 1 if unit in _LESS_IS_BETTER else 0
-        lines.append(
-            [
-                first.case,
-                first.peer,
-                f"{median(values):.{digits}f} {unit}",
-                f"{min(values):.{digits}f}–{max(values):.{digits}f}",
-                _ratio(rows, group, unit),
-                f"{median(_values(group, 'cpu')):.1f}",
-                f"{max(_values(group, 'memory')):.0f}",
-                *_noise(rows, group),
-            ]
-        )
-    return _markdown(lines)
+def read(text: str) -> tuple[dict[str, Any], list[Row]]:
+    """What `written` gave: on what, and the rows."""
+    found = json.loads(text)
+    return found["run"], [Row.from_flat(flat) for flat in found["rows"]]
 
 
 def overview(rows: Sequence[Row]) -> str:
@@ -108,16 +103,16 @@ def overview(rows: Sequence[Row]) -> str:
     lines = [[*head, "p99 ms", *_NOISE]]
     for group in _groups(rows):
         first = group[0]
-        unit = next((unit for unit in _ALL_UNITS if unit in first.values), None)
-        if unit is None:
+        unit = unit_of(first)
+        if not unit:
             continue
         values = _values(group, unit)
         lines.append(
             [
                 first.case,
                 first.peer,
-                f"{_short(median(values))} {_SPELLED.get(unit, unit)}",
-                f"{_short(min(values))}–{_short(max(values))}",
+                f"{short(median(values))} {_SPELLED.get(unit, unit)}",
+                f"{short(min(values))}–{short(max(values))}",
                 _ratio(rows, group, unit, OURS),
                 _if_known(group, "cpu", digits=2),
                 f"{max(row.values.get('memory', 0.0) for row in group):.0f}",
@@ -126,32 +121,46 @@ def overview(rows: Sequence[Row]) -> str:
                 *_noise(rows, group),
             ]
         )
-    return _markdown(lines)
+    return markdown(lines)
 
 
-def _short(value: float) -> str:
+def side_by_side(rows: Sequence[Row]) -> str:
+    """A line a case, a column a peer: the median, and in parentheses how many times as good as this server's it is.
+    Where the figure is a rate a second table has the server's CPU for one, in milliseconds.
+    """
+    peers = list(dict.fromkeys(row.peer for row in rows))
+    # this server first, what only shows a limit last
+    peers.sort(key=lambda peer: (not peer.startswith("ours"), peer in _LIMITS))
+    groups = {(group[0].case, group[0].peer): group for group in _groups(rows)}
+    figures, costs = [["", *peers]], [["CPU ms", *peers]]
+    for case in dict.fromkeys(row.case for row in rows):
+        first = next(row for row in rows if row.case == case)
+        unit = unit_of(first)
+        figure, cost = [f"{case}, {_SPELLED.get(unit, unit)}"], [case]
+        for peer in peers:
+            group = groups.get((case, peer), [])
+            values = [row.values[unit] for row in group if unit in row.values]
+            if not values:
+                figure.append("–")
+                cost.append("–")
+                continue
+            ratio = "" if peer in OURS else f" ({_ratio(rows, group, unit, OURS)})"
+            figure.append(f"{short(median(values))}{ratio}")
+            cost.append(_if_known(group, "cpu", digits=2))
+        figures.append(figure)
+        if unit not in LESS_IS_BETTER:
+            costs.append(cost)
+    return markdown(figures) + (markdown(costs) if len(costs) > 1 else "")
+
+
+def unit_of(row: Row) -> str:
+    """Which of its values the row is about; empty when none is."""
+    return next((unit for unit in _UNITS if unit in row.values), "")
+
+
+def short(value: float) -> str:
     """Three digits, or all before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def relaying(rows: Sequence[Row]) -> str:
-    """The table of relays."""
-    head = ["case", "peer", "messages/s", "(least–most)", "ratio", "CPU ms", "MB", "p50 ms"]
-    head += ["p99 ms", "arrived after", "refused", *_NOISE]
-    lines = [head]
-    for group in _groups(rows):
-        first = group[0]
-        lines.append(
-            [
-                *_rates(rows, group, "rate", first.case, first.peer),
-                _if_known(group, "p50"),
-                _if_known(group, "p99"),
-                _if_known(group, "lag", " s"),
-                f"{sum(row.values.get('refused', 0) for row in group):.0f}",
-                *_noise(rows, group),
-            ]
-        )
-    return _markdown(lines)
 
 
 def draining(rows: Sequence[Row]) -> str:
@@ -169,7 +178,7 @@ def draining(rows: Sequence[Row]) -> str:
                 *_noise(rows, group),
             ]
         )
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def standing(rows: Sequence[Row]) -> str:
@@ -186,7 +195,7 @@ def standing(rows: Sequence[Row]) -> str:
                     f"{min(values):.4g}–{max(values):.4g}",
                 ]
             )
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _rates(rows: Sequence[Row], group: Sequence[Row], key: str, case: str, peer: str) -> list[str]:
@@ -241,7 +250,7 @@ def _ratio(
     ratio = median(ratios)
     if not ratio:
         return "–"
-    return f"{1 / ratio if key in _LESS_IS_BETTER else ratio:.2f}"
+    return f"{1 / ratio if key in LESS_IS_BETTER else ratio:.2f}"
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
@@ -257,7 +266,7 @@ def _values(group: Sequence[Row], key: str) -> list[float]:
     return [row.values[key] for row in group]
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
     padded = [
         "| "

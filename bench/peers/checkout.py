@@ -72,6 +72,7 @@ class Ours(Relay):
     """This server, sending as the `template` of its configuration says; what that has in it is what `values` gives."""
 
     durable = "the journal record (one sync a group), which holds the message and its queue entry"
+    scales = True
     template: Path
     _base = Path()
 
@@ -105,5 +106,6 @@ class Ours(Relay):
             smtp=self.smtp,
             run="true" if self.sending else "false",
             next_hop=self.next_hop or 25,
+            workers=self.workers,
             **self.values(),
         )

@@ -5,8 +5,11 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import plots
-from table import Noise, Row, overview
+import pytest
+import show
+from table import Noise, Row, overview, read, side_by_side, written
 
+KEPT = "kept connections, 20 users"
 QUIET = Noise(0.02, 0.0002, 0.00001, 0.0)
 
 
@@ -49,20 +52,40 @@ def test_what_was_not_measured_is_a_dash():
     assert cells(overview([row("ours", "open", ms=1.0)]), "ours")[7:9] == ["–", "–"]
 
 
-def test_bars_are_as_long_as_the_rates_and_without_the_sink():
-    case = "kept connections, 20 users"
+def test_what_is_written_is_read_again():
+    rows = [row("ours", "kept", 1, rate=1000.0), row("other", "kept", 0, ms=5.0)]
+    rows[0].suite = "smtp"
+    run, again = read(written(rows, 2))
+    assert again == rows
+    assert run["workers"] == 2
+
+
+def test_peers_are_columns_with_this_server_first():
     rows = [
-        row("sink", case, rate=9000.0),
-        row("ours", case, rate=1000.0),
-        row("p&q", case, rate=250.0),
+        row("sink", "kept", rate=9000.0),
+        row("other", "kept", rate=500.0),
+        row("ours", "kept", rate=1000.0),
+        row("ours", "open", ms=10.0),
+        row("other", "open", ms=40.0),
     ]
-    found = ElementTree.fromstring(plots.bars(rows))
-    widths = [
-        float(r.attrib["width"])
-        for r in found.iter()
-        if r.attrib.get("x") == "150" and "width" in r.attrib
+    lines = side_by_side(rows).strip().splitlines()
+    head, _, kept, opened = ([c.strip() for c in line.strip("|").split("|")] for line in lines[:4])
+    assert head == ["", "ours", "other", "sink"]
+    assert kept == ["kept, 1/s", "1000", "500 (0.50)", "9000 (9.00)"]
+    assert opened == ["open, ms", "10", "40 (0.25)", "–"]
+    assert "CPU ms" in lines[5]
+    assert len(lines) == 8
+
+
+def test_a_plot_of_bars_has_each_peer_and_no_sink():
+    rows = [
+        row("sink", KEPT, rate=9000.0),
+        row("ours", KEPT, rate=1000.0),
+        row("p&q", KEPT, rate=250.0),
     ]
-    assert widths == [120.0, 480.0]
+    found = ElementTree.fromstring(plots.bars(rows, "rate", "messages"))
+    widths = [float(r.attrib["width"]) for r in found.iter() if r.attrib.get("height") == "16"]
+    assert widths == [125.0, 500.0]
     texts = [element.text for element in found.iter() if element.text]
     assert "p&q" in texts
     assert "sink" not in texts
@@ -74,10 +97,30 @@ def test_growth_has_a_line_a_peer():
         for peer, rate in (("ours", 1000.0), ("haraka", 500.0), ("sink", 9000.0))
         for number in (1, 10, 100, 1000)
     ]
-    found = ElementTree.fromstring(plots.growth(rows))
+    (text,) = (t for name, t in plots.all_of(rows).items() if name == "bench-sessions.svg")
+    found = ElementTree.fromstring(text)
     lines = [element for element in found.iter() if element.attrib.get("fill") == "none"]
     assert len(lines) == 2
 
 
+def test_both_axes_in_powers_of_ten():
+    line = {100.0: 0.1, 10_000.0: 1.0, 1_000_000.0: 100.0}
+    found = ElementTree.fromstring(plots.lines({"ours": line}, "n", "ms", logarithmic=True))
+    dots = [
+        (float(e.attrib["cx"]), float(e.attrib["cy"])) for e in found.iter() if "cx" in e.attrib
+    ]
+    assert dots[0] == (70.0, 340.0)
+    assert dots[-1] == (540.0, 50.0)
+
+
 def test_nothing_measured_is_no_plot():
     assert plots.all_of([row("ours", "open", ms=1.0)]) == {}
+
+
+def test_what_was_measured_goes_between_the_marks():
+    text = f"before\n{show.BEGIN}\nold\n{show.END}\nafter\n"
+    once = show.inserted(text, "new")
+    assert once == f"before\n{show.BEGIN}\n\nnew\n\n{show.END}\nafter\n"
+    assert show.inserted(once, "new") == once
+    with pytest.raises(ValueError, match="no "):
+        show.inserted("nothing", "new")

@@ -27,7 +27,7 @@ class Server(ImapPeer):
     def prepare(self, directory: Path) -> None:
         need_root()
         program("dovecot")
-        for part in ("imap", "lmtp"):
+        for part in ("imap", "pop3", "lmtp"):
             if not Path("/usr/lib/dovecot", part).exists():
                 raise Missing(f"dovecot-{part}d is not installed")
         self._certificate = directory
@@ -47,9 +47,17 @@ class Server(ImapPeer):
             shutil.copy(self._certificate / name, directory / name)
         self.imap = free_port()
         self.imaps = free_port()
+        self.pop3 = free_port()
         values = {"uid": OWNER, "gid": OWNER, "password": PASSWORD, "root": directory}
         config = directory / "dovecot.conf"
-        fill(_HERE / "dovecot.conf", config, imap=self.imap, imaps=self.imaps, **values)
+        fill(
+            _HERE / "dovecot.conf",
+            config,
+            imap=self.imap,
+            imaps=self.imaps,
+            pop3=self.pop3,
+            **values,
+        )
         self._lmtp = str(directory / "run/lmtp")
         self._run([program("dovecot"), "-F", "-c", config], directory / "out.log", self.imap)
 

@@ -20,6 +20,8 @@ _NOBODY = 65534
 
 class Server(Peer):
     name = "opensmtpd"
+    # "500 5.5.1 Invalid command: Pipelining not supported" to what comes with DATA
+    pipelining = False
     durable = (
         "the spool's two files, by the file system (chattr +S), because it syncs nothing itself"
     )

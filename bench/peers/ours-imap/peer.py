@@ -18,6 +18,7 @@ from checkout import add_users, copied, mailserver  # noqa: E402  (a neighbour o
 
 class Server(ImapPeer):
     name = "ours-imap"
+    scales = True
     durable = "the journal record of an APPEND (one sync a group)"
 
     def __init__(self, users: Sequence[str]) -> None:
@@ -44,6 +45,8 @@ class Server(ImapPeer):
         return smtplib.SMTP("127.0.0.1", self.smtp, timeout=30)
 
     def _configure(self, directory: Path) -> None:
-        self.smtp, self.imap, self.imaps = free_port(), free_port(), free_port()
-        ports = {"smtp": self.smtp, "imap": self.imap, "imaps": self.imaps}
-        fill(_HERE / "mail.toml", directory / "mail.toml", domain=DOMAIN, **ports)
+        ports = {name: free_port() for name in ("smtp", "pop3", "imap", "imaps")}
+        for name, port in ports.items():
+            setattr(self, name, port)
+        values = {"domain": DOMAIN, "workers": self.workers}
+        fill(_HERE / "mail.toml", directory / "mail.toml", **ports, **values)

@@ -1,0 +1,80 @@
+"""How much a run does: of each suite, and in how much time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import imap
+
+__all__ = ["FULL", "QUICK", "SHARES", "Plan"]
+
+SHARES = {
+    "smtp": 26.0,
+    "many": 10.0,
+    "accounts": 13.0,
+    "large": 12.0,
+    "tls": 10.0,
+    "idle": 5.0,
+    "pop3": 10.0,
+    "logins": 8.0,
+    "imap": 22.0,
+    "relay": 8.0,
+    "growth": 14.0,
+}
+"""The usual suites in their order, and what part of the time each is given."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done: at most so many `rounds` in so many `minutes`, of so many `seconds` a load; the others are
+    counts.
+    """
+
+    minutes: float
+    rounds: int
+    seconds: float
+    mailbox: int
+    sessions: int
+    queue: int
+    destinations: int
+    backlog: int
+    imap: imap.Sizes
+    largest: int
+    sessions_of_tls: int
+    connections: int
+    accounts: tuple[int, ...]
+    with_accounts: int
+
+
+QUICK = Plan(
+    12,
+    2,
+    1.0,
+    mailbox=2000,
+    sessions=5,
+    queue=10_000,
+    destinations=100,
+    backlog=100_000,
+    imap=imap.Sizes(huge=20_000, mail=2000, appended=300, times=5),
+    largest=100_000,
+    sessions_of_tls=150,
+    connections=200,
+    accounts=(10, 10_000),
+    with_accounts=200,
+)
+FULL = Plan(
+    45,
+    3,
+    2.5,
+    mailbox=10_000,
+    sessions=11,
+    queue=100_000,
+    destinations=1000,
+    backlog=10**6,
+    imap=imap.Sizes(),
+    largest=10**6,
+    sessions_of_tls=600,
+    connections=1000,
+    accounts=(10, 10_000, 10**6),
+    with_accounts=1000,
+)
