@@ -44,13 +44,19 @@ class Console:
 class LogFile:
     """A text file that only grows. Raises OSError when it cannot be opened.
 
-    What is made here belongs to `owner`, when that is somebody else than this process.
+    What is made here belongs to `owner`, when that is somebody else than this process. `descriptor`: it is open there.
     """
 
-    def __init__(self, path: str, owner: Owner | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, path: str, owner: Owner | None = None, *, descriptor: int | None = None
+    ) -> None:
+        self.path = path
         self._owner = owner
-        self._file = self._open()
+        self._file = self._open() if descriptor is None else _text(descriptor)
+
+    def fileno(self) -> int:
+        """Its descriptor, until it is opened again."""
+        return self._file.fileno()
 
     def write(self, text: str) -> None:
         self._file.write(text)
@@ -72,14 +78,18 @@ class LogFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             # Not for others: the log tells who writes to whom.
-            descriptor = os.open(self._path, flags | os.O_EXCL, 0o640)
+            descriptor = os.open(self.path, flags | os.O_EXCL, 0o640)
         except FileExistsError:
-            descriptor = os.open(self._path, flags, 0o640)
+            descriptor = os.open(self.path, flags, 0o640)
         else:
             # Only what is new: in the owner's directory a name may lead to somebody else's file.
             if self._owner is not None:
                 os.fchown(descriptor, self._owner.uid, self._owner.gid)
-        return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+        return _text(descriptor)
+
+
+def _text(descriptor: int) -> TextIO:
+    return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 
 def _copy(stream: TextIO | None) -> int | None:

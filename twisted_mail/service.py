@@ -58,11 +58,17 @@ class Fleet(Protocol):
     """Other processes of the site, which answer the clients."""
 
     async def start(
-        self, sockets: Sequence[Socket], config: Config, files: Mapping[Path, bytes], rooms: Rooms
+        self,
+        sockets: Sequence[Socket],
+        addresses: Sequence[tuple[str, str]],
+        config: Config,
+        files: Mapping[Path, bytes],
+        rooms: Rooms,
     ) -> None:
         """Return when they answer on `sockets`, by `config`. Raises StartError.
 
-        `files`: what this process has read of certificates; `rooms` are its own.
+        `addresses`: of all listeners, as `Listeners.addresses` has them; `files`: what this process has read of
+        certificates; `rooms` are its own.
         """
 
     def read_again(self, files: Mapping[Path, bytes]) -> None:
@@ -217,6 +223,10 @@ class MailService(Service):
         self._changing.addBoth(tell)
         return over
 
+    def serve_alone(self) -> None:
+        """Without the fleet. Before ``startService``."""
+        self._fleet = None
+
     # IService
 
     def privilegedStartService(self) -> None:
@@ -277,7 +287,7 @@ class MailService(Service):
                 self._log.warn("[listen] names no address: nobody is served")
             if self._fleet is not None:
                 sockets = self._listeners.sockets(LISTENERS)
-                await self._fleet.start(sockets, life.config, life.tls.files, rooms)
+                await self._fleet.start(sockets, self.listeners, life.config, life.tls.files, rooms)
         except Exception as error:
             expected = isinstance(error, _EXPECTED)
             if not expected:

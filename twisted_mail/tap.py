@@ -18,9 +18,10 @@ import pwd
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred
@@ -36,6 +37,10 @@ from .log import make_observer
 from .service import MailService, StartError
 from .site import Owner, configuration_path, read_configuration
 from .world import World, real_world
+
+if TYPE_CHECKING:
+    from .workers.fleet import Workers
+    from .workers.orders import LogPlace
 
 __all__ = ["MailServer", "Options", "makeService", "make_application"]
 
@@ -126,12 +131,36 @@ class MailServer(Service):
         self._previous_hangup: Any = None
         self._previous_ends: dict[int, Any] = {}
         self._failed = False
+        self._workers = self._make_workers()
+        if self._workers is not None:
+            world = replace(world, siblings=self._workers.siblings)
         self.mail = MailService(
             config,
             world,
             owner=_owner(twistd),
             prepare=self._first_start.prepare if self._first_start else None,
+            fleet=self._workers,
         )
+
+    def _make_workers(self) -> Workers | None:
+        count = self.config.workers_on(len(os.sched_getaffinity(0)))
+        if not count:
+            return None
+        # Lean import: for those who have some.
+        from .workers.fleet import Workers
+
+        return Workers(self._world.reactor, count, self._log_of_workers, self._world.entropy)
+
+    def _log_of_workers(self) -> tuple[LogPlace, int | None]:
+        """Where it goes, and the descriptor of that."""
+        from .workers.orders import LogPlace
+
+        if self._twistd.get("syslog"):
+            return LogPlace(syslog=self._twistd.get("prefix") or "twisted"), None
+        file = self._log_file
+        if file is not None:
+            return LogPlace(path=file.path), file.fileno()
+        return LogPlace(), _standard_output()
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Give the application the log that the configuration wants, before twistd looks for one."""
@@ -153,9 +182,21 @@ class MailServer(Service):
 
     def startService(self) -> None:
         self.running = True
+        if self._workers is not None and (why := self._workers.impossible()):
+            self._without_workers(why)
         self._previous_hangup = signal.signal(signal.SIGHUP, self._hangup)
         self.mail.startService()
         self.mail.when_serving().addCallbacks(self._serving, self._not_serving)
+
+    def _without_workers(self, why: str) -> None:
+        """Privileges are dropped, and a program that root may read is not everybody's."""
+        told = "a worker cannot be started: {why}; this process serves alone"
+        if self.config.workers is None:
+            self._log.warn(told, why=why)
+        else:
+            self._log.error(told, why=why)
+        self._workers = None
+        self.mail.serve_alone()
 
     def stopService(self) -> Deferred[None]:
         self.running = False
@@ -235,7 +276,32 @@ class MailServer(Service):
                 self._log_file.reopen()
             except OSError as error:
                 self._log.error("the log goes on in the old file: {error}", error=str(error))
+        if self._workers is not None:
+            self._workers.open_log_again()
+        config = self._read_again()
         self.mail.reload()
+        if config is not None:
+            self.mail.reconfigure(config)
+
+    def _read_again(self) -> Config | None:
+        """The configuration as the file has it now, if that can be used."""
+        if self.config.file is None:
+            return None
+        try:
+            return read_configuration(self.config.file, self._directory)
+        except ConfigError as error:
+            self._log.error(
+                "the new configuration cannot be used, the old one goes on: {error}",
+                error="; ".join(str(error).splitlines()),
+            )
+            return None
+
+
+def _standard_output() -> int | None:
+    try:
+        return os.fstat(1) and 1
+    except OSError:
+        return None
 
 
 def _owner(twistd: Mapping[str, Any]) -> Owner | None:

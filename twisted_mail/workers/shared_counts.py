@@ -109,6 +109,11 @@ class SharedCounts:
         """What each slot has said of itself, in their order: its open connections, say."""
         return self._wholes[: self._slots].tolist()
 
+    def by_slot(self, name: str) -> Sequence[int]:
+        """How many of `name` each slot has taken in the whole (the key "")."""
+        first = self._slots * (1 + NAMES.index(name))
+        return self._wholes[first : first + self._slots].tolist()
+
     def set_load(self, load: int) -> None:
         """Say it of our own slot; 0 to 2³² - 1."""
         self._wholes[self._slot] = load
