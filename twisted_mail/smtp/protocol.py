@@ -14,6 +14,7 @@ from ..delivery.interfaces import Intake
 from ..world import World
 from .authentication import Authenticator
 from .engine import MAX_COMMAND_LINE, SmtpEngine
+from .hello import Introduction
 from .session import Profile, SmtpSession, SmtpSettings
 
 __all__ = ["SmtpFactory"]
@@ -54,6 +55,9 @@ class SmtpFactory(MailFactory):
         self._intake = intake
         self._authenticator = authenticator
         self._starttls = tls is not None
+        self._introduction = Introduction(
+            settings.hostname, settings.max_message_bytes, starttls=self._starttls
+        )
         self._max_command_bytes = max_command_bytes
 
     def make(self, ip: str, connection: str) -> tuple[SmtpEngine, SmtpSession]:
@@ -66,5 +70,6 @@ class SmtpFactory(MailFactory):
             client_ip=ip,
             connection=connection,
             starttls=self._starttls,
+            introduction=self._introduction,
         )
         return engine, session

@@ -12,7 +12,8 @@ its reply; any other failure is logged with its traceback and answered 451 (454 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,9 +26,12 @@ from ..status import MailError
 from . import replies
 from .authentication import Authenticator, Exchange, Login, challenge, initial_response, response
 from .engine import MORE, Block, Command, EndOfChunk, EndOfData, Event, LineTooLong, Response
+from .hello import Introduction
 from .transaction import Transactions
 
 __all__ = ["Profile", "SmtpSession", "SmtpSettings"]
+
+_log = Logger()
 
 
 class Profile(enum.Enum):
@@ -58,9 +62,8 @@ class SmtpSession:
 
     `starttls` says that there is a certificate to offer STARTTLS with. `client_ip` and `connection`
     are those of `delivery.interfaces.Client`. On `Profile.SMTP` the authenticator is not used.
+    `introduction`, of the same settings, may be shared.
     """
-
-    _log = Logger()
 
     starttls_refused: bytes = replies.BYTES_BEHIND_STARTTLS.data
     """The parting words when something was sent in clear behind STARTTLS."""
@@ -78,8 +81,12 @@ class SmtpSession:
         client_ip: str,
         connection: str,
         starttls: bool,
+        introduction: Introduction | None = None,
     ) -> None:
         self._settings = settings
+        self._introduction = introduction or Introduction(
+            settings.hostname, settings.max_message_bytes, starttls=starttls
+        )
         self._needs_login = profile is not Profile.SMTP
         self._authenticator = authenticator if self._needs_login else None
         self._client_ip = client_ip
@@ -99,7 +106,6 @@ class SmtpSession:
             self.greet = self._greet
         self._transactions = Transactions(
             intake,
-            self._client,
             max_bytes=settings.max_message_bytes,
             max_recipients=settings.max_recipients,
             strict=settings.strict,
@@ -109,14 +115,14 @@ class SmtpSession:
     # What the driver calls
 
     def greeting(self) -> bytes:
-        return b"220 %s ESMTP ready\r\n" % self._settings.hostname.encode("ascii")
+        return self._introduction.greeting.data
 
     async def _greet(self, early: Callable[[], bool]) -> Answer:
         assert self._visit is not None
         try:
             await self._visit.greet(early)
         except MailError as error:
-            self._log.info(
+            _log.info(
                 "client sent away",
                 connection=self._connection,
                 client=self._client_ip,
@@ -127,8 +133,8 @@ class SmtpSession:
             answer = replies.refusal(MailError(error.code, error.enhanced, text))
             return Answer(answer.data, Then.CLOSE)
         except Exception:
-            self._log.failure("failure before a greeting", connection=self._connection)
-        return Answer(self.greeting())
+            _log.failure("failure before a greeting", connection=self._connection)
+        return self._introduction.greeting
 
     async def handle(self, event: Event) -> Answer:
         try:
@@ -139,7 +145,7 @@ class SmtpSession:
         except MailError as error:
             answer = self._refused(event, error)
         except Exception:
-            self._log.failure("failure in an SMTP session", connection=self._connection)
+            _log.failure("failure in an SMTP session", connection=self._connection)
             answer = replies.LOCAL_ERROR
         if answer.data[:1] == b"5":
             self._errors += 1
@@ -179,6 +185,7 @@ class SmtpSession:
         self._log_out()
         if self._visit is not None:
             self._visit.end()
+        self.__dict__.pop("greet", None)  # no cycle is left for the collector
 
     # Who is there
 
@@ -197,29 +204,13 @@ class SmtpSession:
             self._visit.helo(self._helo)
         self._extended = extended
         if not extended:
-            return replies.reply(250, None, self._settings.hostname)
-        return replies.reply(250, None, self._settings.hostname, *self._extensions())
-
-    def _extensions(self) -> list[str]:
-        keywords = [
-            "PIPELINING",  # RFC 2920
-            f"SIZE {self._settings.max_message_bytes}",  # RFC 1870
-            "8BITMIME",  # RFC 6152
-            "SMTPUTF8",  # RFC 6531
-            "ENHANCEDSTATUSCODES",  # RFC 2034
-            "CHUNKING",  # RFC 3030
-            "DSN",  # RFC 3461
-            "HELP",
-        ]
-        if self._tls is not None:
-            keywords.append("REQUIRETLS")  # RFC 8689 section 2
-        if self._starttls and not self._secure:
-            keywords.append("STARTTLS")  # RFC 3207
-        elif self._authenticator is not None and self._secure and self._login is None:
+            return self._introduction.hello
+        mechanisms: Sequence[str] = ()
+        if self._authenticator is not None and self._secure and self._login is None:
             mechanisms = self._authenticator.mechanisms()
-            if mechanisms:
-                keywords.append(f"AUTH {' '.join(mechanisms)}")  # RFC 4954
-        return keywords
+        return self._introduction.extended(
+            tls=self._tls is not None, secure=self._secure, mechanisms=mechanisms
+        )
 
     async def _start_tls(self, argument: bytes) -> Answer:
         if argument:
@@ -263,7 +254,7 @@ class SmtpSession:
             result = await exchange.step(message)
         except MailError as error:
             self._login_failures += error.code == 535
-            self._log.warn(
+            _log.warn(
                 "login failed",
                 connection=self._connection,
                 client=self._client_ip,
@@ -271,17 +262,13 @@ class SmtpSession:
             )
             return replies.refusal(error)
         except Exception:
-            self._log.failure(
-                "failure in a login", connection=self._connection, client=self._client_ip
-            )
+            _log.failure("failure in a login", connection=self._connection, client=self._client_ip)
             return replies.LOGIN_ERROR
         if isinstance(result, bytes):
             self._exchange = exchange
             return challenge(result)
         self._login = result
-        self._log.info(
-            "{account} logged in", connection=self._connection, account=result.account.name
-        )
+        _log.info("{account} logged in", connection=self._connection, account=result.account.name)
         return replies.LOGGED_IN
 
     def _log_out(self) -> None:
@@ -313,7 +300,7 @@ class SmtpSession:
             return replies.NO_HELLO  # RFC 5321 section 4.1.4
         if self._needs_login and self._login is None:
             return replies.LOGIN_FIRST if self._secure else replies.TLS_FIRST
-        return await self._transactions.mail(argument)
+        return await self._transactions.mail(argument, self._client)
 
     def _rcpt(self, argument: bytes) -> Awaitable[Answer]:
         return self._transactions.rcpt(argument)
@@ -370,7 +357,7 @@ class SmtpSession:
         return replies.LINE_TOO_LONG if exchange is None else replies.RESPONSE_TOO_LONG
 
     def _refused(self, event: Event, error: MailError) -> Answer:
-        self._log.info(
+        _log.info(
             "{what} refused",
             what=event.verb if type(event) is Command else "message",
             connection=self._connection,
@@ -397,9 +384,14 @@ def _is_host(argument: bytes) -> bool:
 
 def _printable(argument: bytes) -> str:
     """What the client calls itself: its first word, harmless in headers and logs."""
-    word = argument[:255].split(b" ", 1)[0].decode("ascii", "replace")
+    octets, _, _ = argument[:255].partition(b" ")
+    if _HARMLESS.fullmatch(octets):
+        return octets.decode("ascii")
+    word = octets.decode("ascii", "replace")
     return "".join(c if "!" <= c <= "~" and c not in '()<>\\"' else "?" for c in word)
 
+
+_HARMLESS: Final = re.compile(rb"[\w.:\[\]-]*", re.ASCII)
 
 _VERBS: Final[dict[str, Callable[[SmtpSession, bytes], Awaitable[Answer]]]] = {
     "HELO": SmtpSession._helo_verb,

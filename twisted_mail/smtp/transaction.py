@@ -26,6 +26,8 @@ from .parameters import chunk_arguments, mail_parameters, rcpt_parameters
 
 __all__ = ["Transactions"]
 
+_log = Logger()
+
 NAMED = 5
 """Recipients that the log names, of a message."""
 
@@ -103,18 +105,11 @@ class _Transaction:
 
 
 class Transactions:
-    """One after the other, in one session.
-
-    `client` tells who sends, given whether SMTPUTF8 was asked for. `auth` says whether MAIL knows
-    AUTH=.
-    """
-
-    _log = Logger()
+    """One after the other, in one session. `auth` says whether MAIL knows AUTH=."""
 
     def __init__(
         self,
         intake: Intake,
-        client: Callable[[bool], Client],
         *,
         max_bytes: int,
         max_recipients: int,
@@ -122,7 +117,6 @@ class Transactions:
         auth: bool,
     ) -> None:
         self._intake = intake
-        self._client = client
         self._max_bytes = max_bytes
         self._max_recipients = max_recipients
         self._strict = strict
@@ -163,7 +157,8 @@ class Transactions:
         if current is not None:
             current.abort()
 
-    async def mail(self, argument: bytes) -> Answer:
+    async def mail(self, argument: bytes, client_of: Callable[[bool], Client]) -> Answer:
+        """`client_of` tells who sends, given whether SMTPUTF8 was asked for."""
         if self._current is not None:
             return replies.NESTED_MAIL  # RFC 5321 section 4.1.4
         self._latest = self._recipient = None
@@ -179,7 +174,7 @@ class Transactions:
             return replies.SENDER_NEEDS_UTF8
         if parameters.size is not None and parameters.size > self._max_bytes:
             return replies.TOO_BIG  # RFC 1870 section 6.1
-        client = self._client(parameters.smtputf8)
+        client = client_of(parameters.smtputf8)
         if parameters.requiretls and client.tls is None:
             return replies.REQUIRETLS_NEEDS_TLS
         envelope = Envelope(
@@ -296,7 +291,7 @@ class Transactions:
         assert current is not None, "content is read in a transaction only"
         message_id = await current.commit()
         envelope = current.envelope
-        self._log.info(
+        _log.info(
             "message accepted",
             connection=current.client.connection,
             message=message_id,
