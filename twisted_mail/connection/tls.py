@@ -1,6 +1,6 @@
 """The server's side of TLS: contexts made of certificate files, chosen by name, read again in time.
 
-`ServerTls` is what `TLSMemoryBIOFactory` wants of a server. Promises: TLS 1.2 and newer, forward
+`ServerTls` is what a `layer` wants of a server. Promises: TLS 1.2 and newer, forward
 secrecy always, no compression, no renegotiation; sessions are resumed by tickets, without a cache;
 the whole chain is sent. Files that changed are noticed at a new handshake, a few seconds later at
 most, and open connections keep what they have. When the new files are broken, the old certificates
