@@ -61,3 +61,33 @@ def test_what_comes_out_has_no_cr_and_ends_its_last_line(content):
 def test_what_went_out_comes_in_as_it_was(content):
     stored, _ = normalize([content])
     assert normalize([stored.replace(b"\n", b"\r\n")]) == (stored, False)
+
+
+def one_by_one(content):
+    """What the module says, octet by octet."""
+    out, bare, at = bytearray(), False, 0
+    while at < len(content):
+        octet = content[at : at + 1]
+        if content[at : at + 2] == b"\r\n":
+            out += b"\n"
+            at += 1
+        else:
+            bare |= octet in b"\r\n"
+            out += b" " if octet == b"\r" else octet
+        at += 1
+    if out and not out.endswith(b"\n"):
+        out += b"\n"
+    return bytes(out), bare
+
+
+LINES = st.lists(st.sampled_from([b"\r\n", b"a\r\n", b"\r\n\r\n", b"..\r\n"]), max_size=8).map(
+    b"".join
+)
+
+
+@given(st.lists(st.one_of(LINES, TRICKY), max_size=6), st.lists(st.integers(0, 90), max_size=6))
+def test_clean_blocks_and_others_give_what_one_octet_after_the_other_gives(parts, cuts):
+    content = b"".join(parts)
+    edges = [0, *sorted(min(at, len(content)) for at in cuts), len(content)]
+    blocks = [content[a:b] for a, b in itertools.pairwise(edges)]
+    assert normalize(blocks) == one_by_one(content)

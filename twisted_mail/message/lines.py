@@ -22,6 +22,17 @@ class LineNormalizer:
 
     def feed(self, block: bytes) -> bytes:
         """The normalised form of `block`; a CR at its end is held until the next one."""
+        if not self._held:
+            # Nearly always there is CRLF and nothing else. One octet is found by memchr: to take the CRs out and to see
+            # that they belong before the LFs costs a fifth of one search for CRLF.
+            text = block.replace(b"\r", b"")
+            if text.replace(b"\n", b"\r\n") == block:
+                if text:
+                    self._ends_line = text.endswith(b"\n")
+                return text
+        return self._normalised(block)
+
+    def _normalised(self, block: bytes) -> bytes:
         if self._held:
             block = b"\r" + block
         self._held = block.endswith(b"\r")
