@@ -91,6 +91,23 @@ def test_who_was_disabled_while_the_session_was_made(site: Site) -> None:
     assert site.wait() == ["alice"]
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+@pytest.mark.parametrize("looked", [True, False], ids=["a look between", "no look"])
+def test_who_was_let_in_as_of_an_older_look(
+    site: Site, open_directory: Any, elsewhere: bool, looked: bool
+) -> None:
+    site.watch(BOB)
+    since = site.directory.seen
+    (open_directory() if elsewhere else site.directory).set_enabled(ALICE, False)
+    if looked:
+        assert site.wait() == []
+    ended: list[str] = []
+    site.admitted.watch(site.users[ALICE], lambda: ended.append("alice"), since)
+    assert ended == []
+    site.wait()
+    assert ended == ["alice"]
+
+
 def test_who_has_left_is_not_told_and_no_timer_stays(site: Site) -> None:
     unwatch = site.watch(ALICE)
     other = site.watch(ALICE)

@@ -34,13 +34,18 @@ class Admitted:
         self._timer: Any = None
         self._stopped = False
 
-    def watch(self, user: User, ended: Callable[[], None]) -> Callable[[], None]:
-        """Call `ended`, once and not before this returns, when `user` is let in no more. Gives what ends it."""
+    def watch(
+        self, user: User, ended: Callable[[], None], since: int | None = None
+    ) -> Callable[[], None]:
+        """Call `ended`, once and not before this returns, when `user` is let in no more. Gives what ends it.
+
+        `since`: `Directory.seen` when the user was let in; without it the user is looked up once more.
+        """
         if self._stopped:
             return _nothing
         one = object()
         self._inside.setdefault(user.id, (user, {}))[1][one] = ended
-        if not self._admits(user):
+        if since != self._directory.seen and not self._admits(user):
             # At this very moment, while the session was made.
             self._seen = -1
         if self._timer is None:

@@ -19,7 +19,7 @@ from twisted.cred import strcred
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from zope.interface import Attribute, implementer
 
 from ..sasl import ScramKeys, ScramProof
@@ -95,7 +95,15 @@ class DirectoryChecker:
     ) -> Deferred[bytes | tuple[()]]:
         if IScramCredentials.providedBy(credentials):
             return maybeDeferred(self._check_proof, credentials)
-        return Deferred.fromCoroutine(self._check_password(credentials))
+        try:
+            username, password = credentials.username.decode(), credentials.password.decode()
+        except UnicodeDecodeError:
+            username = password = ""
+        user, record = self._who(username)
+        if user and record and self._remembered.knows(user.id, record, password):
+            # Mostly: who polls is let in at once.
+            return succeed(_avatar_id(user))
+        return Deferred.fromCoroutine(self._check_password(user, record, password))
 
     async def scram_keys(self, username: str) -> ScramKeys:
         user, record = self._who(username)
@@ -115,26 +123,20 @@ class DirectoryChecker:
             raise UnauthorizedLogin
         return _avatar_id(user)
 
-    async def _check_password(self, credentials: IUsernamePassword) -> bytes | tuple[()]:
-        try:
-            username, password = credentials.username.decode(), credentials.password.decode()
-        except UnicodeDecodeError:
-            username = password = ""
-        user, record = self._who(username)
+    async def _check_password(
+        self, user: User | None, record: PasswordRecord | None, password: str
+    ) -> bytes | tuple[()]:
         if user is None or record is None:
             await self._hasher.verify(self._hasher.dummy, password)
             raise UnauthorizedLogin
-        if not self._remembered.knows(user.id, record, password):
-            if not await self._hasher.verify(record.argon2, password):
-                raise UnauthorizedLogin
-            self._remembered.add(user.id, record, password)
+        if not await self._hasher.verify(record.argon2, password):
+            raise UnauthorizedLogin
+        self._remembered.add(user.id, record, password)
         return _avatar_id(user)
 
     def _who(self, username: str) -> tuple[User | None, PasswordRecord | None]:
-        user = self._directory.login_user(username)
-        if user is None or not user.enabled:
-            return None, None
-        return user, self._directory.password(user)
+        found = self._directory.login(username)
+        return (None, None) if found is None or not found[0].enabled else found
 
 
 @implementer(ICredentialsChecker)

@@ -82,6 +82,7 @@ class Directory:
         self._cached_is_local = lru_cache(_CACHE_SIZE)(self._tables.is_local_domain)
         self._cached_user = lru_cache(_CACHE_SIZE)(self._tables.user)
         self._cached_password = lru_cache(_CACHE_SIZE)(self._tables.password)
+        self._cached_login = lru_cache(_CACHE_SIZE)(self._login)
         self._cached_expansion = lru_cache(_CACHE_SIZE)(self._expander.expand)
         self._cached_quota = lru_cache(_CACHE_SIZE)(self._quota)
 
@@ -113,8 +114,13 @@ class Directory:
 
     def login_user(self, name: str) -> User | None:
         """The user who logs in as `name`."""
-        address = self.login_address(name)
-        return None if address is None else self.user(address)
+        found = self.login(name)
+        return None if found is None else found[0]
+
+    def login(self, name: str) -> tuple[User, PasswordRecord] | None:
+        """The user who logs in as `name`, and that user's password record."""
+        self._refresh()
+        return self._cached_login(name)
 
     def password(self, user: User) -> PasswordRecord | None:
         """The password record of `user`, None when the user is gone."""
@@ -148,6 +154,11 @@ class Directory:
     def changes(self) -> int:
         """A number that is another one when anything has changed, here or in another process."""
         self._refresh()
+        return self._changes
+
+    @property
+    def seen(self) -> int:
+        """What `changes` was when anything was looked up last: how new its answer is."""
         return self._changes
 
     def domains(self) -> list[str]:
@@ -322,6 +333,12 @@ class Directory:
         taken = self._db.execute("INSERT OR IGNORE INTO mailboxes_ever VALUES (?)", (mailbox,))
         return taken.rowcount == 1
 
+    def _login(self, name: str) -> tuple[User, PasswordRecord] | None:
+        address = self.login_address(name)
+        user = None if address is None else self._tables.user(address.key)
+        record = None if user is None else self._tables.password(user.id)
+        return None if user is None or record is None else (user, record)
+
     def _quota(self, mailbox: str) -> tuple[int | None, int | None]:
         user = self._tables.user_of_mailbox(mailbox)
         storage, messages = self._site_quota
@@ -342,6 +359,7 @@ class Directory:
         self._cached_is_local.cache_clear()
         self._cached_user.cache_clear()
         self._cached_password.cache_clear()
+        self._cached_login.cache_clear()
         self._cached_expansion.cache_clear()
         self._cached_quota.cache_clear()
 

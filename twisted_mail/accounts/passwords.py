@@ -192,5 +192,5 @@ class Remembered:
 
     def _digest(self, record: PasswordRecord, password: str) -> bytes:
         # surrogates: a str from anywhere shall not make it raise
-        text = f"{record.encode()}\0{password}".encode(errors="surrogatepass")
+        text = f"{record.argon2}\0{password}".encode(errors="surrogatepass")
         return hashlib.blake2b(text, key=self._key, digest_size=32).digest()

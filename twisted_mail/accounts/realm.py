@@ -54,6 +54,7 @@ class Account:
         self._open_inbox = open_inbox
         self._open_mailboxes = open_mailboxes
         self._admitted = admitted
+        self._since = directory.seen
 
     async def open_inbox(self) -> IMailbox:
         """The user's inbox. Raises MailError as `IAccount.open_inbox` says."""
@@ -65,7 +66,9 @@ class Account:
 
     def watch_end(self, ended: Callable[[], None]) -> Callable[[], None]:
         """As `IEndingAccount.watch_end` says: when the user is disabled or removed."""
-        return (lambda: None) if self._admitted is None else self._admitted.watch(self.user, ended)
+        if self._admitted is None:
+            return lambda: None
+        return self._admitted.watch(self.user, ended, self._since)
 
     def may_send_as(self, address: Address) -> bool:
         """Whether mail for `address` comes to this user, maybe among others: the own address, with
