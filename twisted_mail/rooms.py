@@ -82,6 +82,8 @@ class Rooms:
         self.sending = sending = Sending(
             config, world, directory, addresses, resolver, reporting.tls
         )
+        if not duties:
+            sending.announce(store)
         alarms = Alarms(world, directory, config.hostname)
         self.receiving = receiving = Receiving(
             config,

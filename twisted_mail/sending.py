@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Sequence
+from typing import Final
 
 from .accounts.directory import Directory
 from .address import Address
@@ -27,10 +28,15 @@ from .remote.sts_fetch import HttpsFetch
 from .remote.sts_store import SqliteStsStore
 from .remote.tls_results import TlsResults
 from .resolving import SharedResolver
+from .siblings import News
 from .storage.store import MailStore
 from .world import World
 
 __all__ = ["Sending"]
+
+
+NEW_MAIL: Final = "queue"
+"""News: there is something new in the queue."""
 
 
 class _FromOneDomain:
@@ -102,6 +108,15 @@ class Sending:
             double_bounces_to=config.queue.double_bounces,
         )
         self._manager.start()
+        self._world.siblings.hear(NEW_MAIL, self._hear_of_new_mail)
+
+    def announce(self, store: MailStore) -> None:
+        """Tell the process that runs the queue, soon, of what this one puts into it."""
+        store.queue.announce(lambda: self._world.siblings.tell(NEW_MAIL, ()))
+
+    def _hear_of_new_mail(self, _: News) -> None:
+        if self._manager is not None:
+            self._manager.kick()
 
     def reload(self) -> None:
         """Read again whom certificates of other servers are believed from."""

@@ -89,6 +89,7 @@ class QueueManager:
         """Recipients, since the start of the process."""
         self._timer: Any = None
         self._turning = False
+        self._kicked = False
         self._turned = Bell(world.reactor)
         self._settled = Bell(world.reactor)
         self._not_before = -inf
@@ -143,6 +144,8 @@ class QueueManager:
     def kick(self) -> None:
         """Look now for what is due."""
         self._taking.wake = self._not_before = -inf
+        # Of what is under way, the look may be over.
+        self._kicked = self._turning
         self._go()
 
     @property
@@ -338,6 +341,8 @@ class QueueManager:
         finally:
             self._turning = False
             self._turned.ring()
+            if self._kicked:
+                self.kick()
 
     async def _acquire(self) -> bool:
         self._not_before = self._world.now() + self._settings.acquire

@@ -84,6 +84,11 @@ class Outgoing:
         self._spool.dropped = lambda messages: back(dropped, messages)
         self._spool.claim = claim
 
+    def announce(self, waiting: Callable[[], object]) -> None:
+        """Have `waiting` called when there is new mail that is not this process's to send."""
+        back = self._world.threads.back
+        self._spool.waiting = lambda: back(waiting)
+
     def changed(self) -> bool:
         return self._spool.changed()
 

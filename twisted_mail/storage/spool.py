@@ -66,7 +66,8 @@ class Item:
 class Spool:
     """The spool in the data directory `data`.
 
-    `claim`, `claimed` and `dropped`: see `queue.interfaces.Spool.attach`; all are called in the thread that fills.
+    `claim`, `claimed` and `dropped`: see `queue.interfaces.Spool.attach`; `waiting`: there is new mail that nobody here
+    has claimed. All are called in the thread that fills.
     """
 
     def __init__(self, disk: Disk, data: str) -> None:
@@ -81,6 +82,7 @@ class Spool:
         self.claim: Callable[[QueuedMessage], bool] | None = None
         self.claimed: Callable[[Sequence[QueuedMessage]], None] | None = None
         self.dropped: Callable[[Sequence[QueuedMessage]], None] | None = None
+        self.waiting: Callable[[], None] | None = None
 
     # -- the connection
 
@@ -169,6 +171,8 @@ class Spool:
             self.forget_file(message)
         if claims and self.claimed is not None:
             self.claimed(claims)
+        if self.waiting is not None and len(claims) < sum(one.message is not None for one in items):
+            self.waiting()
 
     def _rows(
         self,

@@ -23,11 +23,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.enable()
+    # Before there is anything to do: who is started ahead waits with all in memory, but no reactor.
+    from . import logs, worker  # noqa: F401
+
     control = socket.socket(fileno=_CONTROL)
     control.setblocking(True)
     try:
         frame = read_frame(control)
-    except EOFError:
+    except (EOFError, ConnectionError):
         return
     sys.path[:] = frame[1]["path"]
     importlib.import_module(frame[1]["reactor"]).install()

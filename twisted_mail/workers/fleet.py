@@ -69,6 +69,7 @@ class Workers:
         self._sockets: Sequence[Socket] = ()
         self._addresses: Sequence[tuple[str, str]] = ()
         self._supervisor: Supervisor | None = None
+        self._spawner: ProcessSpawner | None = None
         self._launch: _Launch | None = None
         self.siblings = Bus(reactor, self._tell, lambda name: self._shared()[1].counts(name))
 
@@ -98,13 +99,14 @@ class Workers:
         """See `service.Fleet`."""
         self._sockets, self._addresses = sockets, addresses
         memory, shared = self._shared()
+        self._spawner = ProcessSpawner(
+            self._reactor,
+            [memory, *(one.descriptor for one in sockets)],
+            lambda: self._log()[1],
+        )
         self._supervisor = supervisor = Supervisor(
             self._reactor,
-            ProcessSpawner(
-                self._reactor,
-                [memory, *(one.descriptor for one in sockets)],
-                lambda: self._log()[1],
-            ),
+            self._spawner,
             self.count,
             settle=self._settle,
             cleared=shared.clear,
@@ -132,10 +134,15 @@ class Workers:
         """The log's file has been moved away."""
         if self._supervisor is not None:
             self._supervisor.tell(["log"])
+        if self._spawner is not None:
+            self._spawner.forget()
 
     async def stop(self) -> None:
         """See `service.Fleet`."""
         supervisor, self._supervisor = self._supervisor, None
+        spawner, self._spawner = self._spawner, None
+        if spawner is not None:
+            spawner.stop()
         if supervisor is not None:
             await supervisor.stop()
         self._launch = None
