@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from ..disk import Disk
 from .index import is_damage, set_aside
-from .transaction import transaction
+from .transaction import transaction, use_wal
 
 __all__ = ["CacheFile", "OverError"]
 
@@ -104,7 +104,7 @@ class CacheFile:
         db = sqlite3.connect(self._path, timeout=20, isolation_level=None, check_same_thread=False)
         try:
             db.execute(f"PRAGMA page_size={self._page}")
-            db.execute("PRAGMA journal_mode=WAL")
+            use_wal(db, self._disk, self._path)
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute(f"PRAGMA cache_size=-{self._memory // 1024}")
             if db.execute("PRAGMA user_version").fetchone()[0] != self._version:

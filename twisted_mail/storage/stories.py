@@ -18,7 +18,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..disk import Disk, OsDisk
 from ..world import World
+from .transaction import use_wal
 
 __all__ = ["Stories", "Story", "find", "find_mail", "similar"]
 
@@ -128,7 +130,7 @@ class Stories:
             )
             for one in stories
         ]
-        with _opened(self._path) as database, database:
+        with _opened(self._path, self._world.disk) as database, database:
             database.executemany(
                 "INSERT INTO stories (id, at, message, connection, story) VALUES (?, ?, ?, ?, ?)",
                 rows,
@@ -214,15 +216,16 @@ def _story(row: tuple[Any, ...]) -> Story:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def _opened(path: Path, disk: Disk | None = None) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, timeout=5)) as database:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
+            disk = disk or OsDisk()
             if version:
                 # Of another version of this program: a log that is begun anew.
                 database.execute("DROP TABLE IF EXISTS stories")
             path.chmod(0o600)
-            database.execute("PRAGMA journal_mode=WAL")
+            use_wal(database, disk, str(path))
             database.executescript(_SCHEMA)
             database.execute(f"PRAGMA user_version={VERSION}")
         database.execute("PRAGMA synchronous=OFF")
