@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted.python.log import LogPublisher as LegacyPublisher
 from zope.interface.verify import verifyObject
 
+from twisted_mail import log
 from twisted_mail.log import MAX_LINE, make_observer
 
 NOON = 1795262400.0  # 2026-11-21 12:00:00 UTC
@@ -168,3 +169,25 @@ def test_an_event_that_cannot_be_written_leaves_a_line():
     observer = make_observer("text", file)
     observer({"log_format": "{it}", "log_namespace": "here", "it": Broken(), "log_time": 0.0})
     assert file.getvalue().count("\n") == 1
+
+
+def test_our_logger_says_what_twisteds_says() -> None:
+    events: list[dict[str, Any]] = []
+    for kind in (Logger, log.Logger):
+        logger = kind("here", "a source", events.append)
+        logger.info("{account} logged in", account="bob", log_trace=[])
+        logger.info("{account} logged in", account="bob")
+        logger.warn("slow")
+    for event in events:
+        assert isinstance(event.pop("log_time"), float)
+        assert isinstance(event.pop("log_logger"), Logger)
+        assert "log_trace" not in event or len(event.pop("log_trace")) == 1
+    assert events[3:] == events[:3]
+
+
+def test_our_logger_knows_its_module_and_class() -> None:
+    class Owner:
+        log = log.Logger()
+
+    assert log.Logger().namespace == __name__
+    assert Owner().log.namespace.endswith(".Owner")
