@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import deque
 from typing import Any
 
@@ -357,3 +359,17 @@ def test_a_server_that_stops_leaves_nothing() -> None:
     assert not factory.connections
     assert b"hello\n" in socket.sent
     assert not connection.blocked
+
+
+def test_a_connection_that_is_over_leaves_the_collector_nothing() -> None:
+    factory, socket, connection = served()
+    gone = weakref.ref(connection)
+    gc.disable()
+    try:
+        connection.dataReceived(b"echo 1\nbye\n")
+        socket.protocol = None
+        del connection
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert not factory.connections

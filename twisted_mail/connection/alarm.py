@@ -23,7 +23,7 @@ class Alarm:
     Before that it calls `quiet`, at most once after each `set`, when there was none for `QUIET` seconds.
     """
 
-    __slots__ = ("_call", "_due", "_due_before", "_quiet", "_reactor", "_ring")
+    __slots__ = ("_call", "_due", "_due_before", "_fires", "_quiet", "_reactor", "_ring")
 
     def __init__(
         self, reactor: Any, ring: Callable[[], None], quiet: Callable[[], None] | None = None
@@ -32,15 +32,17 @@ class Alarm:
         self._ring = ring
         self._quiet = quiet
         self._due = 0.0
+        self._fires = 0.0  # when the timer does
         self._due_before = 0.0  # what it was when the timer was set
         self._call: IDelayedCall | None = None
 
-    def set(self, seconds: float) -> None:
-        """Ring `seconds` from now, whatever was set before."""
-        self._due = self._reactor.seconds() + seconds
+    def set(self, seconds: float, now: float | None = None) -> None:
+        """Ring `seconds` from now, whatever was set before. `now`: of the reactor, if it is known."""
+        due = self._due = (self._reactor.seconds() if now is None else now) + seconds
         if self._call is None:
             self._wait(seconds)
-        elif self._due < self._call.getTime():
+        elif due < self._fires:
+            self._fires = due
             self._call.reset(seconds)
 
     def stop(self) -> None:
@@ -49,10 +51,19 @@ class Alarm:
             self._call.cancel()
             self._call = None
 
+    def end(self) -> None:
+        """`stop`, for good: nobody is held any more."""
+        self.stop()
+        self._ring, self._quiet = _nobody, None
+
     def _wait(self, seconds: float) -> None:
         if self._quiet is not None and seconds > QUIET:
             seconds = QUIET
         self._due_before = self._due
+        self._later(seconds)
+
+    def _later(self, seconds: float) -> None:
+        self._fires = self._reactor.seconds() + seconds
         self._call = self._reactor.callLater(seconds, self._fire)
 
     def _fire(self) -> None:
@@ -61,7 +72,11 @@ class Alarm:
         if left <= 0:
             self._ring()
         elif self._quiet is not None and self._due == self._due_before:
-            self._call = self._reactor.callLater(left, self._fire)
+            self._later(left)
             self._quiet()
         else:
             self._wait(left)
+
+
+def _nobody() -> None:
+    """Who is rung for when it is over."""

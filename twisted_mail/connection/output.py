@@ -98,8 +98,9 @@ class Output(Wire):
             if self.phase is Phase.OPEN and (data := self._compression.flush()):
                 self.write(data)
         elif self._out_size and self.phase is Phase.OPEN:
-            data = b"".join(self._out)
-            self._out.clear()
+            out = self._out
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
             self._out_size = 0
             self.write(data)
 

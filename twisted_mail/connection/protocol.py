@@ -38,6 +38,7 @@ from .wire import Phase
 
 __all__ = ["Bounds", "Connection"]
 
+_log = Logger()
 EVENTS = 128
 """How many events a connection may have answered before others get their turn …"""
 TURN = 0.002
@@ -66,8 +67,6 @@ class Connection(Output):
     `gone` is called once, at the end.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         engine: Engine,
@@ -91,6 +90,7 @@ class Connection(Output):
         self._protocol = protocol
         self.client = client
         self._bounds = bounds
+        self._idle_seconds = bounds.idle_seconds
         self._gone = gone
         self._since = reactor.seconds()
         self._bytes_read = 0
@@ -138,12 +138,13 @@ class Connection(Output):
     # What the wire calls
 
     def connectionMade(self) -> None:
-        self._log.info("connected", connection=self.id, protocol=self._protocol, client=self.client)
-        self.alarm.set(self._bounds.handshake_seconds)
+        _log.info("connected", connection=self.id, protocol=self._protocol, client=self.client)
         super().connectionMade()
+        if self.phase is Phase.HANDSHAKE:
+            self.alarm.set(self._bounds.handshake_seconds)
 
     def opened(self) -> None:
-        self._touch()
+        self._touch(self._turns.seconds())
         if self.tls_description is not None:
             self._session.tls_started(self.tls_description)
         # RFC 3207 section 4.2, RFC 2595 section 4: no second greeting after the handshake
@@ -163,7 +164,7 @@ class Connection(Output):
         else:
             self._compression.feed(data)
         if self._busy:
-            self._touch()
+            self._touch(self._turns.seconds())
             self._regulate()
         elif self._turns.full:
             self._next_turn = True
@@ -180,7 +181,7 @@ class Connection(Output):
         if self._room is not None:
             room, self._room = self._room, None
             room.callback(None)
-            self._touch()
+            self._touch(self._turns.seconds())
             self._regulate()
         elif not self._busy:
             first, self._first = self._first, None
@@ -214,9 +215,9 @@ class Connection(Output):
         try:
             self._session.lost()
         except Exception:
-            self._log.failure("session did not let go", connection=self.id)
+            _log.failure("session did not let go", connection=self.id)
         self._gone(self)
-        self._log.info(
+        _log.info(
             "disconnected: {reason}",
             connection=self.id,
             protocol=self._protocol,
@@ -237,21 +238,23 @@ class Connection(Output):
 
     def _take_turn(self, first: Callable[[], bool] | None = None) -> None:
         """Do `first`, then answer events until there are none, one must wait, or time is up."""
-        began = self._turns.seconds()
+        turns = self._turns
+        began = turns.seconds()
         self._in_turn = True
         try:
             if first is None or first():
-                self._answer_events()
+                self._answer_events(began + TURN)
         except Exception as error:
             self._failed(error)
         self._in_turn = False
         self._flush()
+        now = turns.seconds()
         if not self._unasked or self.blocked:
-            self._touch()
+            self._touch(now)
         self._regulate()
         if self.at_end or self._poked or self._unasked:
             self._end_turn()
-        self._turns.count(self._turns.seconds() - began)
+        turns.count(now - began)
 
     def _turn_later(self, first: Callable[[], bool] | None = None) -> None:
         if first is not None:
@@ -275,15 +278,14 @@ class Connection(Output):
         elif self._poked:
             self._pokes.add(self)
 
-    def _answer_events(self) -> None:
+    def _answer_events(self, end: float) -> None:
         next_event, handle = self._engine.next_event, self._session.handle
-        seconds = self._reactor.seconds
-        end = seconds() + TURN
+        seconds = self._turns.seconds
         for _ in range(EVENTS):
             if self.blocked:
                 return
             event = next_event()
-            if isinstance(event, Signal):
+            if type(event) is Signal:
                 if self._compression is None or event is not NEED_DATA or not self._inflated():
                     return
             else:
@@ -350,7 +352,7 @@ class Connection(Output):
 
     def _failed(self, error: Exception) -> None:
         self._waiting = None
-        self._log.failure("session failed", Failure(error), connection=self.id)
+        _log.failure("session failed", Failure(error), connection=self.id)
         self.abort("failure in the server")
 
     # Answers: each method is True when the next event may be taken
@@ -436,26 +438,31 @@ class Connection(Output):
 
     # Time and input
 
-    def _touch(self) -> None:
+    def _touch(self, now: float) -> None:
         """Something has been done: from now on the client may be idle again."""
         if self.phase is not Phase.OPEN:
             return
-        idle = self._bounds.idle_seconds
+        idle = self._idle_seconds
         if self._timed and self._session.idle_seconds is not None:
             own = self._session.idle_seconds
             idle = min(own, idle) if self.blocked else own
         if self._message_due is not None:
-            idle = max(0.0, min(idle, self._message_due - self._reactor.seconds()))
-        self.alarm.set(idle)
+            idle = max(0.0, min(idle, self._message_due - now))
+        self.alarm.set(idle, now)
 
     def _regulate(self) -> None:
         """Read from the peer, or not."""
-        if self.phase is Phase.OPEN:
+        if self.phase is not Phase.OPEN:
+            return
+        if self.blocked:
+            self.read(False)
+        elif self._busy:
             buffered = self._engine.buffered
             if self._compression is not None:
                 buffered += self._compression.pending
-            ahead = self._busy and buffered > self._bounds.read_ahead_bytes
-            self.read(not (ahead or self.blocked))
+            self.read(buffered <= self._bounds.read_ahead_bytes)
+        elif not self._reading:
+            self.read(True)
 
 
 def _has(session: object, attribute: str) -> bool:

@@ -237,7 +237,7 @@ class Wire(Protocol):
         if not self.reason:
             self.reason = _words(reason.value, self.phase)
         self.phase = Phase.LOST
-        self.alarm.stop()
+        self.alarm.end()
         self._layer = None
         self.lost()
 
