@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_mail.accounts.directory import (
+    FRESH,
     Alias,
     Directory,
     DirectoryError,
@@ -479,3 +480,43 @@ def test_a_refused_write_is_explained(tmp_path: Path, directory: Directory, alic
     with refused("the accounts cannot be changed: no"):
         directory.remove_user(alice.address)
     assert directory.users() == [alice]
+
+
+def test_where_mail_goes_is_asked_again_after_a_moment(
+    open_directory: OpenDirectory, secret: PasswordRecord, world: World
+) -> None:
+    ours, theirs = open_directory(), open_directory()
+    theirs.add_domain("example.org")
+    alice = a("alice@example.org")
+    assert ours.expand(alice) is None
+    world.reactor.advance(0.001)
+    added = theirs.add_user(alice, secret)
+    assert ours.expand(alice) is None
+    assert ours.user(alice) == added  # a login is no moment late
+    assert ours.expand(alice) == only(added)
+    assert ours.quota(added.mailbox) == (None, None)
+    theirs.set_quota(alice, 1000, None)
+    assert ours.quota(added.mailbox) == (None, None)
+    world.reactor.advance(FRESH)
+    assert ours.quota(added.mailbox) == (1000, None)
+    world.reactor.advance(0.001)
+    theirs.remove_user(alice)
+    assert ours.expand(alice) is not None
+    world.reactor.advance(FRESH)
+    assert ours.expand(alice) is None
+    assert ours.is_local_domain("example.org")
+
+
+def test_a_clock_that_goes_back_or_stands_still_hides_nothing(
+    tmp_path: Path, open_directory: OpenDirectory, world: World
+) -> None:
+    times = [100.0, 100.0, 50.0, 49.999]
+    theirs = open_directory()
+    ours = Directory(
+        str(tmp_path / "accounts.sqlite3"), now=lambda: times[0], entropy=world.entropy
+    )
+    for number in range(4):
+        theirs.add_domain(f"n{number}.example")
+        assert ours.is_local_domain(f"n{number}.example")
+        times = times[1:] or times
+    ours.close()

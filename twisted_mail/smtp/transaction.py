@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.logger import Logger
-
 from ..address import Address, forward_path, reverse_path
 from ..connection.interfaces import Answer
 from ..delivery.interfaces import Client, Envelope, Incoming, Intake, Recipient
+from ..log import Logger
 from ..status import MailError
 from . import replies
 from .engine import Chunk
