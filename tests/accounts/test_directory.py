@@ -499,6 +499,7 @@ def test_where_mail_goes_is_asked_again_after_a_moment(
     assert ours.quota(added.mailbox) == (None, None)
     world.reactor.advance(FRESH)
     assert ours.quota(added.mailbox) == (1000, None)
+    assert ours.expand(alice) is not None
     world.reactor.advance(0.001)
     theirs.remove_user(alice)
     assert ours.expand(alice) is not None
