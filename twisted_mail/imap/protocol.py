@@ -5,10 +5,10 @@ All that is the same for every protocol is in `connection.factory` and `connecti
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Any, Final
 
 from ..accounts.authenticate import Authenticator
+from ..connection.client import is_loopback
 from ..connection.factory import MailFactory
 from ..connection.limits import ConnectionLimits
 from ..connection.protocol import Bounds
@@ -67,7 +67,7 @@ class ImapFactory(MailFactory):
             self._seats,
             client_ip=ip,
             connection=connection,
-            loopback=bool(ip) and ip_address(ip).is_loopback,
+            loopback=is_loopback(ip),
             tls_available=self._tls_available,
             tls=self._implicit_tls,
         )

@@ -6,10 +6,10 @@ All that is the same for every protocol is in `connection.factory` and `connecti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
 from ..accounts.authenticate import Authenticator
+from ..connection.client import is_loopback
 from ..connection.factory import MailFactory
 from ..connection.limits import ConnectionLimits
 from ..connection.protocol import Bounds
@@ -68,7 +68,7 @@ class Pop3Factory(MailFactory):
             hostname=self._settings.hostname,
             client_ip=ip,
             connection=connection,
-            loopback=bool(ip) and ip_address(ip).is_loopback,
+            loopback=is_loopback(ip),
             tls_available=self._tls_available,
             tls=self._implicit_tls,
             allow_plaintext_loopback=self._settings.allow_plaintext_loopback,
