@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..message.headers import may_be_field, split, without
 from ..status import MailError
@@ -19,13 +19,13 @@ __all__ = ["HeaderEditor", "HeaderRules"]
 _OURS = re.compile(
     rb"^(received|return-path|bcc|date|message-id)[ \t]*:", re.MULTILINE | re.IGNORECASE
 )
+_NOTHING = bytearray()
 MAX_HEADER = 128 * 1024
 """Octets of a header block, at most, as Exchange has it: it is held in memory until it is whole, and looked at in
 one go, for which others wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderRules:
+class HeaderRules(NamedTuple):
     """What to do. `missing` gives whole fields by lower-case name, put in when there are none."""
 
     max_received: int
@@ -43,7 +43,7 @@ class HeaderEditor:
 
     def __init__(self, rules: HeaderRules) -> None:
         self._rules = rules
-        self._held = bytearray()
+        self._held = _NOTHING
         self._looked = 0
         self.done = False
         self.received = self.head = b""
@@ -56,36 +56,45 @@ class HeaderEditor:
         if self.done:
             return text
         held = self._held
-        held += text
-        if held.startswith(b"\n") or held.find(b"\n\n", max(0, self._looked - 1)) >= 0:
-            return self._edit()
-        if len(held) > MAX_HEADER:
-            return self._edit()
-        self._looked = len(held)
+        if held:
+            held += text
+            if held.find(b"\n\n", max(0, self._looked - 1)) < 0 and len(held) <= MAX_HEADER:
+                self._looked = len(held)
+                return b""
+            return self._edit(bytes(held))
+        # Nearly always the first block has all of it.
+        if text.startswith(b"\n") or b"\n\n" in text or len(text) > MAX_HEADER:
+            return self._edit(text)
+        self._held = bytearray(text)
+        self._looked = len(text)
         return b""
 
     def finish(self) -> bytes:
         """The rest, at the end of the content."""
-        return b"" if self.done else self._edit()
+        return b"" if self.done else self._edit(bytes(self._held))
 
-    def _edit(self) -> bytes:
-        content, self._held, self.done = bytes(self._held), bytearray(), True
+    def _edit(self, content: bytes) -> bytes:
+        self._held, self.done = _NOTHING, True
         header, rest = split(content)
         if len(header) > MAX_HEADER or may_be_field(rest):
             raise MailError(552, "5.3.4", "Message header too big")
         if rest and not rest.startswith(b"\n"):
             # RFC 5322 section 2.1: text that follows the fields at once is body; our trace must not be read as such.
             rest = b"\n" + rest
-        found = [name.lower() for name in _OURS.findall(header)]
-        # RFC 5321 section 6.3
-        if found.count(b"received") >= self._rules.max_received:
-            raise MailError(554, "5.4.6", "Too many hops: this message is in a loop")
         self.received = header
-        self.head = self._edited(header, found)
+        self.head = self._edited(header)
         return rest
 
-    def _edited(self, header: bytes, found: list[bytes]) -> bytes:
+    def _edited(self, header: bytes) -> bytes:
         rules = self._rules
+        lower = header.lower()
+        loops = lower.count(b"received") >= rules.max_received
+        if not (loops or rules.submission or b"return-path" in lower):
+            return header  # nearly always, and words are found sooner than fields
+        found = [name.lower() for name in _OURS.findall(header)]
+        # RFC 5321 section 6.3
+        if found.count(b"received") >= rules.max_received:
+            raise MailError(554, "5.4.6", "Too many hops: this message is in a loop")
         # RFC 5321 section 4.4: the one made at final delivery is the only one
         unwanted = {b"return-path"}
         added = b""

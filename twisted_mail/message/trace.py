@@ -6,6 +6,9 @@ that nothing a peer says can begin a line.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from ..address import Address
 
 __all__ = ["date", "delivered_to", "message_id", "received", "return_path"]
@@ -17,9 +20,17 @@ _MONTHS = (
 )
 
 
+_PLAIN = re.compile("[!-'*-;=?-~]{1,255}").fullmatch
+
+
 def date(seconds: float) -> str:
     """RFC 5322 section 3.3, in UTC; `seconds` since 1970."""
-    days, rest = divmod(int(seconds), 86400)
+    return _date(int(seconds))
+
+
+@lru_cache(maxsize=8)
+def _date(seconds: int) -> str:
+    days, rest = divmod(seconds, 86400)
     # Days to a civil date: the era arithmetic of the proleptic Gregorian calendar, March first.
     era_day = days + 719468
     era, of_era = divmod(era_day, 146097)
@@ -48,15 +59,18 @@ def received(
     utf8: bool = False,
 ) -> bytes:
     """RFC 5321 section 4.4. `recipient` only when there is one: others must not learn of each other."""
+    to = f"\n\tfor <{_for(recipient, utf8)}>" if recipient is not None else ""
+    by_whom = _from(helo, ip, by, protocol, tls)
+    return f"{by_whom} id {message_id}{to};\n\t{_date(int(seconds))}\n".encode()
+
+
+@lru_cache(maxsize=1024)
+def _from(helo: str, ip: str, by: str, protocol: str, tls: str | None) -> str:
+    """What the fields of all messages of one connection begin with."""
     literal = f"IPv6:{ip}" if ":" in ip else ip
     said = _printable(helo) or "unknown"
     encrypted = f"\n\t(using {tls})" if tls else ""
-    to = f"\n\tfor <{_for(recipient, utf8)}>" if recipient is not None else ""
-    return (
-        f"Received: from {said} ([{literal}]){encrypted}\n"
-        f"\tby {by} with {protocol} id {message_id}{to};\n"
-        f"\t{date(seconds)}\n"
-    ).encode()
+    return f"Received: from {said} ([{literal}]){encrypted}\n\tby {by} with {protocol}"
 
 
 def return_path(sender: Address | None) -> bytes:
@@ -80,4 +94,6 @@ def _for(recipient: Address | None, utf8: bool) -> str:
 
 
 def _printable(text: str) -> str:
+    if _PLAIN(text):
+        return text  # nearly always
     return "".join(c if "!" <= c <= "~" and c not in "()<>" else "?" for c in text[:255])
