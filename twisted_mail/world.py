@@ -18,6 +18,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from .counters import Counters
 from .disk import Disk, OsDisk
 from .dns.interfaces import Resolver
 from .siblings import Alone, Siblings
@@ -59,7 +60,7 @@ class World:
 
     `reactor` provides IReactorTime, IReactorTCP, IReactorCore as its user needs; `watcher` tells of changes in
     directories; `entropy(n)` gives n unpredictable bytes; `resolver` asks the DNS, None: who needs one makes it from
-    the configuration; `siblings`: the other processes of this site.
+    the configuration; `siblings`: the other processes of this site; `counters`: what this process has done.
     """
 
     reactor: Any
@@ -69,6 +70,7 @@ class World:
     entropy: Callable[[int], bytes] = field(default=os.urandom)
     resolver: Resolver | None = None
     siblings: Siblings = field(default_factory=Alone)
+    counters: Counters = field(default_factory=Counters)
 
     def now(self) -> float:
         """Seconds since 1970-01-01 UTC."""

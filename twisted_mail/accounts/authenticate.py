@@ -147,6 +147,7 @@ class Authenticator:
             logout()
             raise
         self.welcome(username, client_ip)
+        self._world.counters.logins += 1
         return Login(account, logout)
 
     async def scram_keys(self, username: str) -> ScramKeys:
@@ -162,6 +163,7 @@ class Authenticator:
         """Count a failure, wait, and give what to raise; its cause, for the log, names the user."""
         client, account = self._keys(username, client_ip)
         self._note_failed(client, account)
+        self._world.counters.login_failures += 1
         self._siblings.tell(_FAILED, (client, account))
         await self._wait(max(self._delays.delay(client), self._delays.delay(account)))
         cause = f"{reason}, as {username[:_MAX_KEY]!r}"

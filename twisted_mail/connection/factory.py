@@ -57,6 +57,8 @@ class MailFactory(ServerFactory[Any]):
         self._implicit_tls = implicit_tls
         self._draining = False
         self._drained: list[Deferred[None]] = []
+        self._counters = world.counters
+        self._counters.serve(self)
 
     def make(self, ip: str, connection: str) -> tuple[Engine, Session]:
         """The two inner rooms of a new connection from `ip`, which the log calls `connection`."""
@@ -92,6 +94,7 @@ class MailFactory(ServerFactory[Any]):
             gone=self._gone,
         )
         self.connections.add(connection)
+        self._counters.accepted += 1
         return connection
 
     def drain(self) -> Deferred[None]:
@@ -116,6 +119,8 @@ class MailFactory(ServerFactory[Any]):
     def _gone(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self._limits.give_back(connection.client)
+        self._counters.bytes_in += connection.bytes_read
+        self._counters.bytes_out += connection.bytes_written
         if not self.connections:
             drained, self._drained = self._drained, []
             for done in drained:

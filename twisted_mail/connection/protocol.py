@@ -93,7 +93,7 @@ class Connection(Output):
         self._idle_seconds = bounds.idle_seconds
         self._gone = gone
         self._since = reactor.seconds()
-        self._bytes_read = 0
+        self.bytes_read = 0
         self._greeted = False
         self._draining = False
         # What the next event waits for, besides `blocked`; one of them at most.
@@ -158,7 +158,7 @@ class Connection(Output):
             self._pokes.add(self)
 
     def received(self, data: bytes) -> None:
-        self._bytes_read += len(data)
+        self.bytes_read += len(data)
         if self._compression is None:
             self._engine.receive(data)
         else:
@@ -224,7 +224,7 @@ class Connection(Output):
             client=self.client,
             tls=self.tls_description,
             seconds=round(self._reactor.seconds() - self._since, 3),
-            bytes_read=self._bytes_read,
+            bytes_read=self.bytes_read,
             bytes_written=self.bytes_written,
             reason=self.reason,
         )

@@ -220,6 +220,7 @@ class MailIntake:
     async def keep(self, message: Message) -> None:
         """Commit `message`; its draft is not the caller's any more, whatever happens. Raises MailError."""
         draft = message.draft
+        size = draft.size
         try:
             ways = message.envelope.ways = await self._ways(message)
             if not message.skip and any(way.here for way in ways):
@@ -251,6 +252,9 @@ class MailIntake:
             await self._to_realm(self._realm[0], message, addresses, queue)
         else:
             await self._to_store(message, draft, (), queue)
+        counters = self._world.counters
+        counters.messages_in += 1
+        counters.octets_in += size
 
     async def _ways(self, message: Message) -> list[Way]:
         trusted = message.client.account is not None

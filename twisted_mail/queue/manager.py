@@ -215,6 +215,7 @@ class QueueManager:
         message = batch.message
         judged = judge(self._settings, now, message, batch.taken, outcomes, self._random, until)
         attempts = judged.change.attempts
+        self._world.counters.delivered += judged.counts[0]
         for verdict, outcome in zip(judged.change.verdicts, outcomes, strict=True):
             _log.info(
                 "{outcome}",

@@ -32,6 +32,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..counters import Counters
 from ..disk import Disk, OsDisk
 from ..dns.interfaces import Resolver
 from ..world import Lane, World
@@ -261,6 +262,7 @@ class SimulatedWorld(World):
             disk=mortal,
             watcher=SimulatedWatcher(reactor, mortal),
             resolver=resolver,
+            counters=Counters(),
         )
 
     @property
