@@ -133,6 +133,8 @@ def test_strict_ends_a_command_at_crlf_only() -> None:
         b"a\n.\nb\r\n",
         b"a\r.\rb\r\n",
         b"\r\r\n",
+        b"..\r\n" * 3000,
+        b".\r\n" * 513,
     ],
 )
 def test_content_comes_through_as_it_was(content: bytes) -> None:

@@ -20,6 +20,7 @@ way to smuggle.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +51,13 @@ MAX_DROPPED: Final = 1 << 20
 
 _END_OF_DATA: Final = b"\r\n.\r\n"
 _AUTH_EXTRA: Final = 64
+
+# Regular expressions find a few octets in many in half the time of `find`, and a fifth of that of `replace`.
+_dotted: Final = re.compile(rb"\r\n\.").search
+_end_of_data: Final = re.compile(rb"\r\n\.\r\n").search
+_at_dots: Final = re.compile(rb"\r\n\.").split
+_FEW: Final = 512
+"""Dots of a block that are taken out so."""
 
 
 class Expect(enum.Enum):
@@ -281,20 +289,21 @@ class SmtpEngine:
             if buffer[0] == 0x2E:
                 del buffer[:1]
             self._mode = _Mode.DATA
-        dotted = buffer.find(b"\r\n.")
         # A stuffed dot has another octet than CR behind it, so the first CR LF . CR LF is the end.
-        end = buffer.find(_END_OF_DATA, dotted) if dotted >= 0 else -1
-        if end >= 0:
-            size = end + 2
+        dotted = _dotted(buffer)
+        found = _end_of_data(buffer, dotted.start()) if dotted is not None else None
+        if found is not None:
+            size = found.start() + 2
             self._mode = _Mode.DATA_LINE
         else:
             size = len(buffer) - self._undecided()
             if not size:
                 return NEED_DATA
+        stuffed = dotted is not None and dotted.end() <= size
+        # They look into the buffer, which cannot be cut as long as they are there.
+        dotted = found = None
         block = self._take(size)
-        if 0 <= dotted <= size - 3:
-            block = block.replace(b"\r\n.", b"\r\n")  # RFC 5321 section 4.5.2
-        return Block(block)
+        return Block(_unstuffed(block) if stuffed else block)
 
     def _undecided(self) -> int:
         """How many octets at the buffer's end may be the beginning of the end."""
@@ -309,3 +318,12 @@ class SmtpEngine:
         block = bytes(memoryview(buffer)[:size])
         del buffer[:size]
         return block
+
+
+def _unstuffed(block: bytes) -> bytes:
+    """Without the dots that RFC 5321 section 4.5.2 puts before lines."""
+    parts = _at_dots(block, _FEW)
+    if len(parts) > _FEW:
+        # The rest has more of them than is usual: by `replace` each costs less.
+        parts[-1] = parts[-1].replace(b"\r\n.", b"\r\n")
+    return b"\r\n".join(parts)
