@@ -59,6 +59,17 @@ class CacheFile:
             self._over = True
             self._close()
 
+    def close_unused(self) -> bool:
+        """`close`, when nothing is open; False: something is, and `close` may block. At once, in any thread."""
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            unused = self._db is None
+            self._over = self._over or unused
+            return unused
+        finally:
+            self._mutex.release()
+
     @contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:
         """The connection, for this thread alone. Raises sqlite3.Error or OSError, which are logged; what is damaged

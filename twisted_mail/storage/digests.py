@@ -90,6 +90,10 @@ class Digests:
         finally:
             self._file.close()
 
+    def close_unused(self) -> bool:
+        """`close`, when nobody has asked for anything; False: `close` may block. At once, in any thread."""
+        return not self._grown and self._file.close_unused()
+
     def columns(
         self, folder: str, uids: Sequence[int], at: int, names: Sequence[str]
     ) -> tuple[int, list[tuple[Any, ...]]]:
@@ -295,7 +299,10 @@ class _Verified:
         if end - begin < len(uids):
             return False
         if end - begin > 8 * len(uids):
-            return all(known[bisect_left(known, uid, begin, end)] == uid for uid in uids)
+            return all(
+                (at := bisect_left(known, uid, begin, end)) < end and known[at] == uid
+                for uid in uids
+            )
         part = known[begin:end]
         return part == uids or frozenset(part).issuperset(uids)
 

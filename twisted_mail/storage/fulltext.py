@@ -97,6 +97,10 @@ class FullText:
         """Let go of the file. Nothing is known any more."""
         self._file.close()
 
+    def close_unused(self) -> bool:
+        """`close`, when nobody has asked for anything; False: `close` may block. At once, in any thread."""
+        return self._file.close_unused()
+
     # -- looking
 
     def search(

@@ -169,6 +169,17 @@ class Home:
             self.end()
             raise AccountOver
 
+    def mark(self) -> tuple[int, int] | None:
+        """What the Maildir is: the same as before when it is the same one, and no folder, nor the inbox's state, came
+        or went. None: it is not there. No lock is taken; whose it is, is known from now on (`gone`)."""
+        try:
+            found = self.disk.stat(self.maildir)
+        except OSError:
+            return None
+        if self._was is None:
+            self._was = self._identity()
+        return found.st_ino, found.st_ctime_ns
+
     def _identity(self) -> tuple[int, int] | None:
         try:
             found = self.disk.stat(self.path)

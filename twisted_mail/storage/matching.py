@@ -142,8 +142,9 @@ class Matching:
         """Let go of the files; nothing more is learned."""
         self.closed = True
         self._learning.drop(self)
-        # A slice that is being written is waited for, in a thread
-        self._world.threads.call(self.index.close)
+        if not self.index.close_unused():
+            # A slice that is being written is waited for, in a thread
+            self._world.threads.call(self.index.close)
 
     # In pool threads
 

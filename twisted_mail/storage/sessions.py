@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted.logger import Logger
@@ -17,6 +18,10 @@ from .opened import Forget, OpenAccount, Search
 __all__ = ["Sessions"]
 
 _log = Logger()
+FURNISHED_SECONDS = 900.0
+"""So long an account is known to have its folders …"""
+MAX_FURNISHED = 10_000
+"""… and so many are."""
 
 
 class Sessions:
@@ -41,6 +46,8 @@ class Sessions:
         self._limits = limits
         self._forget = forget
         self._open: dict[str, OpenAccount] = {}
+        # What `Home.mark` was when it was known to have its folders, and when.
+        self._furnished: OrderedDict[str, tuple[tuple[int, int], float]] = OrderedDict()
 
     async def open(self, key: str) -> Mailboxes:
         """The mailboxes of an account, for one session. Raises MailError."""
@@ -57,13 +64,27 @@ class Sessions:
             self._ended(account)
 
         try:
-            await called(self._world, account.store.folders.furnish)
+            await self._furnish(account)
         except BaseException:
             ended()
             raise
         return AccountMailboxes(
             self._world, account, self._filing, lambda: self._limits(key), ended
         )
+
+    async def _furnish(self, account: OpenAccount) -> None:
+        """Have the folders of a new account made. Mostly they are known to be there: of an account that was looked at a
+        short while ago the kernel has at hand what is asked for here."""
+        home, now = account.store.files, self._world.now()
+        mark = home.mark()
+        known, since = self._furnished.pop(account.key, (None, 0.0))
+        if mark is None or mark != known or not 0 <= now - since < FURNISHED_SECONDS:
+            await called(self._world, account.store.folders.furnish)
+            mark = home.mark()
+        if mark is not None:
+            self._furnished[account.key] = (mark, now)
+            if len(self._furnished) > MAX_FURNISHED:
+                self._furnished.popitem(last=False)
 
     def _ended(self, account: OpenAccount) -> None:
         if account.end():
@@ -72,8 +93,9 @@ class Sessions:
                 del self._open[account.key]
                 self._let_go(account.key)
             account.search.close()
-            # In a thread: another may be using it.
-            self._world.threads.call(account.digests.close).addErrback(_told)
+            if not account.digests.close_unused():
+                # In a thread: another may be using it.
+                self._world.threads.call(account.digests.close).addErrback(_told)
 
 
 def _told(failure: Failure) -> None:
