@@ -9,6 +9,7 @@ are free ones above 1024.
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import os
 import shutil
@@ -20,7 +21,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from measure import pause, tree
 
@@ -101,6 +102,12 @@ class Peer(ABC):
         while self._started:
             end(self._started.pop())
         self.roots = []
+
+    def again(self) -> Self:
+        """Another one of the same, prepared as this one is, to run beside it."""
+        other = copy.copy(self)
+        other.roots, other._started = [], []
+        return other
 
     def inboxes(self, directory: Path) -> Sequence[Path]:
         """The Maildirs (folders with `new` and `cur`) where mail of the users arrives; none: it is

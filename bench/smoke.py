@@ -8,10 +8,13 @@ else it does, instructions do not.
 The server runs under callgrind, which counts every instruction of its process in user space (not the kernel's), and
 always pretends the same processor. It counts only while one client sends or fetches, one message after the other, after
 some that are not counted. Of some windows the cheapest is taken: what timers add to one of them is nobody's change.
-Two Pythons are built differently, so what a fixed loop takes in the same run is the unit; one of another minor version
-than the stored figures', or one that needs for the loop what shows another kind of build, is measured and not judged.
 
-Needs Debian's valgrind; loopback only; under two minutes.
+Pythons are built differently, and so are the libraries beneath them. With those that the stored figures were measured
+with (the same versions, and a fixed loop takes as many instructions) the stored figures count. With others the commit
+that stored them is measured as well, by this same program, and its figures count: what is judged is always how much the
+code has grown since. What seems to have grown too much is measured once more before it is said.
+
+Needs Debian's valgrind, and git for the second; loopback only; a minute a measurement.
 """
 
 from __future__ import annotations
@@ -25,8 +28,10 @@ import re
 import shutil
 import signal
 import smtplib
+import sqlite3
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,11 +47,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
 from checkout import CHECKOUT, add_users
 
-__all__ = ["ALIKE", "ALLOWED", "Figures", "incomparable", "judge", "main"]
+__all__ = ["ALIKE", "ALLOWED", "Figures", "another", "build", "judge", "least", "main"]
 
 ALLOWED = 1.10
 """What a figure may have grown to, as a multiple of the stored one."""
-ALIKE = 1.05
+ALIKE = 1.02
 """What the fixed loop may differ by, up or down, for two Pythons to be built alike."""
 _HERE = Path(__file__).resolve().parent
 _STORED = _HERE / "smoke.json"
@@ -90,8 +95,10 @@ Figures = dict[str, float]
 
 
 def judge(stored: Figures, measured: Figures) -> tuple[list[str], bool]:
-    """A line for each case, and whether one has grown too much. A case that is not stored cannot have grown."""
-    lines = [f"{'case':32} {'instructions':>12} {'stored':>12} {'grown to':>9}"]
+    """A line for each case, and whether one has grown too much: both of one interpreter. A case that is not stored
+    cannot have grown.
+    """
+    lines = [f"{'case':32} {'instructions':>12} {'before':>12} {'grown to':>9}"]
     failed = False
     for case, now in measured.items():
         if case == "loop":
@@ -100,7 +107,7 @@ def judge(stored: Figures, measured: Figures) -> tuple[list[str], bool]:
         if before is None:
             lines.append(f"{case:32} {now:12,.0f} {'-':>12}")
             continue
-        grown = (now / measured["loop"]) / (before / stored["loop"])
+        grown = now / before
         too_much = grown > ALLOWED
         failed |= too_much
         mark = "  too much" if too_much else ""
@@ -111,14 +118,30 @@ def judge(stored: Figures, measured: Figures) -> tuple[list[str], bool]:
     return lines, failed
 
 
-def incomparable(stored: dict[str, Any], python: str, measured: Figures) -> str:
-    """Why figures of this Python do not compare with the stored ones; empty when they do."""
-    if python.rpartition(".")[0] != stored["python"].rpartition(".")[0]:
-        return f"the stored figures are of Python {stored['python']}, this is {python}"
-    loop = stored.get("instructions", {}).get("loop", measured["loop"])
+def build() -> dict[str, str]:
+    """What a figure depends on besides the code: the interpreter and the libraries beneath."""
+    return {
+        "python": platform.python_version(),
+        "libc": " ".join(platform.libc_ver()),
+        "sqlite": sqlite3.sqlite_version,
+        "machine": platform.machine(),
+    }
+
+
+def another(stored: dict[str, Any], here: dict[str, str], measured: Figures) -> str:
+    """Why figures of this machine do not compare with the stored ones; empty when they do."""
+    for name, version in here.items():
+        if stored.get("build", {}).get(name) != version:
+            return f"{name} is {version}, that of the stored figures {stored.get('build', {}).get(name)}"
+    loop = stored["instructions"]["loop"]
     if not 1 / ALIKE <= measured["loop"] / loop <= ALIKE:
         return f"a turn of the fixed loop takes {measured['loop']:.0f} instructions, not {loop:.0f}"
     return ""
+
+
+def least(one: Figures, other: Figures) -> Figures:
+    """The cheaper of two measurements, case by case."""
+    return {case: min(value, other.get(case, value)) for case, value in one.items()}
 
 
 class _Counted:
@@ -129,7 +152,7 @@ class _Counted:
         self.smtp, self.pop3, self.imap = free_port(), free_port(), free_port()
         config = directory / "mail.toml"
         ports = {"smtp": self.smtp, "pop3": self.pop3, "imap": self.imap}
-        fill(_HERE / "smoke.toml", config, domain=DOMAIN, **ports)
+        fill(CHECKOUT / "bench/smoke.toml", config, domain=DOMAIN, **ports)
         add_users(config, [_USER])
         log = directory / "server.log"
         command = [*_callgrind(directory), "--instr-atstart=no", sys.executable, "-c", _START]
@@ -250,6 +273,7 @@ def _cases(server: _Counted) -> Iterator[tuple[str, Callable[[], object], float]
 
 def _measure(keep: Path | None) -> Figures:
     directory = Path(tempfile.mkdtemp(prefix="smoke-", dir="/var/tmp"))
+    signal.alarm(_LIMIT)
     try:
         figures = {"loop": _loop(directory)}
         with contextlib.closing(_Counted(directory)) as server:
@@ -261,7 +285,40 @@ def _measure(keep: Path | None) -> Figures:
                 figures[case] = server.per_message(work, rest, folder)
         return figures
     finally:
+        signal.alarm(0)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _beside() -> Figures | None:
+    """The figures of the commit that stored the figures, measured here and now; None when it is not there. Those of no
+    commit at all (a checkout whose stored figures are not committed yet) are None, too.
+    """
+    with tempfile.TemporaryDirectory(prefix="smoke-", dir="/var/tmp") as name:
+        try:
+            commit = _git("log", "-1", "--format=%H", "--", "bench/smoke.json").decode().strip()
+            print(f"so it is measured beside {commit[:10]}, which stored them", flush=True)
+            archive = Path(name) / "code.tar"
+            archive.write_bytes(_git("archive", commit))
+            with tarfile.open(archive) as tar:
+                tar.extractall(Path(name) / "code", filter="data")
+        except (OSError, Missing, subprocess.SubprocessError, tarfile.TarError) as error:
+            print(f"that commit cannot be had: {type(error).__name__}")
+            return None
+        command = [sys.executable, str(_HERE / "smoke.py"), "--figures"]
+        environment = os.environ | {"BENCH_CHECKOUT": str(Path(name) / "code")}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_LIMIT
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
+        figures: Figures = json.loads(done.stdout)
+        return figures
+
+
+def _git(*command: str) -> bytes:
+    # whoever owns the checkout: git shall read it
+    asked = [program("git"), "-C", str(_HERE.parent), "-c", f"safe.directory={_HERE.parent}"]
+    return subprocess.run([*asked, *command], check=True, capture_output=True, timeout=60).stdout
 
 
 def _too_long(_number: int, _frame: object) -> None:
@@ -273,30 +330,43 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--update", action="store_true", help="store what was measured")
     parser.add_argument("--keep", type=Path, help="leave the profiles there")
+    parser.add_argument("--figures", action="store_true", help="print them as JSON, judge nothing")
     options = parser.parse_args(arguments)
-    python = platform.python_version()
-    stored: dict[str, Any] = {"python": python}
-    if _STORED.exists():
-        stored = json.loads(_STORED.read_text())
     signal.signal(signal.SIGALRM, _too_long)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    signal.alarm(_LIMIT)
     # client and server take turns on one processor, so that what one does never depends on how fast the other is
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    # what the server does by the clock is more for each message when others make the message take longer
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
     try:
         measured = _measure(options.keep)
+        if options.figures:
+            print(json.dumps(measured))
+            return 0
+        if options.update:
+            rounded = {case: round(value) for case, value in measured.items()}
+            new = {"build": build(), "instructions": rounded}
+            _STORED.write_text(json.dumps(new, indent=1) + "\n")
+            print("\n".join(judge(measured, measured)[0]))
+            return 0
+        stored: dict[str, Any] = json.loads(_STORED.read_text())
+        before: Figures | None = stored["instructions"]
+        if why := another(stored, build(), measured):
+            print(why, flush=True)
+            before = _beside()
+        if before is None:
+            print("\n".join(judge(measured, measured)[0]))
+            print("not judged")
+            return 0
+        if judge(before, measured)[1]:
+            print("more than it may be: once more", flush=True)
+            measured = least(measured, _measure(options.keep))
     except Missing as error:
         print(f"nothing was measured: {error}")
         return 0
-    lines, failed = judge(stored.get("instructions", {}), measured)
+    lines, failed = judge(before, measured)
     print("\n".join(lines))
-    if options.update:
-        new = {"python": python, "instructions": {k: round(v) for k, v in measured.items()}}
-        _STORED.write_text(json.dumps(new, indent=1) + "\n")
-        return 0
-    if why := incomparable(stored, python, measured):
-        print(f"not judged: {why}")
-        return 0
     if failed:
         print(
             "Instructions a message have grown. Make it cheaper, or, where it has to be so, run\n"

@@ -154,13 +154,14 @@ def idle_connections(
     directory = directory / "idle"
     directory.mkdir()
     spread(directory)
-    there: list[tuple[Peer, str]] = []
+    directory.chmod(0o755)
+    peers = ready([name for name in idle.PEERS if name in names], ["u0"], directory)
+    there = []
     for protocol in idle.PROTOCOLS:
-        order = [n for n in idle.PEERS if n in names and protocol in idle.ways(n)]
         place = directory / protocol
         place.mkdir()
         place.chmod(0o755)
-        there += [(one, protocol) for one in ready(order, ["u0"], place, quiet=bool(there))]
+        there += [(one.again(), protocol) for one in peers if protocol in idle.ways(one.name)]
     for turn in turns:
         found, wrong = idle.together(there, directory, turn, count)
         rows += found

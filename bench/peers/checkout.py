@@ -15,9 +15,10 @@ from harness import DOMAIN, PASSWORD, Relay, fill, free_port, program
 
 __all__ = ["CHECKOUT", "FROM_HERE", "Ours", "add_users", "copied", "mailctl", "mailserver"]
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(os.environ.get("BENCH_CHECKOUT") or Path(__file__).resolve().parents[2])
+"""Whose programs run: this one's, or another one's, to be measured in the same way."""
 FROM_HERE = ("env", f"PYTHONPATH={CHECKOUT}{os.pathsep}{CHECKOUT / 'bench'}")
-_BY_MAILCTL = 50
+_BY_MAILCTL = 1
 _MAILCTL = (*FROM_HERE, sys.executable, "-c", "from twisted_mail.cli import main; main()")
 
 
