@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from twisted_mail.storage import stories
-from twisted_mail.storage.stories import Stories, Story, find
+from twisted_mail.storage.stories import Stories, Story, find, kept
 from twisted_mail.testing.world import simulated_world
 
 
@@ -106,3 +106,33 @@ def test_a_file_of_another_version_is_begun_anew_and_a_broken_one_is_in_nobodys_
         find(path, "c2")
     with pytest.raises(FileNotFoundError):
         find(tmp_path / "none", "c2")
+
+
+def test_lines_are_harmless_and_in_milliseconds(tmp_path):
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    told = Stories(world, path)
+    evil = "it calls itself a\r\nb\x1b[31m \u202e  c"
+    told.put(story(1, world)._replace(lines=[(0.12345, evil), (0.5, "x" * 1000)]))
+    wait(world)
+    (found,) = find(path, "c1")
+    assert found.lines == [(0.123, "it calls itself a b [31m c"), (0.5, "x" * 399 + "…")]
+    assert found.lines == kept([(0.12345, evil), (0.5, "x" * 1000)])
+
+
+def test_many_wait_for_no_others_and_few_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(stories, "CROWD", 3)
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    told = Stories(world, path)
+    for number in range(3):
+        told.put(story(number, world))
+    # The first three are being written
+    told.put(story(3, world))
+    wait(world, 0.0)
+    assert [len(find(path, f"c{number}")) for number in range(4)] == [1, 1, 1, 0]
+    wait(world, stories.SOON / 2)
+    assert find(path, "c3") == []
+    wait(world, stories.SOON)
+    assert len(find(path, "c3")) == 1
+    assert world.reactor.getDelayedCalls() == []

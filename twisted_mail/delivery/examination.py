@@ -57,7 +57,8 @@ class Judging(Inspecting):
         self._received = b""
 
     def _sinks(self, header: bytes) -> list[Sink]:
-        parts, checks, sinks = self.parts, self._checks, list[Sink]()
+        parts, checks = self.parts, self._checks
+        sinks: list[Sink] = []
         self._received = header
         wanted = checks is not None and (checks.dkim or checks.arc)
         if wanted and parts.keys is not None and has_signatures(header):

@@ -20,6 +20,8 @@ from .interfaces import Arrived, Client, Disposition, Envelope, Recipient
 from .telling import NAMED
 
 if TYPE_CHECKING:
+    from ..address import Address
+    from .routing import Way
     from .visitor import Visitor
 
 __all__ = ["Inspecting", "login_of", "message_id_of", "refusal", "tls_of", "told_line"]
@@ -152,24 +154,17 @@ class Inspecting:
 
     def _tell_places(self) -> None:
         """What the 250 promises, for each recipient."""
-        envelope = self.envelope
+        envelope, say = self.envelope, self.telling.say
         folder = "the folder for junk" if self._junk else "the inbox"
         for recipient, way in zip(envelope.recipients[:NAMED], envelope.ways, strict=False):
-            ways = [f"into {folder} of {key}" for key in way.mailboxes[:NAMED]]
-            if way.realm is not None:
-                ways.append(f"to {way.realm}, whom the site's own realm knows")
-            for address in way.remote[:NAMED]:
-                to = "" if address == recipient.address else f"to {address}, "
-                origin = f" (as {way.origin} says)" if way.origin is not None else ""
-                ways.append(f"{to}by the queue{origin}")
-            self.telling.say(f"{recipient.address}: {'; '.join(ways)}")
-        where = "into the folder for junk" if self._junk else "into its mailboxes"
+            say(f"{recipient.address}: {_places(recipient.address, way, folder)}")
         here = len(envelope.recipients) - envelope.departing
         self._outcome = "junk" if self._junk and here else "accepted"
-        told = [where] if here else []
+        told = ("into the folder for junk" if self._junk else "into its mailboxes") if here else ""
         if envelope.spread:
-            told.append(f"held in the queue: {self._hold}" if self._hold else "into the queue")
-        self.telling.say(f"answered 250: accepted as {self.message_id}, {' and '.join(told)}")
+            queued = f"held in the queue: {self._hold}" if self._hold else "into the queue"
+            told = f"{told} and {queued}" if told else queued
+        say(f"answered 250: accepted as {self.message_id}, {told}")
 
     def _end(self) -> None:
         body, self._body = self._body, None
@@ -179,15 +174,14 @@ class Inspecting:
         if session is not None:
             session.abort()
         self._named = self._named or message_id_of(self._header)
+        facts = self.visitor.facts(self.client, self.envelope)
+        facts["size"] = self._size
+        facts["queued"] = self._outcome in ("accepted", "junk") and bool(self.envelope.spread)
+        facts["outcome"] = self._outcome
         self.parts.teller.end(
             self.telling,
             connection=self.visitor.connection,
-            facts={
-                **self.visitor.facts(self.client, self.envelope),
-                "size": self._size,
-                "queued": self._outcome in ("accepted", "junk") and bool(self.envelope.spread),
-                "outcome": self._outcome,
-            },
+            facts=facts,
             id_=self.message_id,
             message=self._named,
         )
@@ -309,6 +303,21 @@ class Inspecting:
         if body is not None:
             body.put_on_top(b"\n")
         return Disposition(header, top, body, self._junk, bool(self._gone), self._hold)
+
+
+def _places(recipient: Address, way: Way, folder: str) -> str:
+    """Where mail for `recipient` goes, in words."""
+    mailboxes, remote = way.mailboxes, way.remote
+    if len(mailboxes) == 1 and not remote and way.realm is None:
+        return f"into {folder} of {mailboxes[0]}"  # nearly always
+    ways = [f"into {folder} of {key}" for key in mailboxes[:NAMED]]
+    if way.realm is not None:
+        ways.append(f"to {way.realm}, whom the site's own realm knows")
+    origin = f" (as {way.origin} says)" if way.origin is not None else ""
+    for address in remote[:NAMED]:
+        to = "" if address == recipient else f"to {address}, "
+        ways.append(f"{to}by the queue{origin}")
+    return "; ".join(ways)
 
 
 def message_id_of(header: bytes) -> str:

@@ -1,6 +1,6 @@
 """The story of a connection and its messages, as it is told while it happens; `storage.stories` keeps it.
 
-What peers chose is made harmless line by line. A story has a bounded number of lines; what comes after is counted.
+What peers chose is made harmless when it is kept. A story has a bounded number of lines; what comes after is counted.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final
 
-from ..message.words import one_line
-from ..storage.stories import Stories, Story
+from ..storage.stories import MAX_LINE, Stories, Story, kept
 
 __all__ = ["NAMED", "NOTHING_CAME", "Teller", "Telling"]
 
 MAX_LINES: Final = 200
-MAX_LINE: Final = 400
+_CUT: Final = 2 * MAX_LINE
+"""Characters of a line that are looked at."""
 NAMED: Final = 20
 """Recipients that a story names."""
 NOTHING_CAME: Final = "no message came"
@@ -40,7 +40,7 @@ class Telling:
     def say(self, text: str) -> None:
         """Something has happened."""
         if len(self.lines) < MAX_LINES:
-            self.lines.append((round(self._now() - self.began, 3), one_line(text, MAX_LINE)))
+            self.lines.append((self._now() - self.began, text[:_CUT]))
         else:
             self.left_out += 1
 
@@ -49,11 +49,19 @@ class Telling:
         return Telling(self._now, self)
 
     def whole(self) -> list[tuple[float, str]]:
-        """All lines, in the order of time."""
+        """All lines, in the order of time, as they are kept."""
+        return kept(self.raw())
+
+    def raw(self) -> list[tuple[float, str]]:
+        """As `whole`; what is kept is made of it."""
+        lines = self.lines
         if self._about is None:
-            return list(self.lines)
+            return list(lines)
+        before = self._about.lines
+        if not before or not lines or before[-1][0] <= lines[0][0]:
+            return before + lines
         # What is known of the connection stands before what was made of it at the same time.
-        return sorted(self._about.lines + self.lines, key=_TIME)
+        return sorted(before + lines, key=_TIME)
 
 
 class Teller:
@@ -79,8 +87,8 @@ class Teller:
         """It is over."""
         if self._stories is None:
             return
-        lines = telling.whole()
+        lines = telling.raw()
         if telling.left_out:
-            last = round(self._now() - telling.began, 3)
+            last = self._now() - telling.began
             lines.append((last, f"and {telling.left_out} lines more"))
         self._stories.put(Story(id_, telling.began, message, connection, facts, lines))

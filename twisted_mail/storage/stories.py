@@ -19,17 +19,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..disk import Disk, OsDisk
+from ..message.words import one_line
 from ..world import World
 from .transaction import use_wal
 
-__all__ = ["Stories", "Story", "find", "find_mail", "similar"]
+__all__ = ["MAX_LINE", "Stories", "Story", "find", "find_mail", "kept", "similar"]
 
 _log = Logger()
 VERSION: Final = 1
 SOON: Final = 1.0
 """Seconds that a story waits for others."""
+CROWD: Final = 1_000
+"""Stories that wait for no others. To open and close the file costs as much as forty of them."""
 PENDING: Final = 5_000
 """Stories that wait to be written, at most; further ones are not kept."""
+MAX_LINE: Final = 400
 _SWEPT: Final = 200
 """Written stories after which the old ones go."""
 _json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
@@ -52,7 +56,7 @@ class Story(NamedTuple):
     `id`: the queue id of its 250, "" when it came to none; `at`: seconds since 1970; `message`: its Message-ID with
     angle brackets, "" when unknown; `connection`: the log's id, or the queue id of the message that a notice of ours
     tells of; `facts` about it by name (ip, helo, sender, recipients, size …), values of JSON; `lines`: (seconds since
-    `at`, what happened).
+    `at`, what happened), which become `kept` lines when they are written.
     """
 
     id: str
@@ -61,6 +65,11 @@ class Story(NamedTuple):
     connection: str
     facts: dict[str, Any]
     lines: Sequence[tuple[float, str]]
+
+
+def kept(lines: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Lines as they are kept: milliseconds, and what peers chose made harmless, in one line of at most `MAX_LINE`."""
+    return [(round(seconds, 3), one_line(text, MAX_LINE)) for seconds, text in lines]
 
 
 class Stories:
@@ -84,8 +93,8 @@ class Stories:
         if len(self._pending) >= PENDING:
             return
         self._pending.append(story)
-        if not self._writing and self._timer is None:
-            self._timer = self._world.reactor.callLater(SOON, self._write)
+        if not self._writing and (self._timer is None or len(self._pending) == CROWD):
+            self._write_soon()
 
     async def close(self) -> None:
         """All of them are written when it returns, or cannot be."""
@@ -96,6 +105,14 @@ class Stories:
             idle: Deferred[None] = Deferred()
             self._idle.append(idle)
             await idle
+
+    def _write_soon(self) -> None:
+        if len(self._pending) < CROWD and not self._idle:
+            self._timer = self._world.reactor.callLater(SOON, self._write)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write()
 
     def _write(self) -> None:
         self._timer = None
@@ -113,7 +130,7 @@ class Stories:
         if isinstance(result, Failure):
             _log.warn("stories could not be kept: {error}", error=str(result.value))
         if self._pending:
-            self._write()
+            self._write_soon()
             return
         idle, self._idle = self._idle, []
         for one in idle:
@@ -126,7 +143,7 @@ class Stories:
                 one.at,
                 one.message,
                 one.connection,
-                _json({"facts": one.facts, "lines": one.lines}),
+                _json({"facts": one.facts, "lines": kept(one.lines)}),
             )
             for one in stories
         ]
