@@ -26,7 +26,7 @@ import ipaddress
 import re
 import string
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -59,6 +59,7 @@ class Address:
 
     local: str
     domain: str
+    _text: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.local.isprintable() and _has_control(self.local):
@@ -97,11 +98,17 @@ class Address:
         return not self.local.isascii()
 
     def __str__(self) -> str:
+        return self._text or self._written()
+
+    def _written(self) -> str:
         local = self.local
         # RFC 5321 section 4.1.2: quoted only where it must be
         if not _is_dot_string(local):
             local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        return f"{local}@{self.domain}" if self.domain else local
+        text = f"{local}@{self.domain}" if self.domain else local
+        # A message's trace, story and lines in the log have it a dozen times.
+        object.__setattr__(self, "_text", text)
+        return text
 
 
 class Path(NamedTuple):
@@ -140,20 +147,28 @@ def forward_path(data: bytes, *, strict: bool = False) -> Path:
 def _path(data: bytes, strict: bool) -> Path:
     # What nearly every path is, without the scanner.
     if data[:1] == b"<" and (end := data.find(b">")) > 0 and end < MAX_PATH:
-        local, at, domain = data[1:end].partition(b"@")
-        if (
-            at
-            and 0 < len(local) <= MAX_LOCAL
-            and not local.translate(None, _DOT_STRING_OCTETS)
-            and local[0] != 0x2E
-            and local[-1] != 0x2E
-            and b".." not in local
-            and domain.isascii()
-            and domain[:1] != b"["
-        ):
-            address = Address(local.decode("ascii"), normalize_domain(domain.decode("ascii")))
+        address = _plain(data[1:end])
+        if address is not None:
             return Path(address, _parameters(data[end + 1 :]), False)
     return _scanned_path(data, strict)
+
+
+@lru_cache(maxsize=1024)
+def _plain(mailbox: bytes) -> Address | None:
+    """A mailbox in ASCII without quotes and literals; None for others. Those of a site come again and again."""
+    local, at, domain = mailbox.partition(b"@")
+    if (
+        at
+        and 0 < len(local) <= MAX_LOCAL
+        and not local.translate(None, _DOT_STRING_OCTETS)
+        and local[0] != 0x2E
+        and local[-1] != 0x2E
+        and b".." not in local
+        and domain.isascii()
+        and domain[:1] != b"["
+    ):
+        return Address(local.decode("ascii"), normalize_domain(domain.decode("ascii")))
+    return None
 
 
 def _scanned_path(data: bytes, strict: bool) -> Path:
