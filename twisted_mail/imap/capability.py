@@ -14,7 +14,7 @@ from .state import LOGGED_IN, State
 if TYPE_CHECKING:
     from .session import ImapSession
 
-__all__ = ["Capability", "announced"]
+__all__ = ["Capability", "announced", "by_state"]
 
 
 class Capability(NamedTuple):
@@ -31,12 +31,16 @@ class Capability(NamedTuple):
     note: str = ""
 
 
+def by_state(known: Iterable[Capability]) -> dict[State, tuple[Capability, ...]]:
+    """Those of `known`, in their order, that may be announced in each single state: it is asked at each greeting."""
+    return {state: tuple(one for one in known if state in one.states) for state in State}
+
+
 def announced(known: Iterable[Capability], session: ImapSession) -> str:
-    """The capabilities of this moment, in the order of `known`, IMAP4rev1 and rev2 first."""
-    state = session.state
+    """The capabilities of this moment, of those of its state."""
     words: list[str] = []
     for one in known:
-        if state in one.states and (one.when is None or one.when(session)):
+        if one.when is None or one.when(session):
             if one.dynamic is None:
                 words.append(one.name)
             else:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -39,7 +39,7 @@ from ..status import MailError
 from ..world import World
 from . import verbs
 from .answers import gathered, one_after_the_other
-from .capability import announced
+from .capability import announced, by_state
 from .encode import bad, bye, continuation, no, ok, status_line
 from .events import (
     REFUSE,
@@ -62,6 +62,8 @@ from .verbs.registry import Stream, never
 from .view import RenumberedError
 
 __all__ = ["ImapSession"]
+
+_CAPABILITIES: Final = by_state(verbs.CAPABILITIES)
 
 
 class ImapSession(Standing):
@@ -105,7 +107,7 @@ class ImapSession(Standing):
 
     def capabilities(self) -> str:
         """Those of this moment, separated by spaces."""
-        return announced(verbs.CAPABILITIES, self)
+        return announced(_CAPABILITIES[self.state], self)
 
     def ok(
         self, command: Any, text: str = "", code: str | bytes = "", *, data: bytes = b""
