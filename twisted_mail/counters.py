@@ -47,7 +47,7 @@ class Served(Protocol):
 class Counters:
     """Of one process. The numbers are `TOTALS`; `bytes_in` and `bytes_out` of connections that are over."""
 
-    __slots__ = ("__weakref__", "_served", *TOTALS, "restarts")
+    __slots__ = ("__weakref__", "_served", *TOTALS)
 
     def __init__(self) -> None:
         self.accepted = 0
@@ -58,8 +58,6 @@ class Counters:
         self.login_failures = 0
         self.bytes_in = 0
         self.bytes_out = 0
-        self.restarts = 0
-        """Workers that died, or hung, and were replaced."""
         self._served: WeakSet[Any] = WeakSet()
 
     def serve(self, factory: Served) -> None:

@@ -31,6 +31,7 @@ _COMMANDS: Final = (
     "export",
     "import",
     "queue",
+    "status",
     "tls",
     "user",
 )
