@@ -30,6 +30,9 @@ class Disk(Protocol):
     def write(self, fd: int, data: bytes | memoryview) -> None:
         """Write all of `data`."""
 
+    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+        """Write all of `data` there; the file's position stays."""
+
     def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
         """One `writev`; the number of bytes written may be short."""
 
@@ -95,6 +98,11 @@ class OsDisk:
             view = memoryview(data)
             while written < len(data):
                 written += os.write(fd, view[written:])
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+        written = os.pwrite(fd, data, offset)
+        if written != len(data):
+            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
 
     def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
         return os.writev(fd, buffers)
