@@ -6,8 +6,7 @@ A protocol's own factory says how an engine and a session are made: `smtp.protoc
 
 from __future__ import annotations
 
-from base64 import b32encode
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -73,7 +72,7 @@ class MailFactory(ServerFactory[Any]):
             self._log.info("refused: too many connections", protocol=self.name, client=ip)
             # Words under TLS would cost a handshake, which is what the limit is to save.
             return _Refusal(b"" if self._implicit_tls else self.too_many)
-        identifier = b32encode(self._world.entropy(5)).decode("ascii").lower()
+        identifier = _identifier(self._world.entropy(5))
         try:
             engine, session = self.make(ip, identifier)
         except BaseException:
@@ -127,9 +126,20 @@ class MailFactory(ServerFactory[Any]):
                 done.callback(None)
 
 
+def _identifier(octets: bytes) -> str:
+    """Five octets as eight letters and digits: RFC 4648 section 6, in lower case."""
+    number = int.from_bytes(octets, "big")
+    return "".join([_PAIRS[number >> shift & 1023] for shift in (30, 20, 10, 0)])
+
+
+_WITH_HOST: Final = (IPv4Address, IPv6Address)
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = [one + two for one in _BASE32 for two in _BASE32]
+
+
 def _ip(address: IAddress | None) -> str:
     """The client's IP address as text; "" when it has none, as on a UNIX socket."""
-    if not isinstance(address, IPv4Address | IPv6Address):
+    if not isinstance(address, _WITH_HOST):
         return ""
     # RFC 4291 section 2.5.5.2: what an IPv4 client looks like on a socket for both
     mapped = address.host.removeprefix("::ffff:")

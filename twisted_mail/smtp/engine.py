@@ -138,6 +138,11 @@ class _Mode(enum.Enum):
     CHUNK = enum.auto()
 
 
+# A class's attribute costs more than a global, and these are asked for at every event.
+_COMMAND: Final = _Mode.COMMAND
+_RESPONSE: Final = _Mode.RESPONSE
+
+
 class SmtpEngine:
     """`connection.interfaces.Engine` of SMTP. `strict`: a bare LF ends no command."""
 
@@ -171,7 +176,7 @@ class SmtpEngine:
 
     @property
     def midway(self) -> bool:
-        return self._mode is not _Mode.COMMAND or self._between_chunks
+        return self._mode is not _COMMAND or self._between_chunks
 
     def receive(self, data: bytes) -> None:
         self._buffer += data
@@ -180,7 +185,9 @@ class SmtpEngine:
         if self._paused:
             return PAUSED
         mode = self._mode
-        if mode is _Mode.COMMAND or mode is _Mode.RESPONSE:
+        if mode is _COMMAND or mode is _RESPONSE:
+            if not self._buffer:
+                return NEED_DATA
             event = self._next_line()
         elif mode is _Mode.CHUNK:
             event = self._next_of_chunk()
@@ -193,7 +200,7 @@ class SmtpEngine:
     def resume(self, expect: object = None) -> None:
         """Go on. In the midst of content `expect` changes nothing: only its end ends it."""
         self._paused = False
-        if self._mode is not _Mode.COMMAND:
+        if self._mode is not _COMMAND:
             return
         self._between_chunks = expect is MORE
         if expect is None or expect is MORE:
@@ -234,8 +241,8 @@ class SmtpEngine:
         line = bytes(buffer[:found]).rstrip(b" \t\r")
         del buffer[:size]
         self._searched = 0
-        if self._mode is _Mode.RESPONSE:
-            self._mode = _Mode.COMMAND
+        if self._mode is _RESPONSE:
+            self._mode = _COMMAND
             return Response(line)
         verb, _, argument = line.partition(b" ")
         return Command(verb.upper().decode("latin-1"), argument)

@@ -39,6 +39,9 @@ class MailParameters:
     requiretls: bool = False
 
 
+_NO_PARAMETERS: Final = MailParameters()
+
+
 @dataclass(slots=True)
 class RcptParameters:
     """What stood behind the forward-path of RCPT, as `delivery.interfaces.Recipient` has it."""
@@ -48,7 +51,12 @@ class RcptParameters:
 
 
 def mail_parameters(text: bytes, *, auth: bool) -> MailParameters:
-    """Read `text`; `auth` says whether AUTH= is known here. Raises MailError 501 or 555."""
+    """Read `text`; `auth` says whether AUTH= is known here. Raises MailError 501 or 555.
+
+    What comes back may be shared: it is only to be read.
+    """
+    if not text:
+        return _NO_PARAMETERS
     parameters = MailParameters()
     for keyword, value in _words(text):
         read = _OF_MAIL.get(keyword)

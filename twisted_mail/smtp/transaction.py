@@ -37,24 +37,22 @@ class _Transaction:
     """
 
     __slots__ = (
-        "_incoming",
-        "_max_bytes",
         "begun",
         "client",
         "envelope",
+        "incoming",
         "refusal",
         "size",
         "tried",
     )
 
-    def __init__(self, client: Client, envelope: Envelope, max_bytes: int) -> None:
+    def __init__(self, client: Client, envelope: Envelope) -> None:
         self.client = client
         self.envelope = envelope
         self.begun = self.tried = False
         self.refusal: Exception | None = None
         self.size = 0
-        self._max_bytes = max_bytes
-        self._incoming: Incoming | None = None
+        self.incoming: Incoming | None = None
 
     @property
     def without_recipient(self) -> Answer | None:
@@ -66,23 +64,9 @@ class _Transaction:
 
     def begin(self, intake: Intake) -> str:
         """The message's id."""
-        self._incoming = intake.begin(self.client, self.envelope)
+        self.incoming = intake.begin(self.client, self.envelope)
         self.begun = True
-        return self._incoming.message_id
-
-    async def write(self, block: bytes) -> None:
-        incoming = self._incoming
-        if incoming is None:
-            return
-        self.size += len(block)
-        if self.size > self._max_bytes:
-            # RFC 1870 section 6.3
-            self.refuse(MailError(552, "5.3.4", "Message too big"))
-            return
-        try:
-            await incoming.write(block)
-        except Exception as error:
-            self.refuse(error)
+        return self.incoming.message_id
 
     def refuse(self, error: Exception) -> None:
         self.refusal = error
@@ -92,13 +76,13 @@ class _Transaction:
         """The message's id, once it is durable."""
         if self.refusal is not None:
             raise self.refusal
-        incoming, self._incoming = self._incoming, None
+        incoming, self.incoming = self.incoming, None
         assert incoming is not None, "begun, and neither refused nor committed"
         await incoming.commit()
         return incoming.message_id
 
     def abort(self) -> None:
-        incoming, self._incoming = self._incoming, None
+        incoming, self.incoming = self.incoming, None
         if incoming is not None:
             incoming.abort()
 
@@ -187,7 +171,7 @@ class Transactions:
         )
         self._latest = envelope
         await self._intake.check_sender(client, envelope)
-        self._current = _Transaction(client, envelope, self._max_bytes)
+        self._current = _Transaction(client, envelope)
         return replies.SENDER_OK
 
     async def rcpt(self, argument: bytes) -> Answer:
@@ -280,8 +264,16 @@ class Transactions:
 
     async def block(self, data: bytes) -> Answer:
         """Content of DATA or BDAT."""
-        if self._current is not None:
-            await self._current.write(data)
+        if (current := self._current) is not None and (incoming := current.incoming) is not None:
+            current.size += len(data)
+            if current.size > self._max_bytes:
+                # RFC 1870 section 6.3
+                current.refuse(MailError(552, "5.3.4", "Message too big"))
+            else:
+                try:
+                    await incoming.write(data)
+                except Exception as error:
+                    current.refuse(error)
         return replies.READ_ON
 
     async def _commit(self) -> Answer:
