@@ -24,16 +24,18 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from twisted.application.service import Application, IServiceCollection, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import ILogObserver, Logger, LogLevel
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
+from . import __version__
 from .config import Config, ConfigError
 from .console import Console, LogFile
 from .first_start import FirstStart
 from .log import make_observer
+from .processes import ProcessReporter
 from .service import MailService, StartError
 from .site import Owner, configuration_path, read_configuration
 from .world import World, real_world
@@ -131,6 +133,7 @@ class MailServer(Service):
         self._previous_hangup: Any = None
         self._previous_ends: dict[int, Any] = {}
         self._failed = False
+        self._reporter: ProcessReporter | None = None
         self._workers = self._make_workers()
         if self._workers is not None:
             world = replace(world, siblings=self._workers.siblings)
@@ -204,9 +207,19 @@ class MailServer(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous_ends[number] = signal.signal(number, self._stops_already)
         stopped = self.mail.stopService()
+        stopped.addBoth(self._stop_reporting)
         # Not before: a SIGHUP would end a server that still drains.
         stopped.addBoth(self._give_back_signals)
         return stopped
+
+    def _stop_reporting(self, outcome: T) -> Deferred[T]:
+        reporter, self._reporter = self._reporter, None
+        if reporter is None:
+            return succeed(outcome)
+        stopped = Deferred.fromCoroutine(reporter.stop())
+        return stopped.addErrback(lambda failure: self._log.failure("status", failure)).addCallback(
+            lambda _: outcome
+        )
 
     def _give_back_signals(self, outcome: T) -> T:
         signal.signal(signal.SIGHUP, self._previous_hangup or signal.SIG_DFL)
@@ -229,6 +242,15 @@ class MailServer(Service):
             ca = self.config.certificates / "ca.pem"
             self._console.say(self._first_start.lines(ca, self.mail.listeners, self._directory))
         self._console.close()
+        workers = self._workers
+        self._reporter = ProcessReporter(
+            self._world,
+            str(self.config.data),
+            "server" if workers is None else "main",
+            version=__version__,
+            restarts=lambda: 0 if workers is None else workers.restarts,
+        )
+        self._reporter.start()
         # What a start made stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

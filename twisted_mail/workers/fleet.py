@@ -78,6 +78,11 @@ class Workers:
         """The processes by their slots."""
         return {} if self._supervisor is None else self._supervisor.pids
 
+    @property
+    def restarts(self) -> int:
+        """How many ended unasked, and were replaced."""
+        return 0 if self._supervisor is None else self._supervisor.restarts
+
     def impossible(self) -> str:
         """Why this process, as the user that it is by now, cannot start any; "" when it can."""
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

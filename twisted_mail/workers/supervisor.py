@@ -121,6 +121,8 @@ class Supervisor:
         relay: Callable[[int, Frame], object],
     ) -> None:
         self.count = count
+        self.restarts = 0
+        """Workers that ended unasked, and were replaced."""
         self._clock = clock
         self._spawner = spawner
         self._settle = settle
@@ -298,6 +300,7 @@ class Supervisor:
         failures = self._failures[place]
         pause = min(MAX_PAUSE, 2.0 ** min(failures - 1, 10)) if failures else 0.0
         self._failures[place] += 1
+        self.restarts += 1
         _log.error(
             "worker {slot} {reason}; its connections are lost, another takes its place in {seconds:g} s",
             slot=worker.slot,

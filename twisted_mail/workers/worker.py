@@ -15,7 +15,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from .. import __version__
 from ..listeners import Listeners
+from ..processes import ProcessReporter
 from ..rooms import Rooms
 from ..service import make_tls
 from ..serving import Serving, drained
@@ -58,6 +60,9 @@ class Worker:
         self._serving: Serving | None = None
         self._tls: Any = None
         self._listeners = Listeners(world.reactor)
+        self._reporter = ProcessReporter(
+            world, str(order.config.data), f"worker {order.slot}", version=__version__
+        )
         self._leaving = False
         self._starting: Deferred[None] | None = None
 
@@ -118,6 +123,7 @@ class Worker:
     def _open(self) -> None:
         if self._leaving or self._serving is None:
             return
+        self._reporter.start()
         self._shared.set_load(1)
         self._listeners.open(self._serving.factories)
         # What a start made stays for good: the collector need not look at it again and again.
@@ -144,6 +150,7 @@ class Worker:
             seconds = self._order.config.limits.drain_seconds
             await drained(self._world, self._serving.drain(), seconds, [self._serving])
         await self._rooms.close()
+        await self._reporter.stop()
         self.siblings.stop()
         self._over(0)
 
