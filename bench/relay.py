@@ -13,15 +13,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from harness import SINK_DOMAIN, Relay, free_port
-from measure import cpu_seconds, fresh, memory, pause
+import sessions
+from harness import SINK_DOMAIN, Peer, Relay, free_port
+from measure import cpu_seconds, fresh, memory, pause, spread
 from receiver import Receiver
 from rounds import Watch, ready, run_load, running
 from table import Row
 
 __all__ = ["PEERS", "rounds"]
 
-PEERS = ("postfix-relay", "ours-relay")
+PEERS = ("sink", "postfix-relay", "ours-relay")
 WHOLE = "whole way, kept connections"
 PIPELINED = "whole way, kept and pipelined"
 TAKE = "queue takes, nothing is sent"
@@ -37,11 +38,17 @@ def rounds(
 ) -> bool:
     """All rounds into `rows`; True when a peer failed."""
     failed = False
-    peers = [one for one in ready(names, (), directory) if isinstance(one, Relay)]
+    directory = directory / "relay"
+    directory.mkdir()
+    directory.chmod(0o755)
+    spread(directory)
+    peers = ready(names, (), directory)
     for turn in turns:
         for one in list(peers):
+            place = fresh(directory, f"{one.name}.{turn}")
             try:
-                for row in _one_round(one, seconds, fresh(directory, f"{one.name}.{turn}")):
+                done = _one_round(one, seconds, place) if isinstance(one, Relay) else None
+                for row in done or _ceiling(one, seconds, place):
                     row.turn = turn
                     rows.append(row)
                     print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
@@ -83,6 +90,13 @@ def _one_round(one: Relay, seconds: float, place: Path) -> Iterator[Row]:
             yield _drained(one, place, sink, queued)
     finally:
         sink.stop()
+
+
+def _ceiling(sink: Peer, seconds: float, place: Path) -> Iterator[Row]:
+    """The load sent to the sink itself: what it and the load generator can do at most."""
+    with running(sink, place):
+        for case, options in ((WHOLE, ()), (PIPELINED, ("--pipelined",))):
+            yield sessions.small(sink, place, case, ["--seconds", str(seconds), *options])
 
 
 def _load(

@@ -38,7 +38,7 @@ from measure import file_system
 from plan import FULL, QUICK, SHARES, Plan
 from rounds import Settings, work_directory
 from table import Row, draining, overview, standing, written
-from targets import reached
+from targets import judged, reached
 
 _PEERS = tuple(
     dict.fromkeys(
@@ -103,7 +103,8 @@ def main(arguments: list[str]) -> int:
     usual = [row for row in rows if row.suite not in _TABLES]
     if usual:
         print(f"\nAll of it, in the order of measuring.\n{overview(usual)}")
-        print(f"What is to be reached, as medians of ratios in this run.\n{reached(usual)}")
+        if judged(usual):
+            print(f"What is to be reached, as medians of ratios in this run.\n{reached(usual)}")
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
         for name, text in plots.all_of(rows).items():

@@ -338,7 +338,7 @@ def main(arguments: list[str]) -> int:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     # what the server does by the clock is more for each message when others make the message take longer
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
     try:
         measured = _measure(options.keep)
         if options.figures:
