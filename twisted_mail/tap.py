@@ -250,10 +250,10 @@ class MailServer(Service):
             version=__version__,
             restarts=lambda: 0 if workers is None else workers.restarts,
         )
-        self._reporter.start()
         # What a start made stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        self._reporter.start()
 
     def _not_serving(self, failure: Failure) -> None:
         self._log.critical("cannot start: {error}", error=str(failure.value))

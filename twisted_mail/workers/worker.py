@@ -123,12 +123,12 @@ class Worker:
     def _open(self) -> None:
         if self._leaving or self._serving is None:
             return
-        self._reporter.start()
         self._shared.set_load(1)
         self._listeners.open(self._serving.factories)
         # What a start made stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        self._reporter.start()
 
     def _loads(self) -> tuple[int, Sequence[int]]:
         """Our connections, and those of every process that accepts."""
