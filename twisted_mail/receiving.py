@@ -26,13 +26,8 @@ from .delivery.parts import Checks, DmarcTeller, Parts
 from .delivery.sealing import Sealer
 from .delivery.telling import Teller
 from .filters.chain import Chain
-from .filters.clamd import Clamd, ClamdSettings
 from .filters.health import Health
 from .filters.interfaces import Scanner, StageFilter
-from .filters.milter import Milter, MilterSettings
-from .filters.rspamd import Rspamd, RspamdSettings
-from .filters.scanning import ScannerSettings
-from .filters.spamd import Spamd, SpamdSettings
 from .filters.trouble import OnFailure
 from .policy.decide import DecisionSettings
 from .policy.dkim_key import Keys
@@ -295,7 +290,10 @@ def _filter(world: World, one: Filter) -> StageFilter | Scanner:
     name = one.name or one.kind
     failure = _FAILURES[one.on_failure]
     try:
+        # Lean imports: each kind for those who have it.
         if one.kind == "milter":
+            from .filters.milter import Milter, MilterSettings
+
             return Milter(
                 world,
                 MilterSettings(
@@ -309,6 +307,8 @@ def _filter(world: World, one: Filter) -> StageFilter | Scanner:
                     connections=one.connections,
                 ),
             )
+        from .filters.scanning import ScannerSettings
+
         scanner = ScannerSettings(
             name,
             one.endpoint,
@@ -318,9 +318,15 @@ def _filter(world: World, one: Filter) -> StageFilter | Scanner:
             connections=one.connections,
         )
         if one.kind == "rspamd":
+            from .filters.rspamd import Rspamd, RspamdSettings
+
             return Rspamd(world, RspamdSettings(scanner, _password(one.password_file)))
         if one.kind == "clamav":
+            from .filters.clamd import Clamd, ClamdSettings
+
             return Clamd(world, ClamdSettings(scanner, _MALWARE[one.malware]))
+        from .filters.spamd import Spamd, SpamdSettings
+
         return Spamd(
             world,
             SpamdSettings(scanner, headers=one.headers, reject_score=one.refuse_score or None),

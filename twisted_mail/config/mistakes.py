@@ -8,7 +8,6 @@ never shown: a key in the wrong place may hold a password.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,6 +140,8 @@ def _plain(value: Any) -> Any:
 
 def _unknown(path: KeyPath) -> str:
     """What to say of an unknown key: the nearest known one, or all there are."""
+    import difflib  # lean import: mostly there is no mistake
+
     name = str(path[-1])
     here = _names(path[:-1])
     near = difflib.get_close_matches(name.lower(), here, n=1, cutoff=0.7)
