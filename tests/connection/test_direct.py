@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import weakref
 from collections import deque
@@ -10,18 +11,20 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import ToyFactory
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorFDSet
-from twisted.internet.main import CONNECTION_LOST
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mail.connection.direct import HELD, Direct, direct
 from twisted_mail.connection.protocol import Bounds
+
+RESET = ConnectionResetError(errno.ECONNRESET, "reset")
+LATER = BlockingIOError(errno.EWOULDBLOCK, "later")
 
 
 @implementer(IReactorFDSet)
@@ -61,28 +64,56 @@ class Loop:
                 writer.connectionLost(Failure(why))
 
 
-class Socket(FileDescriptor):
-    """A socket that takes as many bytes as `takes` says, one a call, then everything; an exception is an error."""
+class Handle:
+    """A socket that takes as many bytes as `takes` says, one number a call, then everything; an exception is raised."""
+
+    def __init__(self) -> None:
+        self.takes: deque[int | OSError] = deque()
+        self.sent = b""
+        self.closed = False
+
+    def send(self, data: bytes) -> int:
+        if self.closed:
+            raise OSError(errno.EBADF, "closed")
+        take = self.takes.popleft() if self.takes else len(data)
+        if isinstance(take, OSError):
+            raise take
+        taken = bytes(data[:take])
+        self.sent += taken
+        return len(taken)
+
+    def setblocking(self, blocking: bool) -> None:
+        assert not blocking
+
+    def fileno(self) -> int:
+        return 7
+
+    def setsockopt(self, *options: int) -> None:
+        pass
+
+    def shutdown(self, how: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Socket(Connection):
+    """Twisted's transport on such a socket."""
 
     def __init__(self) -> None:
         self.loop = Loop()
-        super().__init__(self.loop)
-        self.takes: deque[int | Exception] = deque()
-        self.sent = b""
-        self.protocol: Any = None
+        self.handle = Handle()
+        self.takes = self.handle.takes
+        super().__init__(self.handle, None, self.loop)
         self.lost: list[Failure] = []
         self.aborted = False
         self.connected = 1
         self.startReading()
 
-    def writeSomeData(self, data: bytes) -> int | BaseException:
-        assert self.connected, "a socket that is closed"
-        take = self.takes.popleft() if self.takes else len(data)
-        if isinstance(take, Exception):
-            return take
-        taken = bytes(data[:take])
-        self.sent += taken
-        return len(taken)
+    @property
+    def sent(self) -> bytes:
+        return self.handle.sent
 
     def getPeer(self) -> IPv4Address:
         return IPv4Address("TCP", "192.0.2.1", 4)
@@ -93,10 +124,10 @@ class Socket(FileDescriptor):
         self.stopWriting()
 
     def connectionLost(self, reason: Failure) -> None:
-        super().connectionLost(reason)
         self.lost.append(reason)
-        if self.protocol is not None:
-            self.protocol.connectionLost(reason)
+        if self.protocol is None:
+            self.protocol = Protocol()
+        super().connectionLost(reason)
 
 
 class Producer:
@@ -156,7 +187,7 @@ def test_the_rest_goes_out_with_the_reactor_and_then_it_is_direct_again() -> Non
 
 def test_a_socket_that_takes_nothing_yet() -> None:
     socket, transport, _ = connected()
-    socket.takes.extend([0, 0, 2])
+    socket.takes.extend([LATER, LATER, 2])
     transport.write(b"abcd")
     socket.loop.round()
     assert socket.sent == b""
@@ -202,7 +233,7 @@ def test_who_writes_while_he_is_told_to_go_on_is_in_order() -> None:
 
 def test_an_error_is_told_by_the_reactor_and_not_while_something_is_written() -> None:
     socket, transport, _ = connected()
-    socket.takes.extend([CONNECTION_LOST, CONNECTION_LOST])
+    socket.takes.extend([RESET, RESET])
     transport.write(b"abc")
     transport.write(b"def")
     assert socket.lost == []
@@ -250,10 +281,10 @@ def test_what_is_not_sent_yet_is_sent_before_the_end() -> None:
         st.one_of(st.binary(min_size=1, max_size=9), st.none()),
         max_size=30,
     ),
-    st.lists(st.integers(0, 9), max_size=40),
+    st.lists(st.one_of(st.integers(1, 9), st.just(LATER)), max_size=40),
 )
 def test_whatever_the_socket_takes_the_bytes_come_in_order(
-    steps: list[bytes | None], takes: list[int]
+    steps: list[bytes | None], takes: list[int | OSError]
 ) -> None:
     socket, transport, _ = connected()
     socket.takes.extend(takes)
@@ -328,7 +359,7 @@ def test_a_peer_that_never_reads_is_cut(log: list[dict[str, Any]]) -> None:
 
 def test_a_reset_while_it_is_answered_ends_the_connection_in_the_reactors_way() -> None:
     factory, socket, connection = served()
-    socket.takes.extend([CONNECTION_LOST, CONNECTION_LOST])
+    socket.takes.extend([RESET, RESET])
     connection.dataReceived(b"echo 1\necho 2\n")
     assert socket.lost == []
     assert connection in factory.connections

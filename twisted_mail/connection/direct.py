@@ -11,15 +11,18 @@ bytes: one more event, two more `epoll_ctl`, for each reply. Nearly always the s
 - a connection that is lost meanwhile is told by the reactor, later, as ever: `write` calls nobody but the producer;
 - `close` ends it at once when there is nothing to wait for.
 
-It uses what `FileDescriptor` and `IReadWriteDescriptor` say in public, and no other kind of transport has it.
+It uses what `FileDescriptor`, `ISystemHandle` and `IReadWriteDescriptor` say in public, and no transport but a
+socket's has it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
 
 __all__ = ["HELD", "Direct", "direct"]
 
@@ -30,7 +33,7 @@ HELD: Final = FileDescriptor.bufferSize
 def direct(transport: Any) -> Any:
     """`transport`, so that it sends at once if it can."""
     # What has become TLS by `startTLS` must go through that.
-    if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
+    if isinstance(transport, Connection) and not transport.TLS:
         return Direct(transport)
     return transport
 
@@ -38,10 +41,11 @@ def direct(transport: Any) -> Any:
 class Direct:
     """Stands before `transport`, which nobody else writes to or registers a producer with."""
 
-    __slots__ = ("_held", "_open", "_paused", "_producer", "_transport")
+    __slots__ = ("_held", "_open", "_paused", "_producer", "_send", "_transport")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self._send: Callable[[bytes], int] = transport.getHandle().send
         self._open = True
         # Bytes that the transport got, since it had none: more than wait there, and no fewer.
         self._held = 0
@@ -50,13 +54,15 @@ class Direct:
 
     def write(self, data: bytes) -> None:
         transport = self._transport
-        if not self._held and self._open and transport.connected:
-            sent = transport.writeSomeData(data)
+        if not self._held and self._open:
+            try:
+                sent = self._send(data)
+            except OSError:
+                # It would have to wait; or it is an error, which is the same when the reactor tries.
+                sent = 0
             if sent == len(data):
                 return
-            # An error is the same when the reactor tries, who knows what to do with it.
-            if isinstance(sent, int):
-                data = data[sent:]
+            data = data[sent:]
             transport.registerProducer(_Drained(self), False)
         self._held += len(data)
         transport.write(data)
