@@ -96,6 +96,8 @@ class Site:
 
     def __init__(self, directory: Path, extra: str = "") -> None:
         self.directory = directory
+        self.top = ""
+        """What stands before the first table of mail.toml, besides hostname and data."""
         self.extra = extra
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         self.process: subprocess.Popen[bytes] | None = None
@@ -137,7 +139,7 @@ class Site:
             f'{name} = ["tcp:{port}:interface=127.0.0.1"]\n' for name, port in self.ports.items()
         )
         self.config.write_text(
-            f'hostname = "localhost"\ndata = "data"\n[listen]\n{listen}{self.extra}'
+            f'hostname = "localhost"\ndata = "data"\n{self.top}[listen]\n{listen}{self.extra}'
         )
 
     # Its accounts

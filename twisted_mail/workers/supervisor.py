@@ -36,6 +36,8 @@ GRACE_SECONDS: Final = 5.0
 """Between the end of the time that clients have, and SIGKILL."""
 SETTLE_SECONDS: Final = 1.0
 """Until what a dead worker has left is looked at again, when it could not be settled."""
+SETTLE_TRIES: Final = 10
+"""After these it is left to the store's own looking, which is not so often."""
 
 
 class LaunchError(Exception):
@@ -280,7 +282,7 @@ class Supervisor:
         if worker.state is _State.LEAVING:
             if reason:
                 _log.error("worker {slot} {reason}", slot=worker.slot, reason=reason)
-                self._settled(None)
+                self._settled()
         else:
             self._lost(worker, worker.said or reason or "ended")
         for look in self._gone[:]:
@@ -307,7 +309,7 @@ class Supervisor:
             reason=reason,
             seconds=pause,
         )
-        settled = self._settled(None)
+        settled = self._settled()
         self._pauses[place] = self._clock.callLater(pause, self._replace, place, settled)
 
     def _replace(self, place: int, settled: Deferred[None]) -> None:
@@ -324,7 +326,7 @@ class Supervisor:
         if worker.state is _State.READY:
             self._open(worker)
 
-    def _settled(self, _: object) -> Deferred[None]:
+    def _settled(self, tries: int = SETTLE_TRIES) -> Deferred[None]:
         """Have what a dead one has left settled; fires after the first try. There are more, until it is done."""
         outcome: Deferred[None] = Deferred()
 
@@ -332,12 +334,16 @@ class Supervisor:
             if result is not True:
                 if result is not False:
                     _log.warn("what a worker left is not settled yet: {error}", error=str(result))
-                if self._workers and not self._stopping:
-                    self._clock.callLater(SETTLE_SECONDS, self._settled, None)
+                if tries > 1 and self._workers and not self._stopping:
+                    self._clock.callLater(SETTLE_SECONDS, self._settle_again, tries - 1)
             outcome.callback(None)
 
         self._settle().addBoth(tried)
         return outcome
+
+    def _settle_again(self, tries: int) -> None:
+        if not self._stopping and self._launch is not None:
+            self._settled(tries)
 
     def _fail(self, reason: str) -> None:
         """The new ones cannot be had."""

@@ -1,0 +1,104 @@
+"""A site with workers: its processes, and clients that go on whatever becomes of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import smtplib
+import threading
+from collections import Counter
+from pathlib import Path
+
+from mailsite import ALICE, Site, letter, until
+
+
+def children(pid: int) -> set[int]:
+    """The processes that `pid` has started and that live."""
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found |= {int(one) for one in (task / "children").read_text().split()}
+    return found
+
+
+def serving(site: Site) -> list[int]:
+    """The workers that answer clients, the oldest first."""
+    said = [int(one) for one in re.findall(r"worker \d+ serves pid=(\d+)", site.log)]
+    return [pid for pid in said if alive(pid)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def by_worker(log: str) -> Counter[str]:
+    """How many connections each worker has taken."""
+    return Counter(re.findall(r" connected .* ?worker=(\d+)", log))
+
+
+def children_of(site: Site) -> set[int]:
+    assert site.process is not None
+    return children(site.process.pid)
+
+
+class Senders:
+    """Threads that send one message after the other, and connect again when they are sent away."""
+
+    def __init__(self, site: Site, count: int = 4) -> None:
+        self.promised: list[str] = []
+        self.begun: list[str] = []
+        self.refused: list[str] = []
+        self.failures: list[BaseException] = []
+        self._site = site
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def until(self, count: int) -> None:
+        """Until so many more messages are promised."""
+        wanted = len(self.promised) + count
+        until(
+            lambda: len(self.promised) >= wanted or self.failures or self.refused,
+            f"{count} more messages are promised",
+        )
+        self.check()
+
+    def check(self) -> None:
+        assert not self.refused and not self.failures, (self.refused, self.failures)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, name: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            try:
+                with self._site.smtp() as session:
+                    while not self._stop.is_set():
+                        number += 1
+                        subject = f"sender {name} message {number}"
+                        self.begun.append(subject)
+                        session.sendmail("carol@elsewhere.example", [ALICE], letter(subject))
+                        self.promised.append(subject)
+            except ConnectionRefusedError as error:
+                self.refused.append(repr(error))
+                return
+            except (smtplib.SMTPException, OSError):
+                pass  # sent away, or cut off
+            except BaseException as error:
+                self.failures.append(error)
+                raise
+
+
+def pids_gone(pids: set[int]) -> bool:
+    return not any(alive(pid) for pid in pids)
+
+
+def kill(pid: int, number: int) -> None:
+    os.kill(pid, number)
