@@ -18,14 +18,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..world import World
+from .checksum import crc32_of_both
 from .errors import refusal
 
 __all__ = ["SPILL_OVER", "Draft"]
 
 SPILL_OVER = 256 * 1024
 """Bytes kept in memory, and copied into the journal's record, at most."""
-AHEAD = 256 * 1024
+AHEAD = 512 * 1024
 """Bytes that may wait for the disk before the writer is told to wait."""
+TOGETHER = 256 * 1024
+"""Bytes that are written to the spill file at once, at least: each time a thread is asked, and answers."""
 
 _COPIED = 1024 * 1024
 
@@ -33,20 +36,20 @@ _log = Logger()
 
 
 class Draft:
-    """Content being received. `size` in bytes as stored, `lines` the LFs in it, `crc` its CRC-32.
+    """Content being received. `size` in bytes as stored, `lines` the LFs in it.
 
     Use: `write` as often as there is something, then `finish` once, then give it to the store; or `discard`.
     """
 
     __slots__ = (
         "_busy",
+        "_crc",
         "_fd",
         "_keep",
         "_top",
         "_waiters",
         "_world",
         "blocks",
-        "crc",
         "error",
         "held",
         "lines",
@@ -63,14 +66,23 @@ class Draft:
         self.held = 0
         self.size = 0
         self.lines = 0
-        self.crc = 0
         self.spill: str | None = None
         """The spill file's name in the spill directory, or None while the content is in `blocks`."""
         self.error: BaseException | None = None
+        # Of what is in the spill file.
+        self._crc = 0
         self._fd = -1
         self._top = b""
         self._busy = False
         self._waiters: list[Deferred[None]] = []
+
+    @property
+    def crc(self) -> int:
+        """The CRC-32 of all of it, after `finish` and until `forget`."""
+        crc = self._crc
+        for block in self.blocks:
+            crc = zlib.crc32(block, crc)
+        return crc
 
     def write(self, block: bytes) -> Deferred[None] | None:
         """Take a block. A Deferred, when there is one, fires when there is room for more."""
@@ -78,12 +90,11 @@ class Draft:
             return None
         self.size += len(block)
         self.lines += block.count(b"\n")
-        self.crc = zlib.crc32(block, self.crc)
         self.blocks.append(block)
         self.held += len(block)
         if self.size <= self._keep:
             return None
-        if not self._busy:
+        if not self._busy and self.held >= min(TOGETHER, self._keep):
             self._flush()
         if self.held <= AHEAD:
             return None
@@ -103,9 +114,6 @@ class Draft:
             return
         self.blocks.insert(0, top)
         self.held += len(top)
-        self.crc = 0
-        for block in self.blocks:
-            self.crc = zlib.crc32(block, self.crc)
 
     async def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes of what was written, from `offset`; b"" at its end. Raises MailError.
@@ -182,7 +190,10 @@ class Draft:
             name = self._world.entropy(12).hex()
             self._fd = self._open(name)
             self.spill = name
-        disk.write(self._fd, b"".join(blocks))
+        data = b"".join(blocks)
+        # Here, where it takes no time of the reactor's.
+        self._crc = zlib.crc32(data, self._crc)
+        disk.write(self._fd, data)
 
     def _open(self, name: str) -> int:
         path = os.path.join(self.spill_directory, name)
@@ -215,12 +226,11 @@ class Draft:
         self._fd, self.spill = new, name
         try:
             disk.write(new, top)
-            crc, offset = zlib.crc32(top), 0
+            offset = 0
             while block := disk.pread(old, _COPIED, offset):
                 disk.write(new, block)
-                crc = zlib.crc32(block, crc)
                 offset += len(block)
-            self.crc = crc
+            self._crc = crc32_of_both(zlib.crc32(top), self._crc, offset)
         finally:
             disk.close(old)
             disk.unlink(os.path.join(self.spill_directory, old_name))
@@ -232,7 +242,7 @@ class Draft:
             self.blocks, self.held = [], 0
         if self.error is not None:
             self._drop()
-        elif self.blocks:
+        elif self.blocks and self.held >= min(TOGETHER, self._keep):
             self._flush()
         if self.held <= AHEAD or not self._busy:
             waiters, self._waiters = self._waiters, []
