@@ -132,15 +132,9 @@ class Message:
 
     async def _commit(self) -> None:
         if self._refusal is None:
-            try:
-                text = self._head.feed(self._lines.finish()) + self._head.finish()
-            except MailError as error:
-                self._refuse(error)
-            else:
-                inspected = self._inspected(text)
-                self.draft.write(text if self._begun else self._begin(text))
-                if inspected is not None:
-                    await inspected
+            text = self._lines.finish()
+            if text or not self._begun:
+                await self._rest(text)
         if self._refusal is None and self._lines.bare and self._keeper.reject_bare_newlines:
             # RFC 5321 section 2.3.8
             self._refuse(MailError(550, "5.6.0", "Message contains bare CR or LF, send CR LF"))
@@ -153,6 +147,18 @@ class Message:
         elif inspection is not None:
             inspection.passes()
         await self._keeper.keep(self)
+
+    async def _rest(self, text: bytes) -> None:
+        """What is known only when no more comes."""
+        try:
+            text = self._head.feed(text) + self._head.finish()
+        except MailError as error:
+            self._refuse(error)
+            return
+        inspected = self._inspected(text)
+        self.draft.write(text if self._begun else self._begin(text))
+        if inspected is not None:
+            await inspected
 
     def abort(self) -> None:
         self.draft.discard()

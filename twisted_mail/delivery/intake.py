@@ -88,6 +88,7 @@ class MailIntake:
         routes = routes if routes is not None else Routes()
         self._world = world
         self._settings = settings
+        self._rules = HeaderRules(max_received=settings.max_received)
         self._store = store
         self._directory = directory
         self._guard = guard
@@ -168,14 +169,16 @@ class MailIntake:
         settings = self._settings
         now = self._world.now()
         recipients = envelope.recipients
-        rules = HeaderRules(
-            max_received=settings.max_received,
-            submission=client.account is not None,
-            missing=lambda: {
-                b"date": f"Date: {trace.date(now)}\n".encode(),
-                b"message-id": trace.message_id(f"{int(now)}.{message_id}", settings.hostname),
-            },
-        )
+        rules = self._rules
+        if client.account is not None:
+            rules = HeaderRules(
+                max_received=settings.max_received,
+                submission=True,
+                missing=lambda: {
+                    b"date": f"Date: {trace.date(now)}\n".encode(),
+                    b"message-id": trace.message_id(f"{int(now)}.{message_id}", settings.hostname),
+                },
+            )
         received = trace.received(
             helo=client.helo,
             ip=client.ip,
@@ -240,13 +243,12 @@ class MailIntake:
             draft.discard()
             raise
         if self._realm is None:
-            keys = [key for way in ways for key in way.mailboxes]
-            unlimited = [
-                key
-                for way, recipient in zip(ways, message.envelope.recipients, strict=True)
-                if _always_taken(recipient.address)
-                for key in way.mailboxes
-            ]
+            keys: list[str] = []
+            unlimited: list[str] = []
+            for recipient, way in zip(message.envelope.recipients, ways, strict=True):
+                keys += way.mailboxes
+                if _always_taken(recipient.address):
+                    unlimited += way.mailboxes
             await self._to_store(message, draft, keys, queue, unlimited)
         elif addresses := tuple(way.realm for way in ways if way.realm is not None):
             await self._to_realm(self._realm[0], message, addresses, queue)
@@ -353,7 +355,7 @@ class MailIntake:
 
 def _always_taken(recipient: Address) -> bool:
     """RFC 5321 section 4.5.1: whoever is responsible hears of it, however full the mailbox is."""
-    return recipient.local.lower() == "postmaster"
+    return len(recipient.local) == 10 and recipient.local.lower() == "postmaster"
 
 
 def _changed(error: object) -> MailError:
