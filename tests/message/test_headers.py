@@ -71,3 +71,37 @@ def test_any_bytes_are_cut_in_two_and_into_fields_without_loss(content):
     assert b"".join(content[start:end] for _, start, end in fields(content)) == content
     assert without(header, ()) == header
     assert all(name for name, _, _ in fields(header))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"A: b\n",
+                b" folded\n",
+                b"\t:x: y\n",
+                b"no field\n",
+                b"b :\n",
+                b":\n",
+                b"\n",
+                b"C:",
+                b"x",
+            ]
+        ),
+        max_size=10,
+    ).map(b"".join)
+)
+def test_fields_are_those_of_a_look_at_each_line(block):
+    found = []
+    start = 0
+    for line in block.splitlines(True):
+        name, colon, _ = line.partition(b":")
+        bare = name.rstrip(b" \t")
+        if colon and bare and not any(octet <= 32 or octet >= 127 for octet in bare):
+            found.append([bare.lower(), start, start + len(line)])
+        elif found:
+            found[-1][2] += len(line)
+        else:
+            found.append([b"", 0, len(line)])
+        start += len(line)
+    assert list(fields(block)) == [tuple(one) for one in found]

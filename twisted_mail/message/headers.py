@@ -12,6 +12,8 @@ MAX_LINE = 998
 
 # RFC 5322 section 3.6.8: ftext; section 4.5: obsolete space before the colon
 _FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
+# The same with the rest of its line and the folded ones, in which none can begin: they need not be searched for one.
+_WHOLE = re.compile(rb"^([!-9;-~]+)[ \t]*:[^\n]*+(?:\n[ \t][^\n]*+)*", re.MULTILINE)
 # Possessive inside a line: each byte is looked at once, whatever they are. Not around the groups: Python before
 # 3.11.5 forgets where such a group began when its next turn fails (CPython issue 106052). Nothing stands behind
 # them that could fail, so they are never tried shorter.
@@ -50,7 +52,7 @@ def may_be_field(rest: bytes) -> bool:
 def fields(block: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(lower-case name, start, end) of each field, folded lines included; other text belongs to the one before."""
     name, start = b"", 0
-    for match in _FIELD.finditer(block):
+    for match in _WHOLE.finditer(block):
         if name or match.start() > start:
             yield name, start, match.start()
         name, start = match[1].lower(), match.start()
