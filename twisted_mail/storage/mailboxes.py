@@ -32,6 +32,7 @@ from .contents import close_all, read_messages
 from .errors import refusal
 from .folders import Box, nonexistent
 from .opened import OpenAccount, OpenFolder
+from .statuses import Statuses
 
 __all__ = ["AccountMailboxes", "Filing", "Selected"]
 
@@ -252,12 +253,14 @@ class AccountMailboxes:
         account: OpenAccount,
         filing: Filing,
         limits: Callable[[], tuple[int | None, int | None]],
+        statuses: Statuses,
         ended: Callable[[], None],
     ) -> None:
         self._world = world
         self._account = account
         self._filing = filing
         self._limits = limits
+        self._statuses = statuses
         self._ended: Callable[[], None] | None = ended
         self._watching: list[Callable[[], None]] = []
 
@@ -317,7 +320,11 @@ class AccountMailboxes:
     async def status(self, name: str) -> Status:
         account = self._account
         box = await account.box(name)
-        found: Status | None = None
+        found = self._statuses.get(account.key, box)
+        if found is not None:
+            return found
+        # What is found out while the mailbox changes may be true for this moment only.
+        before = self._statuses.before(box)
         if not account.knows(box):
             # Many mailboxes are asked for at once, and mostly one look says it all.
             gone, found = await self._call(account.store.refreshed_status, box.folder)
@@ -327,7 +334,7 @@ class AccountMailboxes:
             await account.refresh(box)
             found = await self._call(account.store.status, box.folder)
             assert found is not None
-        return found
+        return self._statuses.keep(account.key, box, before, found)
 
     async def open(self, name: str, *, read_only: bool = False) -> OpenMailbox:
         try:

@@ -14,6 +14,7 @@ from .account import AccountStore
 from .digests import Digests
 from .mailboxes import AccountMailboxes, Filing, called
 from .opened import Forget, OpenAccount, Search
+from .statuses import Statuses
 
 __all__ = ["Sessions"]
 
@@ -46,6 +47,7 @@ class Sessions:
         self._limits = limits
         self._forget = forget
         self._open: dict[str, OpenAccount] = {}
+        self._statuses = Statuses(world.disk, world.now)
         # What `Home.mark` was when it was known to have its folders, and when.
         self._furnished: OrderedDict[str, tuple[tuple[int, int], float]] = OrderedDict()
 
@@ -69,7 +71,7 @@ class Sessions:
             ended()
             raise
         return AccountMailboxes(
-            self._world, account, self._filing, lambda: self._limits(key), ended
+            self._world, account, self._filing, lambda: self._limits(key), self._statuses, ended
         )
 
     async def _furnish(self, account: OpenAccount) -> None:
