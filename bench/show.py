@@ -1,13 +1,18 @@
 """Print again what a run has measured: `bench/run --json FILE` wrote it.
 
-bench/table FILE                             the table of everything, and what is reached
-bench/table FILE --markdown [--into DOC]     shorter, for docs/performance.md; into it, between its marks
-bench/table FILE --plots docs                the plots
+    bench/table FILE                             the table of everything, and what is reached
+    bench/table FILE --markdown [--into DOC]     shorter, for docs/performance.md; into it, between its marks
+    bench/table FILE --plots docs                the plots
+    bench/table --into DOC                       what bench/smoke has stored and bench/intake_micro.py says
+
+What goes into a document goes between the marks for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +20,15 @@ from statistics import median
 from typing import Any
 
 import plots
-from table import Row, draining, overview, read, side_by_side, standing
+from table import Row, draining, markdown, overview, read, side_by_side, standing
 from targets import reached
 
-__all__ = ["document", "inserted", "main"]
+__all__ = ["document", "inserted", "instructions", "main", "stages"]
 
-BEGIN = "<!-- measured: what bench/table --markdown writes -->"
-END = "<!-- end of what was measured -->"
+MEASURED, INSTRUCTIONS, STAGES = "measured", "instructions", "stages"
+"""What is put between marks."""
+_HERE = Path(__file__).resolve().parent
+_SMOKE = _HERE / "smoke.json"
 _APART = {"drain": draining, "backlog": standing}
 _TITLES = {
     "smtp": "Small messages",
@@ -60,23 +67,52 @@ def document(run: Mapping[str, Any], rows: Sequence[Row]) -> str:
     return "\n".join(out)
 
 
-def inserted(text: str, new: str) -> str:
-    """`text` with `new` between its marks. ValueError when it has none."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{new.strip()}\n\n{END}{after}"
+def inserted(text: str, what: str, new: str) -> str:
+    """`text` with `new` between its marks for that. ValueError when it has none."""
+    begin, end = f"<!-- {what}: written by bench/table -->", f"<!-- end of {what} -->"
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"no {begin} and {end}")
+    return f"{before}{begin}\n\n{new.strip()}\n\n{end}{after}"
+
+
+def instructions(stored: Mapping[str, Any]) -> str:
+    """A table of what smoke.json has."""
+    lines = [["4 KiB, one message", "instructions of the server"]]
+    for case, count in stored["instructions"].items():
+        if case != "loop":
+            lines.append([case, f"{round(count, -4):,.0f}".replace(",", " ")])
+    return markdown(lines)
+
+
+def stages(printed: str) -> str:
+    """A table of what intake_micro.py printed: a line is a name, two spaces or more, a number and its unit."""
+    lines = [["stage", "µs"]]
+    for line in printed.splitlines():
+        name, _, figure = line.rstrip().removesuffix("µs").rstrip().rpartition("  ")
+        if name:
+            indent = "&nbsp;&nbsp;" if line.startswith(" ") else ""
+            lines.append([f"{indent}{name.strip()}", figure.strip()])
+    return markdown(lines)
 
 
 def main(arguments: list[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--markdown", action="store_true", help="for docs/performance.md")
     parser.add_argument("--into", type=Path, help="put that between the marks of this file")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write SVGs there")
     options = parser.parse_args(arguments)
+    if options.into:
+        text = options.into.read_text()
+        text = inserted(text, INSTRUCTIONS, instructions(json.loads(_SMOKE.read_text())))
+        command = [sys.executable, str(_HERE / "intake_micro.py")]
+        micro = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        options.into.write_text(inserted(text, STAGES, stages(micro.stdout)))
+    if options.file is None:
+        return 0
     run, rows = read(options.file.read_text())
     usual = [row for row in rows if row.suite not in _APART]
     if options.plots:
@@ -84,7 +120,8 @@ def main(arguments: list[str]) -> int:
         for name, text in plots.all_of(rows).items():
             (options.plots / name).write_text(text)
     if options.into:
-        options.into.write_text(inserted(options.into.read_text(), document(run, usual)))
+        text = options.into.read_text()
+        options.into.write_text(inserted(text, MEASURED, document(run, usual)))
     elif options.markdown:
         print(document(run, usual))
     else:

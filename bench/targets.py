@@ -177,7 +177,7 @@ def _imap(found: _Found) -> _Lines:
     for case in found.cases:
         if case.startswith("longest NOOP beside"):
             beside.append((found.ours(case) or 0.0, case))
-        elif case.startswith(_GROWING) or "logins" in case or case.startswith("process,"):
+        elif case.startswith(_APART) or "logins" in case or case.startswith("process,"):
             continue
         elif (ratio := found.better(case, "dovecot-imap")) is not None:
             worst.append((ratio, case))
@@ -203,7 +203,16 @@ def _idle(found: _Found) -> _Lines:
         yield Line("base of a worker", mb, most=60, unit="MB")
 
 
-_GROWING = ("taken over of", "SELECT of 1", "FETCH of", "POP3 PASS", "start to", "delivered into")
+_APART = (
+    "idle connection",
+    "base,",
+    "taken over of",
+    "SELECT of 1",
+    "FETCH of",
+    "POP3 PASS",
+    "start to",
+    "delivered into",
+)
 
 
 def _growth(found: _Found) -> _Lines:

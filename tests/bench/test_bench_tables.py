@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import plots
@@ -118,9 +119,24 @@ def test_nothing_measured_is_no_plot():
 
 
 def test_what_was_measured_goes_between_the_marks():
-    text = f"before\n{show.BEGIN}\nold\n{show.END}\nafter\n"
-    once = show.inserted(text, "new")
-    assert once == f"before\n{show.BEGIN}\n\nnew\n\n{show.END}\nafter\n"
-    assert show.inserted(once, "new") == once
+    begin, end = "<!-- x: written by bench/table -->", "<!-- end of x -->"
+    once = show.inserted(f"before\n{begin}\nold\n{end}\nafter\n", "x", "new")
+    assert once == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
+    assert show.inserted(once, "x", "new") == once
     with pytest.raises(ValueError, match="no "):
-        show.inserted("nothing", "new")
+        show.inserted(once, "y", "new")
+
+
+def test_stages_are_a_table():
+    printed = (
+        "MAIL                4.9 µs\ntogether           63.3 µs\n\n  line ends         1.92 µs\n"
+    )
+    lines = show.stages(printed).strip().splitlines()[2:]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert found == [["MAIL", "4.9"], ["together", "63.3"], ["&nbsp;&nbsp;line ends", "1.92"]]
+
+
+def test_the_document_has_the_marks():
+    text = (Path(show.__file__).parents[1] / "docs/performance.md").read_text()
+    for what in (show.MEASURED, show.INSTRUCTIONS, show.STAGES):
+        assert "!new!" in show.inserted(text, what, "!new!")
