@@ -353,3 +353,202 @@ def test_mail_programs_hear_where_the_listeners_are(tmp_path, world):
     assert said.startswith(b"HTTP/1.1 200 ")
     assert b"<port>1993</port>" in said and b"<hostname>mail.example.org</hostname>" in said
     result_of(world, service.stopService())
+
+
+# Another configuration while it runs
+
+
+def other(service: MailService, tmp_path: Path, **sections: Any) -> Config:
+    return configured(
+        tmp_path,
+        pop3={"allow_plaintext_loopback": True},
+        smtp={"max_message_bytes": 70_000},
+        **sections,
+    )
+
+
+def test_a_new_configuration_counts_for_who_comes(running, world, tmp_path):
+    idle = world.reactor.connect(25)
+    idle.read()
+    busy = begin_message(world)
+    changed = running.reconfigure(other(running, tmp_path))
+    for _ in range(100):
+        world.reactor.settle()
+    new = world.reactor.connect(25)
+    assert b"SIZE 70000" in new.ask(b"EHLO client\r\n")
+    assert idle.read().startswith(b"421 4.3.2 ") and idle.closed
+    assert not changed.called
+    assert busy.ask(b"Subject: the old way\r\n\r\nhello\r\n.\r\n").startswith(b"250 2.")
+    result_of(world, changed)
+    assert busy.closed and not new.closed
+    assert begin_message(world).ask(b"Subject: the new way\r\n\r\n.\r\n").startswith(b"250 2.")
+    assert len(pop3_list(world).splitlines()) == 4
+    assert running.config.smtp.max_message_bytes == 70_000
+
+
+def test_who_is_in_the_middle_of_something_has_so_much_time_only(running, world, tmp_path):
+    busy = begin_message(world)
+    changed = running.reconfigure(other(running, tmp_path))
+    world.reactor.advance(9.9)
+    assert not busy.closed
+    world.reactor.advance(0.2)
+    result_of(world, changed)
+    assert busy.closed
+
+
+def test_a_configuration_that_cannot_be_used_changes_nothing(running, world, tmp_path):
+    idle = world.reactor.connect(25)
+    tls = {"certificate": tmp_path / "none.pem", "key": tmp_path / "none.key"}
+    with capturedLogs() as events:
+        result_of(world, running.reconfigure(other(running, tmp_path, tls=tls)))
+    assert any("the old one goes on" in formatEvent(one) for one in events)
+    assert not idle.closed and idle.read().startswith(b"220 ")
+    assert running.config.smtp.max_message_bytes != 70_000
+
+
+def test_what_is_opened_for_a_configuration_that_then_fails_is_closed(running, world, tmp_path):
+    checkers = {"checkers": ["nonsense:x"]}
+    result_of(world, running.reconfigure(other(running, tmp_path, auth=checkers)))
+    assert begin_message(world).ask(b"Subject: x\r\n\r\n.\r\n").startswith(b"250 2.")
+    result_of(world, running.stopService())
+    assert not list((tmp_path / "mail-data/journal/writers").iterdir())
+
+
+def test_the_same_configuration_again_is_nothing(running, world):
+    idle = world.reactor.connect(25)
+    idle.read()
+    result_of(world, running.reconfigure(running.config))
+    assert not idle.closed and idle.read() == b""
+
+
+def test_what_cannot_change_while_it_runs_is_named_and_stays(running, world, tmp_path):
+    wanted = other(
+        running, tmp_path, listen={"smtp": ["tcp:2600"]}, data=tmp_path / "other", workers=1
+    )
+    with capturedLogs() as events:
+        result_of(world, running.reconfigure(wanted))
+    said = [formatEvent(one) for one in events]
+    assert (
+        "listen, data, workers cannot be changed while it runs: restart the server for that" in said
+    )
+    assert list(world.reactor.listeners) == [25, 110, 995]
+    assert not (tmp_path / "other").exists()
+    assert b"SIZE 70000" in world.reactor.connect(25).ask(b"EHLO client\r\n")
+
+
+def test_of_many_changes_at_once_the_last_one_counts(running, world, tmp_path):
+    ends = [
+        running.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000 + n}))
+        for n in range(5)
+    ]
+    for end in ends:
+        result_of(world, end)
+    assert b"SIZE 70004" in world.reactor.connect(25).ask(b"EHLO client\r\n")
+
+
+def test_the_queue_goes_on_with_the_new_configuration(running, world, tmp_path):
+    before = running.rooms.sending._manager
+    assert before.acquired
+    result_of(world, running.reconfigure(other(running, tmp_path)))
+    world.reactor.advance(60)
+    after = running.rooms.sending._manager
+    assert after is not before and after.acquired and not before.acquired
+
+
+def test_a_stop_in_the_middle_of_a_change(running, world, tmp_path):
+    busy = begin_message(world)
+    running.reconfigure(other(running, tmp_path))
+    for _ in range(100):
+        world.reactor.settle()
+    idle = world.reactor.connect(25)
+    idle.read()
+    stopped = running.stopService()
+    assert busy.ask(b"Subject: x\r\n\r\n.\r\n").startswith(b"250 2.")
+    result_of(world, stopped)
+    assert busy.closed and idle.closed
+    assert not list((tmp_path / "mail-data/journal/writers").iterdir())
+
+
+# With others who answer
+
+
+class Others:
+    """A `Fleet` without processes."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.refuses = ""
+
+    async def start(self, sockets, addresses, config, files, rooms):
+        self.log.append(f"start {[one.name for one in sockets]} {len(files)}")
+        if self.refuses:
+            raise StartError(self.refuses)
+
+    def read_again(self, files):
+        self.log.append(f"read again {len(files)}")
+
+    async def change(self, config, files, rooms):
+        if self.refuses:
+            raise StartError(self.refuses)
+        self.log.append(f"change {config.smtp.max_message_bytes}")
+
+    async def stop(self):
+        self.log.append("stop")
+
+
+class Sock:
+    family = 2
+
+    def fileno(self):
+        return 7
+
+
+@pytest.fixture
+def sockets(monkeypatch):
+    """The simulated ports look like sockets."""
+    from twisted_mail.testing.network import Listener
+
+    monkeypatch.setattr(Listener, "socket", Sock(), raising=False)
+
+
+def test_others_answer_in_place_of_this_process(tmp_path, world, sockets):
+    others = Others()
+    service = MailService(configured(tmp_path), world, fleet=others)
+    service.startService()
+    result_of(world, service.when_serving())
+    assert others.log == ["start ['smtp', 'pop3', 'pop3s'] 2"]
+    assert world.reactor.connect(25).read() == b""  # it waits for them
+    assert service.rooms.sending._manager.acquired
+    service.reload()
+    result_of(world, service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000})))
+    result_of(world, service.stopService())
+    assert others.log[1:] == ["read again 2", "change 70000", "stop"]
+
+
+def test_others_who_cannot_start(tmp_path, world, sockets):
+    others = Others()
+    others.refuses = "no more processes"
+    service = MailService(configured(tmp_path), world, fleet=others)
+    service.startService()
+    with pytest.raises(StartError, match="no more processes"):
+        result_of(world, service.when_serving())
+    assert not world.reactor.listeners
+
+
+def test_others_who_cannot_change(tmp_path, world, sockets):
+    others = Others()
+    service = MailService(configured(tmp_path), world, fleet=others)
+    service.startService()
+    result_of(world, service.when_serving())
+    before = service.rooms
+    others.refuses = "no"
+    result_of(world, service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000})))
+    assert service.rooms is before and before.sending._manager.acquired
+    result_of(world, service.stopService())
+
+
+def test_ports_that_are_no_sockets_cannot_be_shared(tmp_path, world):
+    service = MailService(configured(tmp_path), world, fleet=Others())
+    service.startService()
+    with pytest.raises(StartError, match="cannot be shared with workers: set workers = 0"):
+        result_of(world, service.when_serving())
