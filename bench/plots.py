@@ -20,7 +20,7 @@ TITLES = {
     "bench-mailboxes.svg": "Opening a mailbox over its number of messages",
 }
 _NEW, _KEPT = "new connections, 20 users", "kept connections, 20 users"
-_COLOURS = ("#bf8700", "#1a7f37", "#8250df", "#d1242f", "#0a7ea4", "#9a6700", "#bc4c9b")
+_COLOURS = ("#bf8700", "#2da44e", "#a371f7", "#e5534b", "#1b9aaa", "#c96198", "#848d97")
 _OWN = (*OURS, "ours-1")
 _STYLE = """<style>
 .page { fill: #ffffff } text { fill: #1f2328 } .own { fill: #1f6feb } .other { fill: #8b949e }

@@ -250,7 +250,9 @@ def _ratio(
     ratio = median(ratios)
     if not ratio:
         return "–"
-    return f"{1 / ratio if key in LESS_IS_BETTER else ratio:.2f}"
+    if key in LESS_IS_BETTER:
+        ratio = 1 / ratio
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
