@@ -6,11 +6,12 @@ import errno
 import gc
 import weakref
 from collections import deque
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import ToyFactory
+from toy import BLOCK, ToyFactory
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorFDSet
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mail.connection.direct import HELD, Direct, direct
+from twisted_mail.connection.output import BREATH, PIECE
 from twisted_mail.connection.protocol import Bounds
 
 RESET = ConnectionResetError(errno.ECONNRESET, "reset")
@@ -404,3 +406,25 @@ def test_a_connection_that_is_over_leaves_the_collector_nothing() -> None:
     finally:
         gc.enable()
     assert not factory.connections
+
+
+def test_a_large_body_leaves_others_their_turns_however_fast_it_is_read() -> None:
+    factory, socket, connection = served()
+    blocks = 4 * BREATH // BLOCK
+    whole = len(b"hello\nbody:") + blocks * BLOCK
+    connection.dataReceived(b"body %d\n" % blocks)
+    seen = [len(socket.sent)]
+
+    def another() -> None:
+        seen.append(len(socket.sent))
+        if seen[-1] < whole:
+            factory.world.reactor.callLater(0, another)
+
+    another()
+    factory.world.reactor.advance(0)
+    assert seen[-1] == whole
+    assert max(now - before for before, now in pairwise(seen)) <= BREATH + PIECE
+    assert seen[0] <= BREATH + PIECE
+    assert socket.loop.registered == 0
+    connection.dataReceived(b"echo 1\n")
+    assert socket.sent.endswith(b"y1\n")

@@ -2,7 +2,8 @@
 
 `Output` stands between the wire and the driver. It promises that answers are written together, that the
 peer has got everything said so far once `_flush` has written it, and that a body is asked for no more while the
-peer does not read, nor for more than `BREATH` bytes in one turn where compression hides how much it is.
+peer does not read, nor for more than `BREATH` bytes in one turn: compression hides how much it is, and a peer on this
+machine reads as fast as is sent.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ GATHER = 32 * 1024
 PIECE = 64 * 1024
 """The most that is written at once."""
 BREATH = 256 * 1024
-"""Bytes of a body that are compressed before others get their turn: 5 ms of work or so."""
+"""Bytes of a body that are sent before others get their turn: up to 5 ms of work where they are compressed."""
 
 
 class Output(Wire):
@@ -71,14 +72,14 @@ class Output(Wire):
             await close_pieces(body)
 
     async def _say_when_read(self, piece: bytes) -> None:
-        if self._compression is not None:
-            self._breath += len(piece)
-            if self._breath > BREATH:
-                self._breath = 0
-                await self._turns.breath()
+        self._breath += len(piece)
+        if self._breath > BREATH:
+            self._breath = len(piece)
+            await self._turns.breath()
         while self.blocked:
             self._room = Deferred()
             await self._room
+            self._breath = len(piece)
         self._say(piece)
 
     def _say(self, data: bytes) -> None:
