@@ -17,7 +17,11 @@ TRICKY = st.lists(
 
 def normalize(blocks):
     lines = LineNormalizer()
-    out = b"".join([lines.feed(block) for block in blocks])
+    out = b""
+    for block in blocks:
+        text = lines.feed(block)
+        assert lines.ended == text.count(b"\n")
+        out += text
     return out + lines.finish(), lines.bare
 
 

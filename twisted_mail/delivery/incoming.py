@@ -107,7 +107,9 @@ class Message:
             return
         if self._head.done:
             inspected = self._inspected(text)
-            room = self.draft.write(text if self._begun else self._begin(text))
+            # What follows the header's block is as it was counted.
+            lines = self._lines.ended if self._begun else None
+            room = self.draft.write(text if self._begun else self._begin(text), lines)
             if inspected is not None:
                 await inspected
             if room is not None:

@@ -13,9 +13,11 @@ __all__ = ["LineNormalizer"]
 class LineNormalizer:
     """Turn a stream of blocks, cut anywhere, into the same text with LF line ends."""
 
-    __slots__ = ("_ends_line", "_held", "bare")
+    __slots__ = ("_ends_line", "_held", "bare", "ended")
 
     def __init__(self) -> None:
+        self.ended = 0
+        """The LFs in what `feed` has given last."""
         self.bare = False
         self._held = False
         self._ends_line = True
@@ -27,6 +29,7 @@ class LineNormalizer:
             # that they belong before the LFs costs a fifth of one search for CRLF.
             text = block.replace(b"\r", b"")
             if text.replace(b"\n", b"\r\n") == block:
+                self.ended = len(block) - len(text)
                 if text:
                     self._ends_line = text.endswith(b"\n")
                 return text
@@ -38,10 +41,12 @@ class LineNormalizer:
         self._held = block.endswith(b"\r")
         if self._held:
             block = block[:-1]
+        self.ended = 0
         if not block:
             return b""
         out = block.replace(b"\r\n", b"\n")
-        if out.count(b"\n") != len(block) - len(out):
+        self.ended = out.count(b"\n")
+        if self.ended != len(block) - len(out):
             self.bare = True
         if b"\r" in out:
             self.bare = True

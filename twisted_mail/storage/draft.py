@@ -84,12 +84,12 @@ class Draft:
             crc = zlib.crc32(block, crc)
         return crc
 
-    def write(self, block: bytes) -> Deferred[None] | None:
-        """Take a block. A Deferred, when there is one, fires when there is room for more."""
+    def write(self, block: bytes, lines: int | None = None) -> Deferred[None] | None:
+        """Take a block. A Deferred, when there is one, fires when there is room for more. `lines`: its LFs, if known."""
         if self.error is not None or not block:
             return None
         self.size += len(block)
-        self.lines += block.count(b"\n")
+        self.lines += block.count(b"\n") if lines is None else lines
         self.blocks.append(block)
         self.held += len(block)
         if self.size <= self._keep:
