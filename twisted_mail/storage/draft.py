@@ -85,7 +85,7 @@ class Draft:
         return crc
 
     def write(self, block: bytes, lines: int | None = None) -> Deferred[None] | None:
-        """Take a block. A Deferred, when there is one, fires when there is room for more. `lines`: its LFs, if known."""
+        """Take a block; `lines`: its LFs, if known. A Deferred, when there is one, fires when there is room."""
         if self.error is not None or not block:
             return None
         self.size += len(block)
