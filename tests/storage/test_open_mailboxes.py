@@ -155,7 +155,9 @@ def test_copies_have_the_same_id_and_replies_the_same_thread(mail):
     assert second[2] == first[2]
 
 
-def test_what_another_program_does_is_seen_within_a_tenth_of_a_second(mail):
+@pytest.mark.parametrize("many", [account.MANY, 0], ids=["name by name", "all at once"])
+def test_what_another_program_does_is_seen_within_a_tenth_of_a_second(mail, monkeypatch, many):
+    monkeypatch.setattr(account, "MANY", many)
     mail.append("INBOX")
     box = mail.open()
     heard = []

@@ -25,6 +25,9 @@ from .index import UNSEEN, Row, RowTuple
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
+MANY = 200
+FEW_OF = 10
+"""More names than `MANY`, and than one in so many of a folder's, are not looked at one by one."""
 PIECE = 4096
 """Rows that are read at once: the interpreter is not held for longer."""
 
@@ -121,6 +124,12 @@ class AccountStore:
 
     def examine(self, folder: str, names: Collection[tuple[str, str]]) -> list[str]:
         """As `refresh`, when something happened to these files (``new`` or ``cur``, name): mostly, we did it."""
+        with self.locked() as locked:
+            place = _place(locked, folder)
+            many = len(names) > MANY and FEW_OF * len(names) > locked.index.count(place.row.key)
+        if many:
+            # To compare everything at once is less than each of them by itself.
+            return self.refresh(folder)
         with self.locked() as locked:
             place = _place(locked, folder)
             known = place.row.new_mark != UNSEEN and all(
@@ -332,7 +341,7 @@ class AccountStore:
             [name for name in names if mode is not StoreMode.REMOVE or place.knows(name)]
         )
         there: dict[str, tuple[str, str]] | None = None
-        moved: list[tuple[str, str, str]] = []
+        moved: list[tuple[str, str, int]] = []
         for row in rows:
             if unchanged_since is not None and row.modseq > unchanged_since:
                 failed.append(row.uid)
@@ -358,13 +367,13 @@ class AccountStore:
                 sub, old = there[row.base]
                 name = old.partition(":")[0] + info_of(old, wanted)
                 self._rename(place, sub, old, name)
-            moved.append(("cur", name, row.base))
+            moved.append(("cur", name, row.uid))
             place.flag(row.uid, wanted)
-        locked.index.moved(place.row.key, moved)
+        locked.index.renamed(place.row.key, moved)
         return place.modseq, failed
 
     def _rename(self, place: Folder, sub: str, old: str, name: str) -> None:
-        self._disk.rename(os.path.join(place.path, sub, old), os.path.join(place.path, "cur", name))
+        self._disk.rename(f"{place.path}/{sub}/{old}", f"{place.path}/cur/{name}")
 
     def keywords(self, folder: str) -> tuple[str, ...]:
         """The names of a folder's keywords, by number."""

@@ -8,6 +8,7 @@ they survive the loss of the index. A letter that means nothing here (``P``, pas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from ..mailboxes import (
@@ -54,6 +55,7 @@ def bits_of(name: str) -> int:
     return bits
 
 
+@lru_cache(maxsize=4096)
 def letters_of(bits: int, others: str = "") -> str:
     """Letters in ASCII order; `others` is the info of the name before, whose unknown letters are kept."""
     letters = [letter for letter, bit in _BITS.items() if bits & bit]

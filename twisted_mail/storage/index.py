@@ -267,6 +267,13 @@ class Index:
             [(*place, key) for place in places],
         )
 
+    def renamed(self, key: int, places: Iterable[tuple[str, str, int]]) -> None:
+        """(sub, name, UID): where files are now."""
+        self._db.executemany(
+            "UPDATE message SET sub = ?, name = ? WHERE uid = ? AND folder = ?",
+            [(*place, key) for place in places],
+        )
+
     def flagged(self, key: int, modseq: int, flags: Iterable[tuple[int, int]]) -> None:
         """(flags, uid): they are so since `modseq`."""
         self._db.executemany(
