@@ -20,6 +20,7 @@ from twisted_mail.config import default, load
 from twisted_mail.service import StartError
 from twisted_mail.site import Owner
 from twisted_mail.testing.world import simulated_world
+from twisted_mail.workers.orders import LogPlace
 
 
 class Console:
@@ -350,3 +351,99 @@ def test_syslog_is_twistds_own_matter(make):
 )
 def test_who_the_process_will_be(twistd, owner):
     assert tap._owner(twistd) == owner
+
+
+# Workers
+
+
+@pytest.mark.parametrize(
+    ("text", "cores", "workers"),
+    [("", {0, 1, 2}, 3), ("", {0}, None), ("workers = 2", {0}, 2), ("workers = 0", {0, 1}, None)],
+)
+def test_workers_as_the_configuration_has_them(make, here, monkeypatch, text, cores, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
+    (here / "mail.toml").write_text(text)
+    server, _ = make(load(here / "mail.toml"))
+    assert (server._workers and server._workers.count) == workers
+    assert (server.mail._fleet is not None) is (workers is not None)
+
+
+def test_the_start_without_configuration_is_one_process(make, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    server, _ = make()
+    assert server._workers is None
+
+
+@pytest.mark.parametrize("text", ["", "workers = 2"])
+def test_a_program_that_the_user_may_not_run_serves_alone(make, here, monkeypatch, text):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    (here / "mail.toml").write_text(text)
+    server, world = make(load(here / "mail.toml"))
+    monkeypatch.setattr(server._workers, "impossible", lambda: "user 7 may not read /usr")
+    with capturedLogs() as events:
+        start(server, world)
+    (told,) = [one for one in events if "why" in one]
+    assert told["log_level"] is (LogLevel.error if text else LogLevel.warn)
+    assert world.reactor.connect(25).read().startswith(b"220 ")
+
+
+def test_this_user_may_run_it(make, here):
+    (here / "mail.toml").write_text("workers = 1")
+    server, _ = make(load(here / "mail.toml"))
+    assert server._workers.impossible() == ""
+
+
+def test_where_the_workers_log_goes(make, here):
+    (here / "mail.toml").write_text("workers = 1")
+    config = load(here / "mail.toml")
+    server, _ = make(config, logfile="twistd.log")
+    server.setServiceParent(Application("mailserver"))
+    place, descriptor = server._log_of_workers()
+    assert place.path == str(here / "twistd.log")
+    assert os.path.samestat(os.fstat(descriptor), os.stat(place.path))
+    server._log_file.close()
+    server, _ = make(config, logfile="-")
+    assert server._log_of_workers() == (LogPlace(), 1)
+    server, _ = make(config, syslog=True, prefix="mail")
+    assert server._log_of_workers() == (LogPlace(syslog="mail"), None)
+
+
+# SIGHUP and the configuration
+
+
+def hang_up(world, done=lambda: True):
+    os.kill(os.getpid(), signal.SIGHUP)
+    world.reactor.settle()
+    turns(world, done)
+
+
+LOOPBACK = '[listen]\nsmtp = ["tcp:2525:interface=127.0.0.1"]\n'
+
+
+def test_sighup_reads_the_configuration_again(make, here):
+    (here / "mail.toml").write_text(LOOPBACK)
+    server, world = make(load(here / "mail.toml"), logfile="twistd.log")
+    server.setServiceParent(Application("mailserver"))
+    start(server, world)
+    (here / "mail.toml").write_text(
+        LOOPBACK + '[smtp]\nmax_message_bytes = 70_000\n[log]\nformat = "json"\n'
+    )
+    hang_up(world, lambda: server.mail.config.smtp.max_message_bytes == 70_000)
+    assert b"SIZE 70000" in world.reactor.connect(2525, address="127.0.0.1").ask(b"EHLO c\r\n")
+    Logger(observer=server._observer, namespace="test").info("in another form")
+    assert '"text": "in another form"' in (here / "twistd.log").read_text()
+    server._log_file.close()
+
+
+def test_sighup_and_a_configuration_with_mistakes(make, here):
+    (here / "mail.toml").write_text(LOOPBACK)
+    server, world = make(load(here / "mail.toml"))
+    start(server, world)
+    before = server.mail.config
+    (here / "mail.toml").write_text("colour = 1\nhostname = 2\n")
+    with capturedLogs() as events:
+        hang_up(world)
+    (told,) = [one for one in events if one["log_level"] is LogLevel.error]
+    assert "mail.toml:1: colour" in told["error"] and "mail.toml:2: hostname" in told["error"]
+    assert server.mail.config is before
+    assert world.reactor.connect(2525, address="127.0.0.1").read().startswith(b"220 ")

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from . import __version__
 from .config import Config, ConfigError
@@ -129,6 +130,7 @@ class MailServer(Service):
         self._console = console
         self._directory = Path.cwd()
         self._first_start = FirstStart(world) if config.file is None else None
+        self._observer: _Observer | None = None
         self._log_file: LogFile | None = None
         self._previous_hangup: Any = None
         self._previous_ends: dict[int, Any] = {}
@@ -169,9 +171,8 @@ class MailServer(Service):
         """Give the application the log that the configuration wants, before twistd looks for one."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
-            level = LogLevel.lookupByName(self.config.log.level)
-            observer = make_observer(self.config.log.format, self._open_log(), level=level)
-            cast(Any, parent).setComponent(ILogObserver, observer)
+            self._observer = _Observer(self.config, self._open_log())
+            cast(Any, parent).setComponent(ILogObserver, self._observer)
 
     def privilegedStartService(self) -> None:
         """Open ports and keys. Raises StartError, which has been shown then."""
@@ -234,7 +235,7 @@ class MailServer(Service):
             self._log.info,
             "{signal}: stopping already, clients may take {seconds:g} s to finish",
             signal=signal.Signals(number).name,
-            seconds=self.config.limits.drain_seconds,
+            seconds=self.mail.config.limits.drain_seconds,
         )
 
     def _serving(self, _: object) -> None:
@@ -303,7 +304,11 @@ class MailServer(Service):
         config = self._read_again()
         self.mail.reload()
         if config is not None:
-            self.mail.reconfigure(config)
+            self.mail.reconfigure(config).addCallback(self._reconfigured)
+
+    def _reconfigured(self, _: object) -> None:
+        if self._observer is not None:
+            self._observer.follow(self.mail.config)
 
     def _read_again(self) -> Config | None:
         """The configuration as the file has it now, if that can be used."""
@@ -317,6 +322,23 @@ class MailServer(Service):
                 error="; ".join(str(error).splitlines()),
             )
             return None
+
+
+@implementer(ILogObserver)
+class _Observer:
+    """The log in `file`, in the form that the configuration wants, which may change."""
+
+    def __init__(self, config: Config, file: Any) -> None:
+        self._file = file
+        self.follow(config)
+
+    def follow(self, config: Config) -> None:
+        """Write as `config` wants it from now on."""
+        level = LogLevel.lookupByName(config.log.level)
+        self._write = make_observer(config.log.format, self._file, level=level)
+
+    def __call__(self, event: LogEvent) -> None:
+        self._write(event)
 
 
 def _standard_output() -> int | None:
