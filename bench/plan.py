@@ -10,8 +10,8 @@ __all__ = ["FULL", "QUICK", "SHARES", "Plan"]
 
 SHARES = {
     "smtp": 26.0,
-    "many": 10.0,
-    "accounts": 13.0,
+    "many": 11.0,
+    "accounts": 18.0,
     "large": 12.0,
     "tls": 10.0,
     "idle": 5.0,

@@ -97,7 +97,7 @@ def accounts(
         users = [f"u{n}" for n in range(number)]
         place = directory / f"accounts-{number}"
         order = [name for name in order if name in names]
-        once = ("sink", "aiosmtpd")
+        once = order if number > _OWN_ALONE else ("sink", "aiosmtpd")
         groups.append(Group(order, users, place, measured, once=once))
     return all_rounds(turns, groups, rows)
 
