@@ -157,7 +157,8 @@ class Site(NamedTuple):
 def make_site(folder: str, *, size: int, key: bytes | None) -> Site:
     """A site with `USERS` users, and the message that they get. `key`: who sends it signs with that, and is checked."""
     reactor, disk = StillReactor(), OsDisk()
-    world = World(reactor, StillThreads(), disk, SimulatedWatcher(reactor, disk))
+    threads: Any = StillThreads()
+    world = World(reactor, threads, disk, SimulatedWatcher(reactor, disk))
     directory = Directory(f"{folder}/accounts.sqlite3", now=world.now, entropy=world.entropy)
     directory.add_domain(DOMAIN)
     record = PasswordRecord("none", ScramKeys(4096, b"salt", b"", b""))
@@ -264,10 +265,10 @@ class Session:
             now_or_never(incoming.write(block))
         t4 = clock()
         end = incoming.commit()
-        end.send(None)  # type: ignore[attr-defined]  # a coroutine
+        end.send(None)
         t5 = clock()
         self._site.journal.answer()
-        now_or_never(end)  # type: ignore[arg-type]
+        now_or_never(end)
         t6 = clock()
         _log.info(
             "message accepted",
