@@ -247,11 +247,13 @@ class Connection(Output):
         except Exception as error:
             self._failed(error)
         self._in_turn = False
-        self._flush()
+        if self._out_size or self._compression is not None:
+            self._flush()
         now = turns.seconds()
         if not self._unasked or self.blocked:
             self._touch(now)
-        self._regulate()
+        if not self._reading or self._busy:
+            self._regulate()
         if self.at_end or self._poked or self._unasked:
             self._end_turn()
         turns.count(now - began)
