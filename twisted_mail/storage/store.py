@@ -105,7 +105,6 @@ class MailStore:
             self._journal_path,
             self._places,
             boot=boot,
-            mail=self._mail,
             segment_size=segment_size,
             due=lambda: world.threads.back(self._upkeep.checkpoint),
         )
