@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import platform
@@ -31,8 +32,8 @@ import smtplib
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -297,11 +298,10 @@ def _beside() -> Figures | None:
         try:
             commit = _git("log", "-1", "--format=%H", "--", "bench/smoke.json").decode().strip()
             print(f"so it is measured beside {commit[:10]}, which stored them", flush=True)
-            archive = Path(name) / "code.tar"
-            archive.write_bytes(_git("archive", commit))
-            with tarfile.open(archive) as tar:
-                tar.extractall(Path(name) / "code", filter="data")
-        except (OSError, Missing, subprocess.SubprocessError, tarfile.TarError) as error:
+            archive = io.BytesIO(_git("archive", "--format=zip", commit))
+            with zipfile.ZipFile(archive) as found:
+                found.extractall(Path(name) / "code")
+        except (OSError, Missing, subprocess.SubprocessError, zipfile.BadZipFile) as error:
             print(f"that commit cannot be had: {type(error).__name__}")
             return None
         command = [sys.executable, str(_HERE / "smoke.py"), "--figures"]
