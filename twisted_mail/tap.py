@@ -135,6 +135,7 @@ class MailServer(Service):
         self._previous_hangup: Any = None
         self._previous_ends: dict[int, Any] = {}
         self._failed = False
+        self._text = None if config.file is None else _content(config.file)
         self._reporter: ProcessReporter | None = None
         self._workers = self._make_workers()
         if self._workers is not None:
@@ -312,16 +313,23 @@ class MailServer(Service):
 
     def _read_again(self) -> Config | None:
         """The configuration as the file has it now, if that can be used."""
-        if self.config.file is None:
+        file = self.config.file
+        if file is None:
+            return None
+        text = _content(file)
+        if text is not None and text == self._text:
+            # Not looked at again: keys that it names may be for root's eyes.
             return None
         try:
-            return read_configuration(self.config.file, self._directory)
+            config = read_configuration(file, self._directory)
         except ConfigError as error:
             self._log.error(
                 "the new configuration cannot be used, the old one goes on: {error}",
                 error="; ".join(str(error).splitlines()),
             )
             return None
+        self._text = text
+        return config
 
 
 @implementer(ILogObserver)
@@ -339,6 +347,13 @@ class _Observer:
 
     def __call__(self, event: LogEvent) -> None:
         self._write(event)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _standard_output() -> int | None:

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -296,8 +298,18 @@ def test_the_log_goes_to_one_file_and_is_opened_again_by_all(make_site):
     site.stop()
 
 
+def everybody_may_run_python():
+    """Whether user 65534 can start what this process runs in."""
+    try:
+        command = [sys.executable, "-c", "import twisted_mail"]
+        return subprocess.run(command, user=65534, capture_output=True, cwd="/").returncode == 0
+    except PermissionError:
+        return False
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_privileges_are_dropped_by_all():
+    alone = not everybody_may_run_python()
     # not in tmp_path, which only its owner may enter
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -319,8 +331,12 @@ def test_privileges_are_dropped_by_all():
                     *site.command[3:],
                 ]
             )
-            until(lambda: log.read_text().count(" serves pid=") == 2, "two workers serve")
-            for pid in children_of(site):
+            if alone:
+                assert "this process serves alone" in log.read_text()
+            else:
+                until(lambda: log.read_text().count(" serves pid=") == 2, "two workers serve")
+                assert len(children_of(site)) >= 2
+            for pid in {site.process.pid, *children_of(site)}:
                 status = Path(f"/proc/{pid}/status").read_text()
                 assert "\nUid:\t65534\t65534\t65534\t65534\n" in status
             site.add_users(ALICE)
@@ -343,7 +359,6 @@ def unused(port):
 def test_mail_for_elsewhere_is_taken_up_by_the_one_who_runs_the_queue(site):
     with site.smtp(BOB) as session:
         session.sendmail(BOB, ["dave@elsewhere.example"], letter("out", sender=BOB))
-    until(lambda: "elsewhere.example" in site.mailctl("queue", "list").stdout, "it is queued")
     until(
         lambda: any("recipient=dave@elsewhere.example" in line and "worker=" not in line
                     for line in site.log.splitlines()),

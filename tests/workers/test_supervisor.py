@@ -179,6 +179,22 @@ def test_what_cannot_be_settled_is_tried_again_and_keeps_nobody_waiting(fleet):
     assert fleet.settles == [0.0, 1.0, 2.0]
 
 
+def test_a_settling_that_fails_keeps_nobody_waiting(fleet):
+    def broken():
+        raise RuntimeError("nothing works")
+
+    first, _ = fleet.up()
+    fleet.supervisor._settle = broken
+    first.end()
+    fleet.clock.advance(0)
+    fleet.alive[-1].ready()
+    assert fleet.alive[-1].opened
+    done = fleet.supervisor.stop()
+    for one in fleet.alive:
+        one.end()
+    assert done.called
+
+
 def test_who_dies_again_and_again_is_replaced_less_often(fleet):
     fleet.up()
     pauses = []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from ..config import Config
@@ -181,7 +181,8 @@ class Workers:
         return first_frame(order)
 
     def _settle(self) -> Deferred[bool]:
-        assert self._launch is not None
+        if self._launch is None:
+            return succeed(True)  # the start has failed: nobody has served
         return Deferred.fromCoroutine(self._launch.rooms.store.settle())
 
     def _shared(self) -> tuple[int, SharedCounts]:

@@ -18,7 +18,7 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from .control import Frame
@@ -338,7 +338,8 @@ class Supervisor:
                     self._clock.callLater(SETTLE_SECONDS, self._settle_again, tries - 1)
             outcome.callback(None)
 
-        self._settle().addBoth(tried)
+        # Whatever that does, a place is to be filled again.
+        maybeDeferred(self._settle).addBoth(tried)
         return outcome
 
     def _settle_again(self, tries: int) -> None:
