@@ -206,16 +206,16 @@ class Limits(Section):
         default=500,
         ge=1,
         le=1_000_000,
-        description="Open connections in all; the next one is answered 421 or `-ERR [SYS/TEMP]`. "
-        "A session may hold a few files, and 1024 descriptors are the usual limit of "
+        description="Open connections in all, of all `workers` together; the next one is answered "
+        "421 or `-ERR [SYS/TEMP]`. A session may hold a few files, and 1024 descriptors are the usual limit of "
         "a process: raise `LimitNOFILE` with it.",
     )
     connections_per_address: int = Field(
         default=50,
         ge=1,
         le=1_000_000,
-        description="Open connections from one client address (IPv6: one /64). One peer can not "
-        "take all of `connections`; an office behind one address still can work.",
+        description="Open connections from one client address (IPv6: one /64), to all `workers` "
+        "together. One peer can not take all of `connections`; an office behind one address still can work.",
     )
     smtp_idle_seconds: float = Field(
         default=300,
@@ -280,7 +280,7 @@ class Limits(Section):
         le=60,
         description="Wait after a failed login before the next one from the same client address, "
         "or for the same account, is judged. It doubles with each further failure, up to "
-        "`login_max_delay_seconds`. 0 switches it off.",
+        "`login_max_delay_seconds`. 0 switches it off. All `workers` count together.",
     )
     login_max_delay_seconds: float = Field(
         default=30,
