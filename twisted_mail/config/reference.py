@@ -37,9 +37,10 @@ mail.toml:12: smtp.max_recipients = -5: must be at least 1
 mail.toml:15: smtp.max_recipient: unknown key; did you mean smtp.max_recipients?
 ```
 
-`mailctl --config mail.toml check` says the same without starting anything. Changes count after a
-restart, but for certificates, which are read again when their files change, and accounts, which
-`mailctl` changes in the running server.
+`mailctl --config mail.toml check` says the same without starting anything. Changes count after
+SIGHUP, which loses nobody who is in the middle of a message ([operating](operating.md)); those of
+`listen`, `data` and `workers` after a restart. Certificates are read again when their files change,
+and accounts are changed by `mailctl` in the running server.
 
 ```toml
 hostname = "mail.example.org"
