@@ -20,7 +20,7 @@ from .flags import info_of
 from .folder import MAX_TOLD, Folder, FolderChange, read_keywords
 from .folders import Folders, nonexistent
 from .home import Home, Locked
-from .inboxes import SETTLED_NS, hold
+from .inboxes import hold, settled
 from .index import UNSEEN, Row, RowTuple
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
@@ -103,18 +103,18 @@ class AccountStore:
             found = _place(locked, folder)
             path, row = found.path, found.row
             before = scan.marks(self._disk, path)
+            # Asked now: what changes while we look must not be taken for seen.
+            sure = settled(self._disk, before)
             if before == (row.new_mark, row.cur_mark):
                 return []
             rows = locked.index.rows(row.key)
         if not scan.agrees(self._disk, path, rows):
             return self._reconcile(folder)
-        # A directory that changed long ago shows the next change in its modification time.
-        settled = max(before) + SETTLED_NS < self._disk.clock_ns()
-        if settled or row.new_mark == UNSEEN:
+        if sure or row.new_mark == UNSEEN:
             with self.locked() as locked:
                 # The index may have been lost meanwhile.
                 if _place(locked, folder).row == row:
-                    locked.index.set_marks(row.key, *(before if settled else (0, 0)))
+                    locked.index.set_marks(row.key, *(before if sure else (0, 0)))
         return []
 
     def refreshed(self, folder: str = "") -> tuple[list[str], Snapshot | None]:

@@ -23,14 +23,17 @@ from . import scan
 from .errors import mailbox_in_use
 from .index import RowTuple
 
-__all__ = ["Inboxes", "Opened", "hold"]
+__all__ = ["KEPT_SECONDS", "Inboxes", "Opened", "hold", "settled"]
 
 MAX_INBOXES = 4000
 MAX_MESSAGES = 20_000
 """Of all that are kept, together: some 10 MB."""
 KEPT_SECONDS = 900.0
-SETTLED_NS = 2_000_000_000
-"""A directory that changed this long ago will show the next change in its modification time."""
+SETTLED_NS = 100_000_000
+"""A directory that changed this long ago will show the next change in its modification time: the clock that stamps it
+ticks at least every 10 ms …"""
+COARSE_NS = 2_000_000_000
+"""… but where the file system knows whole seconds only, or two."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,12 @@ class Opened:
     marks: tuple[int, int] = (0, 0)
     settled: bool = False
     gone: Sequence[str] = ()
+
+
+def settled(disk: Disk, marks: tuple[int, int]) -> bool:
+    """Whether each change that comes will change these marks (`scan.marks`)."""
+    now = disk.clock_ns()
+    return all(mark + (SETTLED_NS if mark % 10**9 else COARSE_NS) < now for mark in marks)
 
 
 def hold(disk: Disk, home: str) -> int:

@@ -15,7 +15,7 @@ from ..disk import Disk
 from ..mailboxes import Status
 from . import scan
 from .folders import Box
-from .inboxes import KEPT_SECONDS, SETTLED_NS
+from .inboxes import KEPT_SECONDS, settled
 
 __all__ = ["Statuses"]
 
@@ -54,8 +54,7 @@ class Statuses:
     def before(self, box: Box) -> tuple[int, int] | None:
         """To be asked for before the status is found out, and given to `keep` with it; None: not to be kept."""
         marks = self._marks(box)
-        settled = marks is not None and max(marks) + SETTLED_NS < self._disk.clock_ns()
-        return marks if settled else None
+        return marks if marks is not None and settled(self._disk, marks) else None
 
     def keep(
         self, account: str, box: Box, before: tuple[int, int] | None, status: Status

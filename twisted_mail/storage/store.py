@@ -32,7 +32,7 @@ from .account import AccountStore
 from .commits import Commits
 from .draft import SPILL_OVER, Draft
 from .errors import no_space, refusal
-from .inboxes import SETTLED_NS, Inboxes, Opened
+from .inboxes import Inboxes, Opened, settled
 from .journal import Entry, Journal
 from .mailbox import Inbox, listed
 from .matching import Searches
@@ -436,13 +436,13 @@ class MailStore:
         lock = account.hold_inbox()
         try:
             marks = scan.marks(self._disk, account.maildir)
-            settled = max(marks) + SETTLED_NS < self._disk.clock_ns()
+            sure = settled(self._disk, marks)
             gone = account.refresh()
             rows = account.rows()
             if gone:
                 taken = frozenset(gone)
                 rows = [row for row in rows if row[1] not in taken]
-            return Opened(account.maildir, rows, listed(rows), lock, marks, settled, gone)
+            return Opened(account.maildir, rows, listed(rows), lock, marks, sure, gone)
         except BaseException:
             self._disk.close(lock)
             raise
