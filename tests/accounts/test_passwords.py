@@ -150,6 +150,16 @@ def test_two_at_a_time_and_the_line_is_bounded(world: World, cost: Cost) -> None
     assert not any(one.result() for one in asked)
 
 
+def test_one_of_several_processes_hashes_one_at_a_time(world: World, cost: Cost) -> None:
+    world, threads = held(world)
+    hasher = Hasher(world, cost, at_once=1)
+    asked = [Started(hasher.verify(hasher.dummy, "x")) for _ in range(3)]
+    while threads.work:
+        assert len(threads.work) == 1
+        threads.run_one()
+    assert not any(one.result() for one in asked)
+
+
 def test_who_goes_away_does_not_make_room_while_the_thread_works(world: World, cost: Cost) -> None:
     world, threads = held(world)
     hasher = Hasher(world, cost)

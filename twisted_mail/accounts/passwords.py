@@ -1,6 +1,7 @@
 """Password records: argon2id, and SCRAM-SHA-256 keys made at the same time.
 
-Promises: `Hasher` never hashes on the reactor thread, never more than two at a time, and says 454
+Promises: `Hasher` never hashes on the reactor thread, never more than two at a time (in one of several processes of a
+site: one, so that a site of as many as it has cores never fills them twice), and says 454
 4.7.0 instead of letting the line of those who wait grow without bound. Both hashes are of the same
 prepared password (RFC 4013). `Remembered` holds keyed hashes only, in memory only, and forgets what
 no longer fits the record, so a changed password counts at once.
@@ -26,7 +27,15 @@ from ..sasl import ScramKeys, saslprep
 from ..status import MailError
 from ..world import World
 
-__all__ = ["Cost", "Hasher", "PasswordRecord", "Remembered", "hash_password", "verify_password"]
+__all__ = [
+    "MAX_AT_ONCE",
+    "Cost",
+    "Hasher",
+    "PasswordRecord",
+    "Remembered",
+    "hash_password",
+    "verify_password",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -115,12 +124,14 @@ def verify_password(argon2: str, password: str) -> bool:
 
 
 class Hasher:
-    """Hashes in threads: `MAX_AT_ONCE` at a time, `MAX_WAITING` in line."""
+    """Hashes in threads: `at_once` at a time, each with the memory of its `Cost`, and `MAX_WAITING` in line."""
 
-    def __init__(self, world: World, cost: Cost | None = None) -> None:
+    def __init__(
+        self, world: World, cost: Cost | None = None, *, at_once: int = MAX_AT_ONCE
+    ) -> None:
         self._world = world
         self._cost = cost or Cost()
-        self._turns = DeferredSemaphore(MAX_AT_ONCE)
+        self._turns = DeferredSemaphore(at_once)
         self.dummy = self._dummy_argon2()
         """An argon2 string of the same cost that no password fits: for names that do not exist."""
 
