@@ -72,7 +72,7 @@ class Fleet(Protocol):
         """
 
     def read_again(self, files: Mapping[Path, bytes]) -> None:
-        """Have them read their certificates; `files` as before."""
+        """Have them read their certificates. `files` as before: for those who start later."""
 
     async def change(self, config: Config, files: Mapping[Path, bytes], rooms: Rooms) -> None:
         """Return when all clients that come are answered by `config`. StartError: they go on as before."""

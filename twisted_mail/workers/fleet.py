@@ -21,7 +21,7 @@ from ..rooms import Rooms
 from ..service import StartError
 from .bus import Bus
 from .control import Frame
-from .orders import LogPlace, Order, encode_files, first_frame, search_path
+from .orders import LogPlace, Order, first_frame, search_path
 from .shared_counts import SharedCounts, make_shared_counts
 from .spawning import COUNTS, SOCKETS, ProcessSpawner
 from .supervisor import LaunchError, Supervisor
@@ -133,7 +133,7 @@ class Workers:
         if self._launch is not None:
             self._launch.files = files
         if self._supervisor is not None:
-            self._supervisor.tell(["certificates", encode_files(files)])
+            self._supervisor.tell(["certificates"])
 
     def open_log_again(self) -> None:
         """The log's file has been moved away."""

@@ -17,7 +17,14 @@ from ..config import Config
 from ..listeners import Socket
 from .control import Frame
 
-__all__ = ["LogPlace", "Order", "decode_files", "encode_files", "first_frame", "read_order"]
+__all__ = [
+    "LogPlace",
+    "Order",
+    "first_frame",
+    "python_environment",
+    "read_order",
+    "search_path",
+]
 
 
 class LogPlace(NamedTuple):
@@ -56,7 +63,7 @@ def first_frame(order: Order) -> Frame:
             "config": config.model_dump(mode="json"),
             "directory": str(config.certificates.parent),
             "file": None if config.file is None else str(config.file),
-            "files": encode_files(order.files),
+            "files": _encode(order.files),
             "addresses": order.addresses,
             "sockets": order.sockets,
             "counts": order.counts,
@@ -77,7 +84,7 @@ def read_order(frame: Frame) -> Order:
         told["reactor"],
         told["path"],
         Config.model_validate(told["config"], context=context),
-        decode_files(told["files"]),
+        _decode(told["files"]),
         [(name, address) for name, address in told["addresses"]],
         [Socket(*one) for one in told["sockets"]],
         told["counts"],
@@ -85,13 +92,11 @@ def read_order(frame: Frame) -> Order:
     )
 
 
-def encode_files(files: Mapping[Path, bytes]) -> dict[str, str]:
-    """What was read in files, for a frame."""
+def _encode(files: Mapping[Path, bytes]) -> dict[str, str]:
     return {str(path): base64.b64encode(content).decode() for path, content in files.items()}
 
 
-def decode_files(told: Mapping[str, str]) -> dict[Path, bytes]:
-    """What `encode_files` was given."""
+def _decode(told: Mapping[str, str]) -> dict[Path, bytes]:
     return {Path(path): base64.b64decode(content) for path, content in told.items()}
 
 

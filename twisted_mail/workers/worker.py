@@ -27,7 +27,7 @@ from ..world import World
 from .bus import Bus
 from .control import Frame
 from .doors import Fairness, take_over
-from .orders import Order, decode_files
+from .orders import Order
 from .shared_counts import SharedCounts
 
 __all__ = ["Worker"]
@@ -80,7 +80,8 @@ class Worker:
         elif word == "open":
             self._open()
         elif word == "certificates":
-            self._read_again(decode_files(rest[0]))
+            if self._tls is not None:
+                self._tls.reload()
         elif word == "log":
             self._log_again()
         elif word == "drain":
@@ -136,10 +137,6 @@ class Worker:
         accepting = self._shared.loads()
         counted = [count for count, on in zip(every, accepting, strict=True) if on]
         return every[self._order.slot], counted
-
-    def _read_again(self, files: Any) -> None:
-        if self._tls is not None:
-            self._tls.reload()
 
     async def _leave(self) -> None:
         if self._starting is not None:
