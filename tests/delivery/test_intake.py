@@ -189,6 +189,7 @@ def test_a_client_that_vanishes_during_the_commit_does_not_undo_it_and_leaks_not
 @pytest.mark.parametrize("times", [0, 1])
 def test_a_client_that_vanishes_with_a_large_message_gets_all_of_it_in_or_nothing(site, times):
     site.deliver(b"\r\nfirst\r\n", ALICE)
+    assert len(site.inbox()) == 1
     before = len(os.listdir("/proc/self/fd"))
     message = site.begin(ALICE)
     writing = ensureDeferred(message.write(LARGE))

@@ -63,11 +63,11 @@ def test_mail_that_another_program_deleted_stays_deleted(tmp_path):
     for n in range(3):
         site.deliver(message(n), "d/a")
     new = os.path.join(site.maildir("d/a"), "new")
-    first, second, _ = sorted(os.listdir(new))
+    first, _, _ = sorted(os.listdir(new))
     os.unlink(os.path.join(new, first))
     assert len(site.read("d/a")) == 2  # noticed at a login, and noted in the journal
     site.turn()
-    os.unlink(os.path.join(new, second))  # not noticed by anybody
+    os.unlink(os.path.join(new, min(os.listdir(new))))  # not noticed by anybody
     site.kill()
     again = Site(site.data, seed=2).start()
     assert again.contents("d/a") == [message(2)]
@@ -137,6 +137,7 @@ def test_a_removed_account_does_not_come_back(tmp_path):
 def test_uids_start_above_all_that_may_have_been_given(tmp_path):
     site = Site(str(tmp_path / "data")).start()
     site.deliver(SMALL, "d/a")
+    assert len(site.read("d/a")) == 1
     site.kill()
     again = Site(site.data, seed=2).start()
     again.deliver(SMALL, "d/a")

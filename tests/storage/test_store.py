@@ -58,6 +58,9 @@ def test_the_same_mailbox_named_twice_gets_one_copy(site):
 def test_files_carry_their_sizes_and_uid(site):
     site.deliver(SMALL, "d/a")
     (path,) = files(site.maildir("d/a"))
+    assert path.endswith(f",S={len(SMALL)},W={len(SMALL) + 3},T=0")
+    assert site.contents("d/a") == [SMALL]
+    (path,) = files(site.maildir("d/a"))
     name = os.path.basename(path)
     assert os.path.basename(os.path.dirname(path)) == "new"
     assert f",S={len(SMALL)},W={len(SMALL) + 3},T=" in name
@@ -116,7 +119,7 @@ def test_mail_dropped_into_new_appears_and_keeps_its_uidl(site):
     with open(os.path.join(maildir, "new", "1700000000.M1P2.elsewhere"), "wb") as file:
         file.write(b"Subject: dropped\r\n\r\nhi\r\n")
     first = site.read("d/a")
-    assert [uidl for uidl, _ in first][1] == "1700000000.M1P2.elsewhere"
+    assert first[0][0] == "1700000000.M1P2.elsewhere"
     assert site.read("d/a") == first
     names = [os.path.basename(path) for path in files(maildir)]
     assert any(name.startswith("1700000000.M1P2.elsewhere,S=24,W=24,T=") for name in names)
@@ -128,7 +131,7 @@ def test_mail_with_a_name_that_pop3_cannot_show_has_a_stable_uidl(site):
     with open(os.path.join(site.maildir("d/a"), "cur", odd + ":2,S"), "wb") as file:
         file.write(SMALL)
     first = site.read("d/a")
-    assert len(first[1][0]) == 40
+    assert len(first[0][0]) == 40
     assert site.read("d/a") == first
 
 
@@ -340,6 +343,7 @@ def test_a_spill_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
 
 def test_a_mailbox_that_was_taken_away_is_refused_for_all(site):
     site.deliver(SMALL, "d/a", "d/b")
+    assert site.contents("d/a") == [SMALL]
     shutil.rmtree(site.maildir("d/a"))
     with pytest.raises(MailError) as caught:
         site.deliver(SMALL + b"2\n", "d/a", "d/b")

@@ -7,7 +7,7 @@ import shutil
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from store_site import Site, scratch, seen
 
 from twisted_mail.testing.disk import PowerCutDisk
@@ -28,6 +28,11 @@ class StoreModel(RuleBasedStateMachine):
         os.mkdir(self.data)
         self.model = {account: [] for account in ACCOUNTS}
         self.unseen = {account: set() for account in ACCOUNTS}
+        self.deleted = {account: set() for account in ACCOUNTS}
+        """By another program. While nobody has noted that, its unlink is not synced."""
+        self.maybe = {account: set() for account in ACCOUNTS}
+        self.given = {}
+        """(account, UIDVALIDITY, UID) → base: what a client may have been told."""
         self._open()
 
     def _open(self):
@@ -51,6 +56,9 @@ class StoreModel(RuleBasedStateMachine):
     def _look(self, account):
         found = self.site.read(account)
         known = dict(self.model[account])
+        # What had been deleted before a power cut may be there again.
+        self.unseen[account] |= self.maybe[account] & {content for _, content in found}
+        self.maybe[account].clear()
         fresh = [row for row in found if row[0] not in known]
         assert {content for _, content in fresh} == self.unseen[account]
         assert len(fresh) == len(self.unseen[account])
@@ -87,6 +95,23 @@ class StoreModel(RuleBasedStateMachine):
             name = data.draw(st.sampled_from(names))
             os.rename(os.path.join(folder, name), os.path.join(folder, "..", "cur", f"{name}:2,S"))
 
+    @rule(account=accounts, data=st.data())
+    def another_program_deletes(self, account, data):
+        """Before or after anybody has looked, and before it is noticed."""
+        folder = os.path.join(self.site.maildir(account), "new")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        if names:
+            name = data.draw(st.sampled_from(names))
+            with open(os.path.join(folder, name), "rb") as file:
+                content = file.read()
+            os.unlink(os.path.join(folder, name))
+            self.deleted[account].add(content)
+            self._forgotten(account, {content})
+
+    def _forgotten(self, account, contents):
+        self.unseen[account] -= contents
+        self.model[account] = [row for row in self.model[account] if row[1] not in contents]
+
     @rule(account=accounts)
     def the_index_is_lost(self, account):
         for suffix in ("", "-wal", "-shm"):
@@ -115,18 +140,28 @@ class StoreModel(RuleBasedStateMachine):
         self.boot += 1
         target = os.path.join(self.root, str(self.boot))
         self.disk.after_cut(target)
+        for account in ACCOUNTS:
+            self.maybe[account] |= self.deleted[account]
         self.site.kill()
         self.disk.close_all()
         shutil.rmtree(self.data)
         self.data = target
         self._open()
 
-    @invariant()
-    def no_uid_is_given_twice(self):
-        for account in ACCOUNTS:
-            if hasattr(self, "site") and os.path.isdir(self.site.maildir(account)):
-                rows = seen(self.site.store._accounts.get(account))
-                assert len({row[0] for row in rows}) == len(rows)
+    @rule(account=accounts)
+    def no_uid_is_given_twice_nor_below_another(self, account):
+        if not os.path.isdir(self.site.maildir(account)):
+            return
+        store = self.site.store._accounts.get(account)
+        rows = seen(store)
+        assert len({row[0] for row in rows}) == len(rows)
+        validity = store.validity("")
+        told = [uid for one, of, uid in self.given if (one, of) == (account, validity)]
+        for uid, base, *_ in rows:
+            known = self.given.setdefault((account, validity, uid), base)
+            assert known == base
+        fresh = [row[0] for row in rows if row[0] not in told]
+        assert not told or not fresh or min(fresh) > max(told)
 
 
 TestStoreModel = StoreModel.TestCase

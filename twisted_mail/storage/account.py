@@ -25,6 +25,8 @@ from .index import UNSEEN, Row, RowTuple
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
+TICK_NS = 20_000_000
+"""What the clock that stamps directories does not tell apart, and more."""
 MANY = 200
 FEW_OF = 10
 """More names than `MANY`, and than one in so many of a folder's, are not looked at one by one."""
@@ -33,7 +35,7 @@ PIECE = 4096
 
 
 class AccountStore:
-    """The mail of one account. `home` is its directory; `generation` counts the site's unclean stops."""
+    """The mail of one account. `home` is its directory, below `top`; `generation` counts the site's unclean stops."""
 
     def __init__(
         self,
@@ -43,11 +45,16 @@ class AccountStore:
         generation: int,
         now: Callable[[], float],
         entropy: Callable[[int], bytes],
+        top: str = "",
     ) -> None:
         self._disk = disk
-        self._home = Home(disk, home, generation=generation, now=now, entropy=entropy)
+        self._home = Home(disk, home, generation=generation, now=now, entropy=entropy, top=top)
         self.filler = Filler(self._home)
         self.folders = Folders(self._home)
+        self._caught_up = 0
+        """The modification time of the inbox's ``new`` when all that was in it had its UID."""
+        self._looked = False
+        """What was there before is counted."""
         self.home = home
         self.files = self._home
         """Its lock and directories, for who works on the account as a whole."""
@@ -107,6 +114,8 @@ class AccountStore:
             sure = settled(self._disk, before)
             if before == (row.new_mark, row.cur_mark):
                 return []
+            scan.number_new(self._disk, found)
+            found.write()
             rows = locked.index.rows(row.key)
         if not scan.agrees(self._disk, path, rows):
             return self._reconcile(folder)
@@ -122,6 +131,25 @@ class AccountStore:
         gone = self.refresh(folder)
         return gone, None if gone else self.snapshot(folder)
 
+    def catch_up_before(self) -> None:
+        """`catch_up` for who puts something into the inbox: what arrived before has the lower UIDs. Mostly that is
+        known to be so."""
+        mark = self._disk.stat(f"{self.maildir}/new").st_mtime_ns
+        if mark != self._caught_up:
+            self.catch_up()
+            self._caught_up = mark if mark + TICK_NS < self._disk.clock_ns() else 0
+
+    def catch_up(self) -> int:
+        """Give UIDs and rows to what has arrived in the inbox; how many names are in ``new``. Makes no account."""
+        with self.locked(make=False) as locked:
+            place = locked.folder("")
+            listed = scan.number_new(self._disk, place)
+            unseen = place.row.new_mark == UNSEEN
+        if unseen:
+            # What is gone is noticed by who looks: it has to be in the journal.
+            self._reconcile("")
+        return listed
+
     def examine(self, folder: str, names: Collection[tuple[str, str]]) -> list[str]:
         """As `refresh`, when something happened to these files (``new`` or ``cur``, name): mostly, we did it."""
         with self.locked() as locked:
@@ -132,10 +160,22 @@ class AccountStore:
             return self.refresh(folder)
         with self.locked() as locked:
             place = _place(locked, folder)
+            scan.number(self._disk, place, self._arrived(place, names))
+            place.write()
             known = place.row.new_mark != UNSEEN and all(
                 self._agrees(locked, place, sub, name) for sub, name in names
             )
         return [] if known else self.refresh(folder)
+
+    def _arrived(self, place: Folder, names: Collection[tuple[str, str]]) -> list[str]:
+        """Those that are mail which another process has put there."""
+        return [
+            name
+            for sub, name in names
+            if sub == "new"
+            and maildir.is_arriving(name)
+            and self._disk.exists(f"{place.path}/new/{name}")
+        ]
 
     def _agrees(self, locked: Locked, place: Folder, sub: str, name: str) -> bool:
         if scan.plain_name(name) != name:
@@ -299,8 +339,13 @@ class AccountStore:
         gone = self.refresh(folder)
         return gone, None if gone else self.status(folder)
 
-    def usage(self) -> tuple[int, int]:
-        """Octets as stored, and number of all messages of the account."""
+    def usage(self, *, look: bool = False) -> tuple[int, int]:
+        """Octets as stored, and number of all messages of the account. `look`: also at what has just arrived; who has
+        a quota has always its rows at once, but for what was there before."""
+        if look or not self._looked:
+            self.prepare()
+            self.catch_up()
+            self._looked = True
         with self.locked() as locked:
             return locked.index.usage()
 

@@ -63,6 +63,17 @@ class Accounts:
         self.trim()
         return store
 
+    def is_held(self, key: str) -> bool:
+        """Whether a session has it, so that it has to hear of everything."""
+        return key in self._held
+
+    def gone(self, key: str) -> None:
+        """Its directory is not there: what is known of it is over, whatever is made in its place."""
+        with self._guard:
+            store = self._known.get(key)
+        if store is not None:
+            store.gone()
+
     def drop(self, key: str) -> None:
         with self._guard:
             store = self._known.pop(key, None)

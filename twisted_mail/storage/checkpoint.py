@@ -10,6 +10,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from twisted.logger import Logger
 
@@ -80,8 +81,7 @@ class Checkpoints:
     def recover(self) -> None:
         """Alone on the site: settle everything that the segments say, then begin anew."""
         old = self._segments.numbers()
-        loaded = [self._segments.load(number) for number in old]
-        self._recovery.recover(loaded)
+        self._recovery.recover(self._loaded(old))
         if old:
             self._disk.syncfs(self._synced)
         self._segments.make_after((old or [0])[-1])
@@ -92,6 +92,10 @@ class Checkpoints:
             for name in self._disk.names(directory):
                 self._disk.unlink(os.path.join(directory, name))
         self._recovery.dropped(self._recovery.begun())
+
+    def _loaded(self, numbers: Sequence[int]) -> list[Loaded]:
+        filled = self._writers.notes()
+        return [replace(self._segments.load(number), filled=filled) for number in numbers]
 
     def run(self) -> None:
         """Seal the current segment, sync the file system, drop what is sealed. At most one at a time."""
@@ -141,7 +145,8 @@ class Checkpoints:
         disk = self._disk
         # Before the seal: the records about what is there now are in what is dropped.
         before = self._recovery.begun()
-        if not self._seal_current():
+        over = self._seal_current()
+        if over is None:
             # Nothing is in the journal.
             self._dropped(before)
             return
@@ -154,6 +159,7 @@ class Checkpoints:
             with self._writers.dead() as dead:
                 if not dead:
                     self._drop_all(sealed)
+                    self._writers.drop(over)
                     self._dropped(before)
                     return
             # A process that was killed in the midst of a batch lets go of its locks one by one.
@@ -168,40 +174,43 @@ class Checkpoints:
             self._disk.sync_directory(self._segments.directory)
             self._recovery.dropped(before)
 
-    def _seal_current(self) -> bool:
-        """Settle what dead processes left, and let batches go on in the next segment. False: nothing is to be done."""
+    def _seal_current(self) -> Collection[str] | None:
+        """Settle what dead processes left, and let batches go on in the next segment. None: nothing is to be done.
+
+        Gives what is over (`Writers.over`) when the segments go that are sealed then.
+        """
         disk = self._disk
         current = self._segments.open_current()
         if current is None:
-            return True
+            return ()
         try:
             used = disk.fstat(current.fd).st_size > current.start
             if used:
                 self._segments.make_after(current.number)
             elif not self._segments.sealed():
-                return False
+                return None
             gate = self._open_lock("gate")
             try:
                 disk.flock(gate, fcntl.LOCK_EX)
                 disk.flock(current.fd, fcntl.LOCK_EX)
                 # No batch runs now: nobody removes what is put in its place here.
                 self._settle_dead()
+                over = self._writers.over()
                 if used:
                     seal(disk, current.fd)
             finally:
                 disk.close(gate)
         finally:
             disk.close(current.fd)
-        return True
+        return over
 
     def _settle_dead(self) -> None:
         """What a process left unfilled when it died, while others went on."""
         with self._writers.dead() as dead:
             if dead:
-                loaded = [self._segments.load(number) for number in self._segments.numbers()]
-                self._recovery.settle(loaded, dead)
+                self._recovery.settle(self._loaded(self._segments.numbers()), dead)
                 for writer in dead:
-                    self._writers.forget(writer)
+                    self._writers.settled(writer)
 
     def _drop_all(self, numbers: Sequence[int]) -> None:
         """In their order, also on the disk: a record that removes or voids never goes before what it is about."""
@@ -228,13 +237,14 @@ class Checkpoints:
         try:
             self._disk.flock(site_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._writers.forget_own()
+            self._writers.stopped()
             return
         if self._writers.others():
             return
         try:
             self._disk.syncfs(self._synced)
             self._drop_all(self._segments.numbers())
+            self._writers.drop(self._writers.over())
             self._writers.forget_own()
             self._disk.sync_directory(self._segments.directory)
         except OSError as error:

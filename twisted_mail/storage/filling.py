@@ -67,12 +67,13 @@ class Wanted:
     """A place that the journal says is filled; without a source: that the message is in, if it is anywhere.
 
     `left`: folders that it was moved away from; found in one of them, it has yet to be moved. `check`: what is there
-    may be damaged (another boot).
+    may be damaged (another boot). `filled`: it was there on this boot, so nobody fills it again.
     """
 
     filling: Filling
     check: bool = False
     left: Collection[str] = ()
+    filled: bool = False
 
 
 class Picked(NamedTuple):
@@ -332,7 +333,9 @@ class Filler:
                     if want.check:
                         source.mend(path)
                 # A row without its file: another program removed the message, unless a power cut did.
-                elif want.check or not self._known(locked, (want.filling.folder, *want.left), base):
+                elif want.check or not (
+                    want.filled or self._known(locked, (want.filling.folder, *want.left), base)
+                ):
                     missing.append(want.filling)
             for name, bases in gone.items():
                 self._remove(locked, name, bases)

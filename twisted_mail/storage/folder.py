@@ -168,13 +168,19 @@ class Folder:
 
     # -- what the index is to learn
 
+    def known(self, bases: Sequence[str]) -> set[str]:
+        """Those of these base names that messages have here."""
+        self.write()
+        return self._index.known(self.row.key, bases)
+
     def add(self, row: Row) -> None:
         """A message that is new here."""
         self._added.append(row)
         if len(self._added) >= WRITTEN:
-            self._write()
+            self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """The index has what was added from now on."""
         rows, self._added = self._added, []
         if rows:
             self._index.insert(self.row.key, rows)
@@ -202,7 +208,7 @@ class Folder:
     def settle(self, *, tell: bool) -> FolderChange | None:
         """Write what was gathered into the index. With `tell`, what has changed, if anything."""
         key = self.row.key
-        self._write()
+        self.write()
         told = self._told
         if self._changed:
             self._index.flagged(key, self.modseq, self._changed)

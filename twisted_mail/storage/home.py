@@ -93,7 +93,7 @@ class Locked:
 
 
 class Home:
-    """The account in the directory `path`; `generation` counts the site's unclean stops."""
+    """The account in the directory `path`, below `top`; `generation` counts the site's unclean stops."""
 
     def __init__(
         self,
@@ -103,6 +103,7 @@ class Home:
         generation: int,
         now: Callable[[], float],
         entropy: Callable[[int], bytes],
+        top: str = "",
     ) -> None:
         self.disk = disk
         self.path = path
@@ -117,6 +118,7 @@ class Home:
         its own."""
         self.ended: Callable[[], None] | None = None
         """Called once, when `over` becomes true, in whatever thread; it must not raise."""
+        self._top = top
         self._generation = generation
         self._entropy = entropy
         self._mutex = threading.RLock()
@@ -139,6 +141,10 @@ class Home:
             if self.over:
                 raise AccountOver
             if self.inbox:
+                if self._identity() != self._was and self._was is not None:
+                    # Another account of that name may be there by now, with a lock of its own.
+                    self.end()
+                    raise AccountOver
                 if not self.disk.writable(os.path.join(self.maildir, "new")):
                     self._states.clear()
                     self.inbox = ""
@@ -157,11 +163,23 @@ class Home:
                 raise AccountOver
             make_directories(self.disk, self.path)
             with self._flocked():
+                if maildir.read_state(self.disk, self.maildir) is None:
+                    self._sync_names()
                 state = self.made(self.maildir)
             if not self.disk.writable(os.path.join(self.maildir, "new")):
                 raise mailbox_broken(f"{self.maildir}: not writable")
             self.inbox = state.folder
             self._was = self._identity()
+
+    def _sync_names(self) -> None:
+        """The numbers that are about to be given need a directory that stays: mail that arrives syncs none."""
+        path = self.path
+        make_directories(self.disk, self.maildir)
+        while True:
+            self.disk.sync_directory(path)
+            if len(path) <= len(self._top) or not self._top or path == os.path.dirname(path):
+                return
+            path = os.path.dirname(path)
 
     def _end_if_gone(self) -> None:
         """Raises AccountOver."""
@@ -220,6 +238,12 @@ class Home:
             told()
 
     # -- the lock
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The account locked, and nothing read of it. Its directory has to be there. Raises OSError."""
+        with self._mutex, self._flocked():
+            yield
 
     @contextmanager
     def locked(self, *, make: bool = True) -> Iterator[Locked]:

@@ -69,6 +69,9 @@ _ROW = "uid, base, sub, name, size, wire, ascii, uidl, flags, modseq, date, save
 MAX_EXPUNGED = 20_000
 """UIDs of expunged messages that are remembered for a folder, for clients that come back (RFC 7162)."""
 
+MANY = 200
+"""Values in one statement."""
+
 
 UNSEEN = -1
 """A mark of a folder's row (`FolderRow`)."""
@@ -391,6 +394,21 @@ class Index:
             (key, base),
         ).fetchone()
         return Row(*row) if row is not None else None
+
+    def known(self, key: int, bases: Sequence[str]) -> set[str]:
+        """Those of these base names that messages of a folder have."""
+        found: set[str] = set()
+        for start in range(0, len(bases), MANY):
+            some = bases[start : start + MANY]
+            marks = ",".join("?" * len(some))
+            found.update(
+                base
+                for (base,) in self._db.execute(
+                    f"SELECT base FROM message WHERE folder = ? AND base IN ({marks})",  # noqa: S608
+                    (key, *some),
+                )
+            )
+        return found
 
     def by_uid(self, key: int, uid: int) -> Row | None:
         """The message of a folder with this UID."""

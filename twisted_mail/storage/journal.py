@@ -17,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,8 @@ class Entry:
     """Something to commit. `error` is set when it was not; `done` fires on the reactor thread either way.
 
     Of an ACCEPT, `source` goes to all `places`; of a FILE, each of `sources` to the place of the same number. `quota`:
-    what is asked before. `fillings` (where there is a list) and `moved` are what became of it (`storage.filling`).
+    what is asked before. `counted`: accounts that have a quota. `fillings` (where there is a list) and `moved` are what
+    became of it (`storage.filling`).
     """
 
     kind: Kind
@@ -66,6 +67,7 @@ class Entry:
     source: Any = None
     sources: Sequence[Any] = ()
     quota: Quota | None = None
+    counted: Collection[str] = ()
     fillings: list[Any] | None = None
     moved: Any = None
     error: Exception | None = None
@@ -93,6 +95,7 @@ class Journal:
         steps: Steps,
         *,
         boot: str,
+        mail: str,
         segment_size: int = segments.SEGMENT_SIZE,
         due: Callable[[], None],
     ) -> None:
@@ -108,7 +111,7 @@ class Journal:
         self.spill = os.path.join(directory, "spill")
         self.scratch = os.path.join(directory, "scratch")
         self._writer = int.from_bytes(world.entropy(8), "little") or 1
-        self._writers = Writers(self._disk, os.path.join(directory, "writers"), self._writer)
+        self._writers = Writers(self._disk, os.path.join(directory, "writers"), self._writer, mail)
         self._checkpoints = Checkpoints(
             self._disk, self._segments, self._writers, steps, self.spill, self.scratch
         )
@@ -214,12 +217,21 @@ class Journal:
         """The answer is yes from here on, whatever happens."""
         try:
             self._steps.fill(ready)
+            self._note()
             if self._disk.fstat(segment.fd).st_size >= self._size:
                 self._due()
         except Exception:
             _log.failure("a batch may not be filled; the journal is kept until the next start")
             self._kept = True
             self.pin(True)
+
+    def _note(self) -> None:
+        """Say what need not be filled again on this boot. Without it, it is looked for once more."""
+        if not self._pinned:
+            try:
+                self._writers.note(self._sequence)
+            except OSError as error:
+                _log.error("what is filled is not noted: {error}", error=str(error))
 
     def _append(self, segment: Segment, ready: Sequence[Entry]) -> None:
         first = self._sequence

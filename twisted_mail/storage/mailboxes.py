@@ -378,7 +378,7 @@ class AccountMailboxes:
         return box
 
     async def quota(self) -> Quota:
-        octets, messages = await self._call(self._account.store.usage)
+        octets, messages = await self._call(self._account.store.usage, look=True)
         octets_limit, message_limit = self._limits()
         return Quota(octets, octets_limit, messages, message_limit)
 
@@ -439,8 +439,8 @@ class AccountMailboxes:
         if ended is not None:
             ended()
 
-    async def _call(self, work: Callable[..., Any], *args: Any) -> Any:
-        return await called(self._world, work, *args)
+    async def _call(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await called(self._world, work, *args, **kwargs)
 
 
 async def called(world: World, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

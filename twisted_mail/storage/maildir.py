@@ -6,7 +6,8 @@ A message's file is never changed. Its name is ``<base>,S=<size>,W=<wire size>[,
 - the *base* is what stands before the first ``,`` or ``:``; it never changes and is unique for ever;
 - ``S`` is the file's size, ``W`` the size with CRLF line ends (both as Courier and Dovecot write them), ``A`` the size
   of the downgraded form of a message whose header is not ASCII (RFC 6858);
-- ``T`` is ours: the folder's UIDVALIDITY and the UID, so that an index can be made anew with the same UIDs.
+- ``T`` is ours: the folder's UIDVALIDITY and the UID, so that an index can be made anew with the same UIDs. ``T=0``
+  is mail that has arrived and got no UID yet (`storage.arrivals`); as nobody else writes that, its sizes are right.
 
 `FolderState` is the file ``twisted-mail.state`` in each folder: UIDVALIDITY, the folder's id, and the ceilings under
 which UIDs and mod-sequences may have been given. It is replaced whole and synced before one above the old ceiling is
@@ -24,14 +25,18 @@ from dataclasses import dataclass, replace
 from ..disk import Disk, make_directories
 
 __all__ = [
+    "ARRIVING",
     "MAX_UID",
     "RESERVE",
     "STATE_FILE",
+    "SUBDIRECTORIES",
     "FileName",
     "FolderState",
+    "arriving",
     "base_of",
     "find",
     "folders",
+    "is_arriving",
     "is_maildir",
     "listing",
     "make_folder",
@@ -49,6 +54,8 @@ RESERVE = 10_000
 """How many UIDs, or mod-sequences, are reserved ahead by one sync."""
 MAX_UID = (1 << 32) - 1
 SUBDIRECTORIES = ("new", "cur")
+ARRIVING = ",T=0"
+"""How the names of messages end that have no UID yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,18 @@ class FolderState:
         if modseq >= self.modseq_ceiling:
             state = replace(state, modseq_ceiling=modseq + 1 + RESERVE)
         return state
+
+
+def arriving(base: str, size: int, wire: int, ascii_size: int | None) -> str:
+    """The name, in ``new``, of a message that has no UID yet."""
+    if ascii_size is None:
+        return f"{base},S={size},W={wire}{ARRIVING}"
+    return f"{base},S={size},W={wire},A={ascii_size}{ARRIVING}"
+
+
+def is_arriving(name: str) -> bool:
+    """Whether it has no UID yet, wherever it lies now."""
+    return name.endswith(ARRIVING) or name.partition(":")[0].endswith(ARRIVING)
 
 
 def base_of(name: str) -> str:

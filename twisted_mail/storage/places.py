@@ -21,12 +21,13 @@ from ..disk import Disk, make_directories
 from ..status import MailError
 from . import record, segments
 from .accounts import Accounts
+from .arrivals import Arrivals
 from .errors import AccountOver, no_space, refusal
 from .filling import Filling
 from .journal import Entry, Steps
 from .maildir import read_file
 from .quota import Asked, Quota, Usage
-from .record import Kind, Record
+from .record import Kind, Place, Record
 from .settling import Owed, Settler, accepted, removing
 from .spool import Item, Spool
 from .sweeping import Sweeper
@@ -47,6 +48,7 @@ class Places(Steps):
         data: str,
         accounts: Accounts,
         spool: Spool,
+        arrivals: Arrivals,
         *,
         usage: Usage,
         boot: str,
@@ -60,6 +62,7 @@ class Places(Steps):
         self._data = data
         self._accounts = accounts
         self._spool = spool
+        self._arrivals = arrivals
         self._usage = usage
         self._boot = boot
         self._entropy = entropy
@@ -67,7 +70,7 @@ class Places(Steps):
         self._pin = pin
         self._full = full
         self._sweeper = sweeper
-        self._settler = Settler(disk, data, accounts.get, accounts.drop, spool, boot)
+        self._settler = Settler(disk, data, accounts.get, accounts.drop, spool, arrivals, boot)
         self.parked = os.path.join(data, "parked")
         self._guard = threading.Lock()
         self._retrying = threading.Lock()
@@ -98,9 +101,13 @@ class Places(Steps):
                 entry.error = no_space("committed mail could not be parked")
                 continue
             for place in entry.places:
-                entry.error = entry.error or self._checked(
-                    prepared, place.account, place.folder, make=_makes(entry)
-                )
+                if entry.error is None:
+                    entry.error = self._checked(
+                        prepared,
+                        place.account,
+                        _NEW if self._arrives(entry, place) else place.folder,
+                        make=_makes(entry),
+                    )
             if entry.error is None and entry.quota is not None:
                 entry.error = _refused(asked, entry.quota)
             if entry.error is not None:
@@ -153,6 +160,9 @@ class Places(Steps):
 
     def _prepare(self, account: str, folder: str, make: bool) -> Exception | None:
         try:
+            if folder == _NEW:
+                self._arrivals.check(account)
+                return None
             store = self._accounts.get(account)
             store.prepare(make=make)
             if folder:
@@ -170,8 +180,36 @@ class Places(Steps):
             return refusal(error)
         return None
 
+    def _arrives(self, entry: Entry, place: Place) -> bool:
+        """Whether it is mail for an inbox that nobody has open, and that nobody counts."""
+        return (
+            entry.fillings is None
+            and not place.folder
+            and place.flags is None
+            and place.account not in entry.counted
+            and not self._accounts.is_held(place.account)
+        )
+
+    def catch_up(self, account: str) -> None:
+        """Give UIDs to what has arrived for an account. Never raises. Blocks."""
+        try:
+            self._arrivals.caught_up(account, self._accounts.get(account).catch_up())
+        except AccountOver:
+            pass
+        except Exception as error:
+            _log.error(
+                "the index of {account} is left behind: {error}", account=account, error=str(error)
+            )
+
+    def _catch_up_before(self, account: str) -> None:
+        """What has arrived has lower UIDs than what a session puts there now. Never raises."""
+        try:
+            self._accounts.get(account).catch_up_before()
+        except Exception as error:
+            _log.debug("{account} was not looked into: {error}", account=account, error=str(error))
+
     def fill(self, entries: Sequence[Entry]) -> None:
-        """In the order of the records, as a replay reads them; what only arrives is gathered by account."""
+        """In the order of the records, as a replay reads them; what goes into an index is gathered by account."""
         arriving: dict[str, list[tuple[Entry, int]]] = {}
         failed: dict[int, tuple[Entry, list[int]]] = {}
         queued = [entry for entry in entries if entry.queue is not None or entry.changes]
@@ -181,7 +219,10 @@ class Places(Steps):
             account = entry.meta.get("account")
             if entry.kind in _FILLING:
                 for number, place in enumerate(entry.places):
-                    arriving.setdefault(place.account, []).append((entry, number))
+                    if self._arrives(entry, place):
+                        self._fill_arrival(entry, number, failed)
+                    else:
+                        arriving.setdefault(place.account, []).append((entry, number))
                 if "removes" not in entry.meta:
                     continue
                 account = entry.places[0].account
@@ -238,6 +279,16 @@ class Places(Steps):
                 meta = {"changes": entry.meta["changes"]}
                 self._park(Owed(Kind.CHANGE, meta, (), self._boot))
 
+    def _fill_arrival(
+        self, entry: Entry, number: int, failed: dict[int, tuple[Entry, list[int]]]
+    ) -> None:
+        place = entry.places[number]
+        try:
+            self._arrivals.fill(place.account, place.base, entry.source)
+        except Exception as error:
+            _log.error(_PARKED, account=place.account, error=str(error))
+            failed.setdefault(id(entry), (entry, []))[1].append(number)
+
     def _fill_account(
         self,
         account: str,
@@ -254,6 +305,10 @@ class Places(Steps):
             by_base[place.base] = (entry, number)
             if entry.fillings is not None:
                 entry.fillings.append(filling)
+        if self._arrivals.waiting(account):
+            self.catch_up(account)
+        elif any(not filling.folder and filling.flags is not None for filling in fillings):
+            self._catch_up_before(account)
         try:
             make = any(_makes(entry) for entry, _ in wanted)
             wrong = self._accounts.get(account).fill(fillings, make=make)
@@ -264,11 +319,7 @@ class Places(Steps):
                 # Removed at this moment: a message of one of its own sessions, which makes no account.
                 by_base[filling.base][0].error = reason
                 continue
-            _log.error(
-                "mail for {account} is parked, it could not be delivered: {error}",
-                account=account,
-                error=str(reason),
-            )
+            _log.error(_PARKED, account=account, error=str(reason))
             entry, number = by_base[filling.base]
             filling.uid = 0
             failed.setdefault(id(entry), (entry, []))[1].append(number)
@@ -292,6 +343,8 @@ class Places(Steps):
 
     def _move(self, entry: Entry) -> None:
         meta = entry.meta
+        if not meta["to"]:
+            self._catch_up_before(meta["account"])
         try:
             entry.moved = self._accounts.get(meta["account"]).move(
                 meta["from"], meta["to"], meta["bases"]
@@ -475,3 +528,6 @@ def _refused(asked: Asked, quota: Quota) -> Exception | None:
 
 
 _FILLING = frozenset({Kind.ACCEPT, Kind.FILE})
+_NEW = "/new"
+"""In the place of a folder's id: its inbox, without its index."""
+_PARKED = "mail for {account} is parked, it could not be delivered: {error}"

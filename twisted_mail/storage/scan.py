@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from twisted.logger import Logger
@@ -17,7 +18,7 @@ from .dovecot import UidList
 from .flags import bits_of
 from .folder import Folder
 from .index import UNSEEN, Row, RowTuple
-from .maildir import FileName, base_of
+from .maildir import ARRIVING, FileName, base_of, is_arriving
 
 __all__ = [
     "Change",
@@ -26,6 +27,8 @@ __all__ = [
     "ascii_size",
     "marks",
     "measure",
+    "number",
+    "number_new",
     "parted",
     "plain_name",
     "readable",
@@ -146,6 +149,11 @@ def adopt(
     for base, (sub, name) in found.items():
         row = known.get(base)
         if row is not None:
+            if is_arriving(name):
+                # Lost, and written anew by a replay; its row is still what clients know.
+                row = row._replace(sub=sub, name=name)
+                name = _named(disk, path, row, state.validity, row.uid)
+                row = known[base]
             if (row.sub, row.name) != (sub, name):
                 change.moved.append((sub, name, base))
                 if (bits := bits_of(name)) != row.flags:
@@ -167,12 +175,39 @@ def adopt(
             strangers.append((base, sub, name))
     least = max(taken, default=0) + 1
     for base, sub, name in sorted(strangers, key=_arrival):
-        row = measure(disk, path, sub, name, FileName(base))
+        arrived = is_arriving(name)
+        row = measure(disk, path, sub, name, FileName.parse(name) if arrived else FileName(base))
         if row is not None:
             uid = folder.take_uid(least)
             name = _named(disk, path, row, state.validity, uid)
-            folder.add(_given(row, name, uid, None, folder.touch(), now))
+            saved = row.date if arrived else now
+            folder.add(_given(row, name, uid, None, folder.touch(), saved))
     return change
+
+
+def number_new(disk: Disk, folder: Folder) -> int:
+    """`number` for all that is in ``new``. Gives how many names are there."""
+    names = disk.names(f"{folder.path}/new")
+    number(disk, folder, [name for name in names if name.endswith(ARRIVING)])
+    return len(names)
+
+
+def number(disk: Disk, folder: Folder, names: Collection[str]) -> None:
+    """Give UIDs and rows to mail that has arrived (`storage.arrivals`): files of these names in ``new``, in the order
+    of their arrival. Of a folder whose rows were never compared with it, `adopt` knows first which UIDs are free."""
+    if not names or folder.row.new_mark == UNSEEN:
+        return
+    state, path = folder.state, folder.path
+    wanted = {base_of(name): name for name in names}
+    # Filled once more by a replay: `adopt` sees to those.
+    known = folder.known(list(wanted))
+    fresh = [(base, "new", name) for base, name in wanted.items() if base not in known]
+    for _, _, name in sorted(fresh, key=_arrival):
+        row = measure(disk, path, "new", name, FileName.parse(name))
+        if row is not None:
+            uid = folder.take_uid()
+            name = _named(disk, path, row, state.validity, uid)
+            folder.add(_given(row, name, uid, None, folder.touch(), row.date))
 
 
 def _given(row: Row, name: str, uid: int, uidl: str | None, modseq: int, saved: int) -> Row:
@@ -264,7 +299,16 @@ def ascii_size(content: bytes, wire: int) -> int | None:
     return wire - wire_size(header) + wire_size(downgrade_header(header))
 
 
-def _arrival(stranger: tuple[str, str, str]) -> tuple[int, str]:
-    """Maildir names begin with the time of arrival."""
-    head = stranger[0].partition(".")[0]
-    return (int(head) if head.isascii() and head.isdigit() and len(head) < 16 else 0, stranger[0])
+def _arrival(stranger: tuple[str, str, str]) -> tuple[int, int, str, int, str]:
+    """Maildir names begin with the time of arrival: seconds, often microseconds; then, of one process, a number."""
+    base = stranger[0]
+    found = _TIMES(base)
+    if found is None:
+        return (0, 0, "", 0, base)
+    seconds, micro, process, sequence = found.groups()
+    return (int(seconds), int(micro or 0), process or "", int(sequence or 0), base)
+
+
+_TIMES = re.compile(
+    r"(\d{1,15})(?![^.])(?:\.M(\d{1,6})P([^.Q]*)(?:Q(\d{1,15}))?(?![^.]))?", re.ASCII
+).match

@@ -11,8 +11,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..disk import Disk
 from . import record
@@ -37,11 +37,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A segment read back. `boot` is the boot id under which it was written; None when its head is unreadable."""
+    """A segment read back. `boot` is the boot id under which it was written; None when its head is unreadable.
+
+    `filled`: up to which of their records writers have filled, if that is the boot of now (`storage.writers`).
+    """
 
     number: int
     boot: str | None
     records: list[record.Record]
+    filled: Mapping[int, int] = field(default_factory=dict)
 
 
 class Segments:

@@ -13,7 +13,10 @@ from typing import Any
 from twisted.logger import Logger
 
 from ..disk import Disk, make_directories
+from ..status import MailError
+from . import maildir
 from .account import AccountStore
+from .arrivals import Arrivals
 from .errors import AccountOver
 from .filling import Filling, Wanted
 from .queued import QueuedMessage
@@ -71,6 +74,7 @@ class Settler:
         accounts: Callable[[str], AccountStore],
         drop: Callable[[str], None],
         spool: Spool,
+        arrivals: Arrivals,
         boot: str,
     ) -> None:
         self._disk = disk
@@ -78,6 +82,7 @@ class Settler:
         self._accounts = accounts
         self._drop = drop
         self._spool = spool
+        self._arrivals = arrivals
         self._boot = boot
         self.spill = os.path.join(data, "journal", "spill")
         self._scratch = os.path.join(data, "journal", "scratch")
@@ -143,7 +148,7 @@ class Settler:
             left: Sequence[str] = self._settle(account, wishes, gone, folders)
         except Exception as error:
             _log.error("mailbox {account} not settled: {error}", account=account, error=str(error))
-            left = list(wishes)
+            left = [base for base, wish in wishes.items() if wish.left or not wish.filled]
             for folder, bases in gone.items():
                 meta = removing(account, folder, bases, noticed=False)
                 owed.append(Owed(Kind.REMOVE, meta, (), self._boot))
@@ -152,7 +157,7 @@ class Settler:
             wish = wishes[base]
             for folder in wish.left:
                 moves.setdefault((folder, wish.folder), []).append(base)
-            if wish.piece is not None and wish.place is not None:
+            if wish.piece is not None and wish.place is not None and not wish.filled:
                 # Of another boot stays of another boot: what is there has to be checked then, too.
                 boot = "" if wish.elsewhere else self._boot
                 meta = accepted(wish.piece.meta, [replace(wish.place, folder=wish.folder)])
@@ -175,6 +180,8 @@ class Settler:
         folders: Mapping[str, str],
     ) -> list[str]:
         """The bases of those that are not where they are to be."""
+        if not gone and not folders and all(map(_arrives, wishes.values())):
+            return self._arrived(account, wishes)
         wanted: list[Wanted] = []
         sources: dict[int, InlineSource | SpilledSource] = {}
         removed = {folder: os.path.join(self._data, to) for folder, to in folders.items()}
@@ -191,7 +198,7 @@ class Settler:
                 if source is not None:
                     date = source.date
                 filling = Filling(wish.folder, base, source, flags, date)
-                wanted.append(Wanted(filling, wish.elsewhere, wish.left))
+                wanted.append(Wanted(filling, wish.elsewhere, wish.left, wish.filled))
             try:
                 failed = self._accounts(account).settle(wanted, gone, removed)
             except AccountOver:
@@ -203,13 +210,41 @@ class Settler:
             for one in sources.values():
                 one.close()
         for filling, reason in failed:
-            _log.error(
-                "{base} of {account} not delivered: {error}",
-                base=filling.base,
-                account=account,
-                error=str(reason),
-            )
+            _not_delivered(filling.base, account, reason)
         return [filling.base for filling, _ in failed]
+
+    def _arrived(self, account: str, wishes: Mapping[str, Wish]) -> list[str]:
+        """As `_settle`, for an account that mail has arrived for and nothing else: no index is opened. A start may
+        meet very many of them; those whose mail is filled on this boot it does not even look at."""
+        todo = {base: wish for base, wish in wishes.items() if not wish.filled}
+        if not todo:
+            return []
+        store = self._accounts(account)
+        failed: list[str] = []
+        self._arrivals.complete(account)
+        with store.files.alone():
+            there: dict[str, str] | None = None
+            for base, wish in todo.items():
+                assert wish.piece is not None
+                source = self._source(wish.piece, wish.place)
+                if source is None:
+                    continue
+                try:
+                    name = maildir.arriving(base, source.size, source.wire, source.ascii)
+                    path: str | None = os.path.join(store.maildir, "new", name)
+                    if not self._disk.exists(str(path)):
+                        there = there or _everything(self._disk, store.maildir)
+                        path = there.get(base)
+                    if path is None:
+                        self._arrivals.fill(account, base, source)
+                    elif wish.elsewhere:
+                        source.mend(path)
+                except (OSError, MailError) as error:
+                    _not_delivered(base, account, error)
+                    failed.append(base)
+                finally:
+                    source.close()
+        return failed
 
     def _source(self, piece: Piece, place: Place | None) -> InlineSource | SpilledSource | None:
         meta = piece.meta
@@ -280,6 +315,34 @@ class Settler:
                 meta = {"changes": [change.to_json() for change in changes]}
                 owed.append(Owed(Kind.CHANGE, meta, (), boot))
         return owed
+
+
+def _arrives(wish: Wish) -> bool:
+    """Whether it is only mail that has arrived in the inbox."""
+    place = wish.place
+    return (
+        wish.piece is not None
+        and place is not None
+        and not (place.folder or wish.folder or wish.left)
+        and place.flags is None
+    )
+
+
+def _everything(disk: Disk, path: str) -> dict[str, str]:
+    """base → path of every message of an account. readdir(3): a file that is renamed meanwhile may be missed, so all
+    is read twice."""
+    return {
+        base: os.path.join(folder, *place)
+        for _ in range(2)
+        for folder in maildir.folders(disk, path)
+        for base, place in maildir.listing(disk, folder).items()
+    }
+
+
+def _not_delivered(base: str, account: str, reason: Exception) -> None:
+    _log.error(
+        "{base} of {account} not delivered: {error}", base=base, account=account, error=str(reason)
+    )
 
 
 def _date(place: Place) -> int | None:

@@ -29,6 +29,7 @@ from ..status import MailError
 from ..world import World, call_or_drop
 from . import scan, segments
 from .account import AccountStore
+from .arrivals import Arrivals
 from .commits import Commits
 from .draft import SPILL_OVER, Draft
 from .errors import no_space, refusal
@@ -51,6 +52,7 @@ from .upkeep import Upkeep
 __all__ = ["MailStore"]
 
 _log = Logger()
+_NO_WAY_OUT = frozenset(("", ".", ".."))
 
 
 class MailStore:
@@ -78,7 +80,7 @@ class MailStore:
         self._sequence = 0
         self._process = world.entropy(6).hex()
         # Maildir's convention: no "/" and no ":" in the host's part; and POP3 wants a base of at most 70.
-        self._host = "".join(c for c in host if c.isalnum() or c in ".-")[:30] or "localhost"
+        self._host = "".join(c for c in host if c.isalnum() or c in ".-")[:28] or "localhost"
         self._accounts = Accounts(self._make_account)
         self._inboxes = Inboxes(self._disk, world.now)
         self._journal_path = os.path.join(self._data, "journal")
@@ -87,11 +89,18 @@ class MailStore:
         sweeper = Sweeper(
             self._disk, self._data, lambda: world.threads.back(self._upkeep.sweep_soon)
         )
+        arrivals = Arrivals(
+            self._disk,
+            self._home_of,
+            missing=self._accounts.gone,
+            due=lambda key: world.threads.back(self._upkeep.catch_up, key),
+        )
         self._places = Places(
             self._disk,
             self._data,
             self._accounts,
             self._spool,
+            arrivals,
             usage=self._usage,
             boot=boot,
             entropy=world.entropy,
@@ -105,6 +114,7 @@ class MailStore:
             self._journal_path,
             self._places,
             boot=boot,
+            mail=self._mail,
             segment_size=segment_size,
             due=lambda: world.threads.back(self._upkeep.checkpoint),
         )
@@ -194,13 +204,17 @@ class MailStore:
         await self.commits.remove_folder(key, folder)
         self._upkeep.folder_deleted()
 
-    def _make_account(self, key: str) -> AccountStore:
+    def _home_of(self, key: str) -> str:
         # Keys come from the directory, or from somebody's realm: none leads out of the mail directory.
-        if not key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+        if "\0" in key or not _NO_WAY_OUT.isdisjoint(key.split("/")):
             raise ValueError(f"{key!r} is no key of an account")
+        return f"{self._mail}/{key}"
+
+    def _make_account(self, key: str) -> AccountStore:
         return AccountStore(
             self._disk,
-            os.path.join(self._mail, key),
+            self._home_of(key),
+            top=self._mail,
             generation=self._site.generation,
             now=self._world.now,
             entropy=self._world.entropy,
@@ -267,7 +281,9 @@ class MailStore:
         ]
         entry = self._entry(draft, places, ascii_size, envelope, queue, changes)
         if self._limits is not None:
-            limited = self._limited([place.account for place in places], unlimited)
+            entry.counted = limited = self._limited([place.account for place in places])
+            if unlimited:
+                limited = {key: has for key, has in limited.items() if key not in unlimited}
             if limited:
                 entry.quota = Quota(limited, draft.size, 1, lenient=len(places) > 1)
         spill = draft.spill
@@ -354,12 +370,8 @@ class MailStore:
         limits = Limits(*self._limits(key))
         return limits or None
 
-    def _limited(self, keys: Collection[str], unlimited: Collection[str]) -> Mapping[str, Limits]:
-        return {
-            key: limits
-            for key in keys
-            if key not in unlimited and (limits := self.limits(key)) is not None
-        }
+    def _limited(self, keys: Collection[str]) -> Mapping[str, Limits]:
+        return {key: limits for key in keys if (limits := self.limits(key)) is not None}
 
     async def usage(self, key: str) -> tuple[int, int]:
         """Octets as stored, and messages, that an account holds. Raises MailError."""
@@ -376,7 +388,7 @@ class MailStore:
         """
         if self._limits is None:
             return
-        limited = self._limited(keys, ())
+        limited = self._limited(keys)
         if not limited or len(limited) < len(keys):
             return
         error: MailError | None = None
@@ -392,9 +404,13 @@ class MailStore:
             raise error
 
     def _unique(self) -> str:
-        """A base name: Maildir's time, unique, host."""
+        """A base name: Maildir's time, unique, host. In their order messages get their UIDs."""
         self._sequence += 1
-        return f"{int(self._world.now())}.{self._process}Q{self._sequence}.{self._host}"
+        micro = int(self._world.now() * 1_000_000)
+        return (
+            f"{micro // 1_000_000}.M{micro % 1_000_000:06d}P{self._process}Q{self._sequence}"
+            f".{self._host}"
+        )
 
     # -- mail out
 

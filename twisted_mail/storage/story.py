@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .queued import Change, State
@@ -18,13 +18,15 @@ class Wish:
 
     A file that is in one of those was not moved yet; one that is anywhere else was moved by another program, and stays.
     `piece`: what to write when the message is not there at all, with the flags and the date of `place`; None when it
-    is only moved. `elsewhere`: written under another boot, so that a file that is there may be damaged.
+    is only moved. `elsewhere`: written under another boot, so that a file that is there may be damaged. `filled`: it
+    was put in its place on this boot, so when it is nowhere, another program deleted it.
     """
 
     folder: str
     place: Place | None = None
     piece: Piece | None = None
     elsewhere: bool = False
+    filled: bool = False
     left: set[str] = field(default_factory=set)
     ours: bool = False
 
@@ -66,20 +68,28 @@ class Story:
                 if (found.writer, found.sequence) in void:
                     continue
                 ours = writers is None or found.writer in writers
-                self._read(found, segment.boot != boot, ours, changed)
+                self._read(found, segment.boot != boot, ours, changed, segment.filled)
         self.queue = _decided(self.queue)
         for account, wishes in self.wanted.items():
             self.wanted[account] = {base: wish for base, wish in wishes.items() if wish.ours}
             if self.wanted[account]:
                 self.accounts.add(account)
 
-    def _read(self, found: Record, elsewhere: bool, ours: bool, changed: set[str]) -> None:
+    def _read(
+        self,
+        found: Record,
+        elsewhere: bool,
+        ours: bool,
+        changed: set[str],
+        filled_to: Mapping[int, int],
+    ) -> None:
         kind, meta = found.kind, found.meta
         if kind in (Kind.ACCEPT, Kind.CHANGE):
             self._queued(found, elsewhere, ours, changed)
         if kind in (Kind.ACCEPT, Kind.FILE):
             if ours:
-                self._accepted(found, elsewhere)
+                filled = not elsewhere and found.sequence <= filled_to.get(found.writer, -1)
+                self._accepted(found, elsewhere, filled)
             for account, folder, bases in meta.get("removes") or ():
                 self._left(account, folder, bases, noticed=False)
         elif kind is Kind.REMOVE:
@@ -91,14 +101,17 @@ class Story:
         elif kind is Kind.ACCOUNT_REMOVED:
             self._over(meta["account"], meta["target"])
 
-    def _accepted(self, found: Record, elsewhere: bool) -> None:
+    def _accepted(self, found: Record, elsewhere: bool, filled: bool) -> None:
         for piece, places in found.pieces():
             for place in places:
                 self.accounts.add(place.account)
                 self.removed.pop(place.account, None)
                 folder = self._standing(place.account, place.folder)
-                self.wanted.setdefault(place.account, {})[place.base] = Wish(
-                    folder, place, piece, elsewhere, ours=True
+                wanted = self.wanted.setdefault(place.account, {})
+                # What was parked is met first, and is not in its place, whatever was done with the batch.
+                parked = place.base in wanted
+                wanted[place.base] = Wish(
+                    folder, place, piece, elsewhere, filled and not parked, ours=True
                 )
 
     def _queued(self, found: Record, elsewhere: bool, ours: bool, changed: set[str]) -> None:

@@ -1,4 +1,5 @@
-"""What a store does by itself while it is up: checkpoints, parked mail tried again, deleted mailboxes swept.
+"""What a store does by itself while it is up: checkpoints, parked mail tried again, deleted mailboxes swept, mail that
+has arrived given its UIDs.
 
 Each is done by a pool thread, one at a time of its kind; what fails is in the log and done again later.
 """
@@ -25,6 +26,8 @@ MAKE_ROOM_EVERY = 5.0
 RETRY_EVERY = 30.0
 DELETED_FOR = 60.0
 """Seconds after which there is a checkpoint for a mailbox that was deleted: until then it takes its space."""
+MAX_BEHIND = 1000
+"""Accounts that wait for it; of others it is said again."""
 SWEEP_PAUSE = 0.05
 """Seconds between two slices."""
 
@@ -41,6 +44,8 @@ class Upkeep:
         self._checkpoint: Deferred[None] | None = None
         self._retry: Deferred[None] | None = None
         self._sweeping: Deferred[bool] | None = None
+        self._catching_up: Deferred[Any] | None = None
+        self._behind: dict[str, None] = {}
         self._sweep_timer: Any = None
         self._deleted_timer: Any = None
         self._room_made = float("-inf")
@@ -64,7 +69,7 @@ class Upkeep:
 
     async def over(self) -> None:
         """Return when all that was begun is done."""
-        for work in (self._checkpoint, self._retry, self._sweeping):
+        for work in (self._checkpoint, self._retry, self._sweeping, self._catching_up):
             if work is not None:
                 await work
 
@@ -116,6 +121,25 @@ class Upkeep:
         self._retry = None
         if isinstance(result, Failure):
             _log.error("parked mail: {error}", error=str(result.value))
+
+    # -- mail that has no UID yet
+
+    def catch_up(self, account: str) -> None:
+        """Somebody has to look into this account, soon."""
+        if self.on and len(self._behind) < MAX_BEHIND:
+            self._behind[account] = None
+            self._next_behind()
+
+    def _next_behind(self) -> None:
+        if self._catching_up is None and self._behind and self.on:
+            account = next(iter(self._behind))
+            del self._behind[account]
+            self._catching_up = self._world.threads.call(self._places.catch_up, account)
+            self._catching_up.addBoth(self._caught_up)
+
+    def _caught_up(self, result: object) -> None:
+        self._catching_up = None
+        self._next_behind()
 
     # -- deleted mailboxes
 

@@ -23,8 +23,19 @@ __all__ = ["FaultyDisk", "HookedDisk", "PowerCutDisk"]
 
 #: Operations that change something, or promise that it is on the disk.
 CHANGES = (
-    *("open", "open_nameless", "write", "writev", "fdatasync", "fsync", "sync_directory", "syncfs"),
-    *("reserve", "truncate", "link", "link_fd", "rename", "unlink", "mkdir", "rmdir", "fchmod"),
+    *("open", "open_nameless", "write", "writev", "pwrite", "fdatasync", "fsync", "sync_directory"),
+    *(
+        "syncfs",
+        "reserve",
+        "truncate",
+        "link",
+        "link_fd",
+        "rename",
+        "unlink",
+        "mkdir",
+        "rmdir",
+        "fchmod",
+    ),
     "utime",
 )
 
