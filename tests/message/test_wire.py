@@ -92,3 +92,13 @@ def test_the_size_is_what_is_sent_less_the_stuffing(content: bytes, cuts: list[i
     for block in cut(content, cuts):
         counter.add(block)
     assert counter.octets == wire_size(content)
+
+
+@pytest.mark.parametrize("count", [1, 511, 512, 513, 3000])
+def test_any_number_of_dots(count: int) -> None:
+    stuffer = DotStuffer()
+    assert (
+        stuffer.encode(b"x\n" + b".\n" * count + b".y\n")
+        == b"x\r\n" + b"..\r\n" * count + b"..y\r\n"
+    )
+    assert stuffer.finish() == b".\r\n"

@@ -20,8 +20,10 @@ import re
 
 __all__ = ["DotStuffer", "LineEnds", "OctetCounter", "wire_size"]
 
-# A search by regular expression runs twice as fast as `b"\n." in block`; it is asked per block.
-_has_dot_line = re.compile(rb"\n\.").search
+# By a regular expression dots are found in half the time of `in`, and put in in a fifth of that of `replace` …
+_at_dot_lines = re.compile(rb"\n\.").split
+# … as long as there are no more of them than this in a block.
+_FEW = 512
 
 
 class LineEnds:
@@ -72,8 +74,13 @@ class DotStuffer(LineEnds):
         # RFC 1939 section 3: byte-stuffed with the termination octet
         dot_first = self._starts_line and block[0] == _DOT
         self._starts_line = block[-1] == _LF
-        if b"." in block and _has_dot_line(block):
-            block = block.replace(b"\n.", b"\n..")
+        if b"." in block:
+            # RFC 1939 section 3, RFC 5321 section 4.5.2
+            parts = _at_dot_lines(block, _FEW)
+            if len(parts) > 1:
+                if len(parts) > _FEW:
+                    parts[-1] = parts[-1].replace(b"\n.", b"\n..")
+                block = b"\n..".join(parts)
         block = block.replace(b"\n", b"\r\n")
         return b"." + block if dot_first else block
 
