@@ -57,7 +57,7 @@ class ProcessSpawner:
             self._timer = None
         spare, self._spare = self._spare, None
         if spare is not None:
-            spare.leave()
+            spare.kill()
 
     def forget(self) -> None:
         """What is started ahead is no more what it should be: another one, please."""
@@ -140,11 +140,6 @@ class _Process(ProcessProtocol):
         """Say what it is to be."""
         self._told, self._ended = told, ended
         self.send(first)
-
-    def leave(self) -> None:
-        """It is needed for nothing."""
-        transport: Any = self.channel.transport
-        transport.loseConnection()
 
     def _hear(self, frame: Frame) -> None:
         if self._told is not None:
