@@ -115,10 +115,6 @@ class Direct:
     def stopProducing(self) -> None:
         self.loseConnection()
 
-    def __getattr__(self, name: str) -> Any:
-        # Addresses and the like
-        return getattr(self._transport, name)
-
 
 class _Drained:
     """A pull producer: is asked for more when the transport has sent all it had, and when it is registered."""

@@ -33,6 +33,16 @@ BREATH = 256 * 1024
 class Output(Wire):
     """A `Wire` that speaks in answers. The driver calls `_say`, `_send` and `_flush`."""
 
+    __slots__ = (
+        "_breath",
+        "_compression",
+        "_out",
+        "_out_size",
+        "_reactor",
+        "_room",
+        "_turns",
+    )
+
     def __init__(self, reactor: Any, tls: Make | None, implicit_tls: bool, turns: Turns) -> None:
         super().__init__(reactor, tls, implicit_tls)
         self._reactor = reactor

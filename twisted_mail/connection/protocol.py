@@ -67,6 +67,32 @@ class Connection(Output):
     `gone` is called once, at the end.
     """
 
+    __slots__ = (
+        "_bounds",
+        "_draining",
+        "_engine",
+        "_first",
+        "_gone",
+        "_greeted",
+        "_greets",
+        "_idle_seconds",
+        "_in_turn",
+        "_message_due",
+        "_next_turn",
+        "_pokable",
+        "_poked",
+        "_pokes",
+        "_protocol",
+        "_session",
+        "_since",
+        "_timed",
+        "_unasked",
+        "_waiting",
+        "bytes_read",
+        "client",
+        "id",
+    )
+
     def __init__(
         self,
         engine: Engine,
@@ -163,7 +189,7 @@ class Connection(Output):
             self._engine.receive(data)
         else:
             self._compression.feed(data)
-        if self._busy:
+        if self._waiting is not None or self.blocked or self._next_turn or self._in_turn:
             self._touch(self._turns.seconds())
             self._regulate()
         elif self._turns.full:
@@ -252,7 +278,7 @@ class Connection(Output):
         now = turns.seconds()
         if not self._unasked or self.blocked:
             self._touch(now)
-        if not self._reading or self._busy:
+        if not self._reading or self._waiting is not None or self.blocked or self._next_turn:
             self._regulate()
         if self.at_end or self._poked or self._unasked:
             self._end_turn()

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Server
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -64,6 +65,24 @@ class Wire(Protocol):
 
     `tls` makes the connections of its TLS, None where there is none; `implicit_tls` puts one on at once.
     """
+
+    # With a dictionary of so many names the interpreter finds each of them the slow way.
+    __slots__ = (
+        "_implicit_tls",
+        "_layer",
+        "_producing",
+        "_reading",
+        "_tls",
+        "_transport",
+        "_wide",
+        "alarm",
+        "at_end",
+        "blocked",
+        "bytes_written",
+        "phase",
+        "reason",
+        "tls_description",
+    )
 
     _log = Logger()
 
@@ -187,9 +206,10 @@ class Wire(Protocol):
 
     def connectionMade(self) -> None:
         self._transport = direct(self.transport)
-        if ITCPTransport.providedBy(self.transport):
-            self._transport.setTcpNoDelay(True)
-            self._transport.setTcpKeepAlive(True)
+        # Asked by its class, which is what it mostly is: asking for an interface costs as much as a reply.
+        if type(self.transport) is Server or ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
         self.phase = Phase.HANDSHAKE
         if isinstance(self._transport, TLSMemoryBIOProtocol):
             return  # somebody else's layer: handshakeCompleted follows
