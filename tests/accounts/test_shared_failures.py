@@ -99,6 +99,14 @@ def test_an_account_of_ones_own_wipes_out_failures_once_in_all_processes(site: S
     assert site.login(site.two, "wrong", ELSEWHERE) == 4
 
 
+def test_who_was_known_is_forgiven_nowhere(site: Site) -> None:
+    site.login(site.one, "right", HOME)
+    site.login(site.one, "wrong", HOME)
+    site.login(site.one, "wrong", HOME)
+    site.login(site.one, "right", HOME)
+    assert site.login(site.two, "wrong", HOME) > 3
+
+
 def test_a_failure_at_home_is_heard_of(site: Site) -> None:
     site.login(site.one, "right", HOME)
     site.login(site.two, "wrong", HOME)

@@ -116,6 +116,15 @@ def test_clients_at_their_limit_leave_room_for_others(memory: int) -> None:
     assert refused == 0
 
 
+def test_who_shares_cells_is_as_rare_as_with_four_independent_rows(memory: int) -> None:
+    counts = SharedCounts(memory, 1).counts("connections")
+    for number in range(2000):
+        assert counts.take(f"198.51.100.{number}", 9)
+    taken = sum(counts.count(f"client {number}") > 0 for number in range(10_000))
+    # (1 - e^(-2000/8192))^4 of them; with three rows it were 102
+    assert 5 <= taken <= 45
+
+
 def test_the_key_of_the_hash_is_the_sites_own() -> None:
     cells = set()
     for seed in (1, 2):
