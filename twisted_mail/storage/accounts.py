@@ -10,8 +10,8 @@ from .account import AccountStore
 
 __all__ = ["Accounts"]
 
-OPEN_ACCOUNTS = 200
-"""Accounts whose files are kept open: each holds up to four descriptors."""
+OPEN_ACCOUNTS = 64
+"""Accounts whose files are kept open, besides those of sessions: each holds up to four descriptors, and some 200 KB."""
 
 
 class Accounts:
