@@ -79,7 +79,7 @@ def test_a_story_is_text_that_fits_a_page_and_does_nothing_to_a_terminal(site):
         "message <letter@example.net> queue id 5f1c0e9a77b2 connection abc123",
         "client 192.0.2.7 (mx.example.net) from a@example.net to bob@example.org",
         "not to nobody@example.org size 2.0 KiB outcome accepted",
-        "0.00 s 192.0.2.7 connects it says ?[31m 1.50 s answered 250:",
+        "0.00 s 192.0.2.7 connects it says [31m 1.50 s answered 250:",
         "The queue knows nothing of it any more",
     ):
         assert words in flat
