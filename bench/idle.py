@@ -16,19 +16,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import Peer
-from idle_memory import bytes_per_connection, in_clear, tls
+from idle_memory import UNCOUNTED, bytes_per_connection, in_clear, tls
 from large import trusting
 from measure import fresh, memory, memory_each
 from rounds import Watch, running
 from table import Row
 
-__all__ = ["PEERS", "PROTOCOLS", "together", "ways"]
+__all__ = ["PEERS", "PROTOCOLS", "at_once", "together", "ways"]
 
 PEERS = ("ours", "dovecot-imap", "haraka", "aiosmtpd", "opensmtpd")
 """Not Postfix and Exim: a process a connection, of which they have a hundred or twenty at most."""
 PROTOCOLS = ("smtp", "smtps", "pop3", "pop3s", "imap", "imaps")
 _MAIL = ("smtp", "smtps")
 _LONGEST = 300.0
+_OTHERS = 500
 
 
 def ways(peer: str) -> Sequence[str]:
@@ -40,12 +41,17 @@ def ways(peer: str) -> Sequence[str]:
     return ("imap", "imaps") if peer == "dovecot-imap" else _MAIL
 
 
+def at_once(count: int) -> int:
+    """How many figures of `count` connections this process has descriptors for, and takes them."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    return max(1, (descriptors - _OTHERS) // (count + UNCOUNTED))
+
+
 def together(
     there: Sequence[tuple[Peer, str]], directory: Path, turn: int, count: int
 ) -> tuple[list[Row], bool]:
     """One round: the rows, and whether a peer failed."""
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     rows: list[Row] = []
     wrong: list[str] = []
     with contextlib.ExitStack() as servers:
