@@ -202,12 +202,22 @@ def number(disk: Disk, folder: Folder, names: Collection[str]) -> None:
     # Filled once more by a replay: `adopt` sees to those.
     known = folder.known(list(wanted))
     fresh = [(base, "new", name) for base, name in wanted.items() if base not in known]
-    for _, _, name in sorted(fresh, key=_arrival):
-        row = measure(disk, path, "new", name, FileName.parse(name))
-        if row is not None:
-            uid = folder.take_uid()
-            name = _named(disk, path, row, state.validity, uid)
-            folder.add(_given(row, name, uid, None, folder.touch(), row.date))
+    modseq = folder.touch() if fresh else 0
+    for base, sub, name in sorted(fresh, key=_arrival):
+        row = measure(disk, path, sub, name, FileName.parse(name))
+        if row is None:
+            continue
+        uid = folder.take_uid()
+        # As `_named` does it, from a name that is known to end so
+        new = f"{name[: -len(ARRIVING)]},T={state.validity}.{uid}"
+        try:
+            disk.rename(f"{path}/new/{name}", f"{path}/new/{new}")
+        except OSError as error:
+            # Moved by its owner at this moment: it is known by its row alone.
+            _log.debug("{name} keeps its name: {error}", name=name, error=str(error))
+            new = name
+        size, wire, ascii_size, date = row.size, row.wire, row.ascii, row.date
+        folder.add(Row(uid, base, sub, new, size, wire, ascii_size, None, 0, modseq, date, date))
 
 
 def _given(row: Row, name: str, uid: int, uidl: str | None, modseq: int, saved: int) -> Row:
