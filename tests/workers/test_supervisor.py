@@ -198,7 +198,7 @@ def test_a_settling_that_fails_keeps_nobody_waiting(fleet):
 def test_who_dies_again_and_again_is_replaced_less_often(fleet):
     fleet.up()
     pauses = []
-    for _ in range(10):
+    for _ in range(12):
         victim = next(one for one in fleet.alive if one.slot == 1)
         began = fleet.clock.seconds()
         victim.end()
@@ -210,7 +210,8 @@ def test_who_dies_again_and_again_is_replaced_less_often(fleet):
                 one.told(["pong"])
         pauses.append(fleet.clock.seconds() - began)
         assert len([one for one in fleet.alive if one.slot == 2]) == 1
-    assert pauses[:6] == pytest.approx([0, 1, 2, 4, 8, 16], abs=1)
+    assert pauses[:7] == pytest.approx([0, 0, 0, 1, 2, 4, 8], abs=1)
+    assert not any(pauses[:3])
     assert pauses[-1] == pytest.approx(60, abs=1)
 
 
@@ -371,3 +372,78 @@ def test_what_one_tells_is_passed_on(fleet):
     assert fleet.relayed == [(1, [["topic", 1]])]
     fleet.supervisor.tell(["news", []], but=1)
     assert "news" in second.sent and "news" not in first.sent
+
+
+def test_what_cannot_be_said_to_a_worker_is_a_start_that_fails(fleet):
+    old = fleet.up()
+
+    def too_long(slot, first, told, ended):
+        raise ValueError("a frame of 99 octets")
+
+    fleet.spawn = too_long
+    assert "a frame of 99 octets" in failure_of(fleet.launch("second"))
+    del fleet.spawn
+    outcome = fleet.launch("third")
+    for one in fleet.alive[2:]:
+        one.ready()
+    assert outcome == [None] and all(one.dismissed for one in old)
+
+
+def test_the_first_deaths_of_a_place_cost_no_pause(fleet):
+    fleet.up()
+    for _ in range(3):
+        next(one for one in fleet.alive if one.slot == 1).end()
+        fleet.clock.advance(0)
+        assert len(fleet.alive) == 2
+    next(one for one in fleet.alive if one.slot == 1).end()
+    fleet.clock.advance(0.9)
+    assert len(fleet.alive) == 1
+    fleet.clock.advance(0.1)
+    assert len(fleet.alive) == 2
+
+
+def test_what_the_only_worker_left_is_settled_while_there_is_none():
+    fleet = Fleet(count=1)
+    fleet.up()
+    for _ in range(3):
+        fleet.alive[0].end()
+        fleet.clock.advance(0)
+    fleet.settled = False
+    fleet.alive[0].end()
+    fleet.settles.clear()
+    fleet.clock.advance(0.5)
+    assert not fleet.alive
+    fleet.clock.advance(0.5)
+    fleet.clock.advance(1)
+    assert fleet.settles == [1.0, 2.0]
+
+
+def test_a_process_that_could_not_be_had_has_left_nothing(fleet):
+    fleet.up()
+    fleet.broken = True
+    fleet.alive[0].end()
+    fleet.clock.advance(0)
+    assert fleet.settles == [0.0]
+
+
+def test_stop_ends_a_change_that_waits_for_the_old_ones(fleet):
+    old = fleet.up()
+    fleet.launch("second")
+    for one in fleet.alive[2:]:
+        one.ready()
+    outcome = fleet.launch("third")
+    done = fleet.supervisor.stop()
+    assert failure_of(outcome) == "the server stops"
+    for one in fleet.alive:
+        one.end("")
+    assert done.called and len(fleet.children) == len(old) + 2
+    assert not fleet.clock.getDelayedCalls()
+
+
+def test_no_retry_of_settling_is_left_behind(fleet):
+    first, second = fleet.up()
+    fleet.settled = False
+    first.end()
+    done = fleet.supervisor.stop()
+    second.end("")
+    assert done.called and not fleet.clock.getDelayedCalls()

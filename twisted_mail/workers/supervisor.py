@@ -2,8 +2,8 @@
 
 It knows no process and no socket, only a clock and a `Spawner`. Promises:
 
-- a worker that ends unasked is replaced at once, and its place again and again with a growing pause (1, 2, 4 … 60 s)
-  while the ones that follow end soon; the other places are not touched;
+- a worker that ends unasked is replaced at once, and so are the next `AT_ONCE` - 1 in its place; while those that follow
+  end soon, too, with a growing pause (1, 2, 4 … 60 s). The other places are not touched;
 - one that does not answer for `HUNG_SECONDS` is killed, and replaced;
 - new ones are answered for only when all of them are ready; only then the old ones are asked to leave. If one cannot
   start, the new ones go and the old ones stay;
@@ -18,7 +18,7 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from .control import Frame
@@ -29,6 +29,7 @@ _log = Logger()
 
 PING_SECONDS: Final = 5.0
 HUNG_SECONDS: Final = 30.0
+AT_ONCE: Final = 3
 MAX_PAUSE: Final = 60.0
 STEADY_SECONDS: Final = 60.0
 """Who has lived so long has not ended soon."""
@@ -68,7 +69,7 @@ class Spawner(Protocol):
         ended: Callable[[str], object],
     ) -> Child:
         """A new one, whose first frame is `first`. `told` is called with what it sends, `ended` once, with the reason,
-        when it is gone; neither before this returns. Raises OSError.
+        when it is gone; neither before this returns. Raises OSError, and ValueError when it cannot be told `first`.
         """
 
 
@@ -136,6 +137,7 @@ class Supervisor:
         self._failures = [0] * count
         self._pauses: dict[int, Any] = {}
         self._pinging: Any = None
+        self._retrying: Any = None
         self._stopping = False
         self._gone: list[Callable[[], None]] = []
 
@@ -161,6 +163,9 @@ class Supervisor:
         for pause in self._pauses.values():
             pause.cancel()
         self._pauses.clear()
+        if self._retrying is not None:
+            self._retrying.cancel()
+            self._retrying = None
         self._fail("the server stops")
         for worker in list(self._workers.values()):
             self._dismiss(worker)
@@ -208,8 +213,8 @@ class Supervisor:
                 lambda frame: self._told(worker, frame),
                 lambda reason: self._ended(worker, reason),
             )
-        except OSError as error:
-            self._lost(worker, f"cannot be started: {error}")
+        except (OSError, ValueError) as error:
+            self._lost(worker, f"cannot be started: {error}", succeed(None))
             return None
         self._workers[slot] = worker
         return worker
@@ -284,12 +289,12 @@ class Supervisor:
                 _log.error("worker {slot} {reason}", slot=worker.slot, reason=reason)
                 self._settled()
         else:
-            self._lost(worker, worker.said or reason or "ended")
+            self._lost(worker, worker.said or reason or "ended", None)
         for look in self._gone[:]:
             look()
 
-    def _lost(self, worker: _Worker, reason: str) -> None:
-        """It has ended, and nobody had asked it to."""
+    def _lost(self, worker: _Worker, reason: str, settled: Deferred[None] | None) -> None:
+        """It has ended, and nobody had asked it to. `settled`: None when it may have left something."""
         launching = self._launching
         if launching is not None and worker.launch is launching.launch:
             self._fail(reason)
@@ -300,7 +305,7 @@ class Supervisor:
         if now - worker.born >= STEADY_SECONDS:
             self._failures[place] = 0
         failures = self._failures[place]
-        pause = min(MAX_PAUSE, 2.0 ** min(failures - 1, 10)) if failures else 0.0
+        pause = min(MAX_PAUSE, 2.0 ** min(failures - AT_ONCE, 10)) if failures >= AT_ONCE else 0.0
         self._failures[place] += 1
         self.restarts += 1
         _log.error(
@@ -309,7 +314,8 @@ class Supervisor:
             reason=reason,
             seconds=pause,
         )
-        settled = self._settled()
+        if settled is None:
+            settled = self._settled()
         self._pauses[place] = self._clock.callLater(pause, self._replace, place, settled)
 
     def _replace(self, place: int, settled: Deferred[None]) -> None:
@@ -334,8 +340,12 @@ class Supervisor:
             if result is not True:
                 if result is not False:
                     _log.warn("what a worker left is not settled yet: {error}", error=str(result))
-                if tries > 1 and self._workers and not self._stopping:
-                    self._clock.callLater(SETTLE_SECONDS, self._settle_again, tries - 1)
+                if tries > 1 and self._launch is not None and not self._stopping:
+                    if self._retrying is not None:
+                        self._retrying.cancel()
+                    self._retrying = self._clock.callLater(
+                        SETTLE_SECONDS, self._settle_again, tries - 1
+                    )
             outcome.callback(None)
 
         # Whatever that does, a place is to be filled again.
@@ -343,8 +353,8 @@ class Supervisor:
         return outcome
 
     def _settle_again(self, tries: int) -> None:
-        if not self._stopping and self._launch is not None:
-            self._settled(tries)
+        self._retrying = None
+        self._settled(tries)
 
     def _fail(self, reason: str) -> None:
         """The new ones cannot be had."""
