@@ -117,3 +117,48 @@ def test_a_worker_has_the_configuration_that_the_main_process_has(tmp_path):
 def test_another_frame_is_no_order():
     with pytest.raises(ValueError, match="the first frame is ping"):
         read_order(["ping", {}])
+
+
+# News to who does not read
+
+
+class Slow(StringTransport):
+    """Tells its producer when it has too much, as Twisted's transports do."""
+
+    def write(self, data):
+        super().write(data)
+        if self.producer is not None and len(self.value()) > 1000:
+            self.producer.pauseProducing()
+
+    def read(self):
+        self.clear()
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+
+def test_news_do_not_pile_up_before_who_does_not_read():
+    transport = Slow()
+    channel = Channel(lambda frame: None, lambda: None)
+    channel.makeConnection(transport)
+    for _ in range(1000):
+        channel.send(["news", ["x" * 100]])
+    assert len(transport.value()) < 2000
+    channel.send(["drain"])
+    assert transport.value().endswith(encode(["drain"]))
+    transport.read()
+    channel.send(["news", []])
+    assert transport.value() == encode(["news", []])
+
+
+def test_what_was_said_last_leaves_before_the_end():
+    transport = Slow()
+    over = []
+    channel = Channel(lambda frame: None, lambda: None)
+    channel.makeConnection(transport)
+    channel.send(["failed", "no certificate"])
+    channel.close(lambda: over.append(1))
+    assert transport.disconnecting and transport.producer is None and not over
+    channel.connectionLost()
+    assert over == [1]
+    channel.close(lambda: over.append(2))
+    assert over == [1, 2]

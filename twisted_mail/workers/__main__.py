@@ -15,6 +15,7 @@ from .control import Channel, join, read_frame
 __all__ = ["main"]
 
 _CONTROL = 3
+_LAST_SECONDS = 2.0
 
 
 def main() -> None:
@@ -55,8 +56,15 @@ def _run(control: socket.socket, frame: Any) -> None:
     def over(how: int) -> None:
         nonlocal status
         status = how
-        # What was said last is to leave before.
-        any_reactor.callLater(0, any_reactor.stop)
+        # What was said last leaves before, if the main process listens.
+        waiting = any_reactor.callLater(_LAST_SECONDS, any_reactor.stop)
+
+        def stop() -> None:
+            if waiting.active():
+                waiting.cancel()
+                any_reactor.callLater(0, any_reactor.stop)
+
+        channel.close(stop)
 
     worker = Worker(order, real_world(reactor), lambda one: channel.send(one), over, log_again)
     channel = Channel(worker.told, worker.leave)

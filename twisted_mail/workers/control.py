@@ -5,7 +5,7 @@ frame of a worker, which says what reactor there is to be.
 
 To a worker: ``start`` (the first, see `orders`), ``open``, ``certificates``, ``log``, ``drain``, ``ping``, ``news``.
 From it: ``ready``, ``failed``, ``pong``, ``news``. The end of the channel is the end of the other process, or as good
-as that.
+as that. News are for who listens: to one that does not read they are not said, so that nothing piles up.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 __all__ = ["MAX_FRAME", "Channel", "Frame", "encode", "join", "read_frame"]
 
@@ -71,17 +72,57 @@ class Channel(Int32StringReceiver):
     def __init__(self, told: Callable[[Frame], object], lost: Callable[[], object]) -> None:
         self._told = told
         self._lost = lost
+        self._pressure = _Pressure()
+        self._over: Callable[[], object] | None = None
+        self.open = False
+        """Whether there is another end."""
+
+    def connectionMade(self) -> None:
+        self.open = True
+        transport: Any = self.transport
+        transport.registerProducer(self._pressure, True)
 
     def send(self, frame: Frame) -> None:
-        """To the other end, if that is still there."""
-        if self.transport is not None and self.connected:
-            self.transport.write(encode(frame))
+        """To the other end, if that is still there. Raises ValueError as `encode` does."""
+        content = encode(frame)
+        if self.open and not (self._pressure.full and frame[0] == "news"):
+            transport: Any = self.transport
+            transport.write(content)
+
+    def close(self, over: Callable[[], object]) -> None:
+        """Call `over` when what was said has left, and there is no channel any more."""
+        if not self.open:
+            over()
+            return
+        self._over = over
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
 
     def stringReceived(self, string: bytes) -> None:
         self._told(_frame(string))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.open = False
         self._lost()
+        if self._over is not None:
+            self._over()
+
+
+@implementer(IPushProducer)
+class _Pressure:
+    """Knows whether the transport has enough to send."""
+
+    full = False
+
+    def pauseProducing(self) -> None:
+        self.full = True
+
+    def resumeProducing(self) -> None:
+        self.full = False
+
+    def stopProducing(self) -> None:
+        """There is nothing to stop."""
 
 
 class _Once(Factory):

@@ -4,8 +4,8 @@
 
 Nothing secret is on its command line or in its environment: that comes over the control channel.
 
-To start takes the better part of a second of CPU, most of it imports. So one is always started ahead, and waits to be
-told what it is to be: who takes the place of a worker that has died answers within some tenths.
+To start takes half a second of CPU, most of it imports. So one is always started ahead, and waits to be told what it is
+to be: who takes the place of a worker that has died answers within some tenths.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ COUNTS: Final = 4
 SOCKETS: Final = 5
 """The first of the sockets; the others follow."""
 AHEAD_SECONDS: Final = 3.0
-"""Until one is started ahead, after one was needed."""
+"""Until one is started ahead, after one was needed that is not ready so long."""
+LAST_SECONDS: Final = 1.0
+"""For the last words of a process that has ended. They are there already, unless somebody else holds its channel."""
 
 _log = Logger()
 
@@ -49,6 +51,7 @@ class ProcessSpawner:
         self._output = output
         self._spare: _Process | None = None
         self._timer: Any = None
+        self._begun: set[_Process] = set()
 
     def stop(self) -> None:
         """Start none ahead; the one that is goes."""
@@ -76,9 +79,30 @@ class ProcessSpawner:
         process, self._spare = self._spare, None
         if process is None or not process.alive:
             process = self._make()
-        process.begin(first, told, ended)
+        begun = process
+
+        def heard(frame: Frame) -> None:
+            if frame[0] == "ready":
+                self._came_up(begun)
+            told(frame)
+
+        def over(reason: str) -> None:
+            self._came_up(begun)
+            ended(reason)
+
+        try:
+            process.begin(first, heard, over)
+        except ValueError:
+            process.kill()
+            raise
+        self._begun.add(process)
         self._ahead_later()
         return process
+
+    def _came_up(self, process: _Process) -> None:
+        self._begun.discard(process)
+        if self._timer is not None and not self._begun:
+            self._timer.reset(0)
 
     def _ahead_later(self) -> None:
         # Not now: it would take the CPU from the one that is needed.
@@ -103,7 +127,7 @@ class ProcessSpawner:
             out = nowhere if output is None else output
             descriptors = {0: nowhere, 1: out, 2: out, CONTROL: theirs.fileno()}
             descriptors.update(enumerate(self._descriptors, COUNTS))
-            process = _Process()
+            process = _Process(self._reactor)
             # Its own flags: -O, -W, -X …
             flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
             flags = [one for one in flags if one not in ("-I", "-E", "-s", "-P")]
@@ -127,19 +151,22 @@ class ProcessSpawner:
 class _Process(ProcessProtocol):
     """A `supervisor.Child`."""
 
-    def __init__(self) -> None:
-        self.channel = Channel(self._hear, lambda: None)
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self.channel = Channel(self._hear, self._silent)
         self._told: Callable[[Frame], object] | None = None
         self._ended: Callable[[str], object] | None = None
+        self._how = ""
+        self._waiting: Any = None
         self.pid = 0
         self.alive = True
 
     def begin(
         self, first: Frame, told: Callable[[Frame], object], ended: Callable[[str], object]
     ) -> None:
-        """Say what it is to be."""
-        self._told, self._ended = told, ended
+        """Say what it is to be. Raises ValueError when that is too much, and then nothing is told of it."""
         self.send(first)
+        self._told, self._ended = told, ended
 
     def _hear(self, frame: Frame) -> None:
         if self._told is not None:
@@ -161,18 +188,29 @@ class _Process(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self.alive = False
-        transport: Any = self.channel.transport
-        if transport is not None:
-            transport.abortConnection()
         error = reason.value
         if isinstance(error, ProcessTerminated):
             number = error.signal
-            how = (
+            self._how = (
                 f"was ended by {signal.Signals(number).name}"
                 if number
                 else f"ended with {error.exitCode}"
             )
+        if self.channel.open:
+            # Why it could not start, perhaps
+            self._waiting = self._clock.callLater(LAST_SECONDS, self._silent)
         else:
-            how = ""
-        if self._ended is not None:
-            self._ended(how)
+            self._silent()
+
+    def _silent(self) -> None:
+        """Nothing more is heard of it, or waited for."""
+        if self.alive:
+            return  # its end is to come
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
+        if self.channel.open:
+            transport: Any = self.channel.transport
+            transport.abortConnection()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(self._how)

@@ -2,8 +2,8 @@
 
 It knows no process and no socket, only a clock and a `Spawner`. Promises:
 
-- a worker that ends unasked is replaced at once, and so are the next `AT_ONCE` - 1 in its place; while those that follow
-  end soon, too, with a growing pause (1, 2, 4 … 60 s). The other places are not touched;
+- a worker that ends unasked is replaced at once, and so are the next `AT_ONCE` - 1 in its place; while those that
+  follow end soon, too, with a growing pause (1, 2, 4 … 60 s). The other places are not touched;
 - one that does not answer for `HUNG_SECONDS` is killed, and replaced;
 - new ones are answered for only when all of them are ready; only then the old ones are asked to leave. If one cannot
   start, the new ones go and the old ones stay;

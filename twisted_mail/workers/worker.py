@@ -64,6 +64,7 @@ class Worker:
             world, str(order.config.data), f"worker {order.slot}", version=__version__
         )
         self._leaving = False
+        self._ended = False
         self._starting: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -117,9 +118,10 @@ class Worker:
             await self._listeners.close()
             await self._rooms.close()
             self._send(["failed", f"cannot start: {error}"])
-            self._over(1)
+            self._end(1)
             return
-        self._send(["ready"])
+        if not self._leaving:
+            self._send(["ready"])
 
     def _open(self) -> None:
         if self._leaving or self._serving is None:
@@ -139,18 +141,24 @@ class Worker:
         return every[self._order.slot], counted
 
     async def _leave(self) -> None:
+        self._shared.set_load(0)
+        # First, whatever is under way: after the end of the main process the next one wants to have them.
+        await self._listeners.close()
         if self._starting is not None:
             await self._starting
-        self._shared.set_load(0)
-        await self._listeners.close()
         if self._serving is not None:
             seconds = self._order.config.limits.drain_seconds
             await drained(self._world, self._serving.drain(), seconds, [self._serving])
         await self._rooms.close()
         await self._reporter.stop()
         self.siblings.stop()
-        self._over(0)
+        self._end(0)
 
     def _unexpected(self, failure: Any) -> None:
         self._log.failure("failure at the end", failure)
-        self._over(1)
+        self._end(1)
+
+    def _end(self, status: int) -> None:
+        if not self._ended:
+            self._ended = True
+            self._over(status)
