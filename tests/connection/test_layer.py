@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
@@ -14,7 +18,7 @@ from toy import tls_options
 from twisted.internet.ssl import CertificateOptions
 from twisted.python.failure import Failure
 
-from twisted_mail.connection.layer import GATHER, Layer, for_client, for_server
+from twisted_mail.connection.layer import BARREN, FEED, GATHER, Layer, for_client, for_server
 
 SERVER = tls_options()
 
@@ -90,6 +94,56 @@ class Client:
         except ssl.SSLZeroReturnError:
             self.goodbye = True
         return found
+
+
+class Records:
+    """A client in TLS 1.3 that makes its records itself (RFC 8446 sections 5.2 and 7), so that it may say anything."""
+
+    def __init__(self, end: End) -> None:
+        lines: list[bytes] = []
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_keylog_callback(lambda _, line: lines.append(line))
+        context.set_tls13_ciphersuites(b"TLS_AES_256_GCM_SHA384")
+        client = SSL.Connection(context, None)
+        client.set_connect_state()
+        for _ in range(2):
+            try:
+                client.do_handshake()
+            except SSL.WantReadError:
+                pass
+            end.layer.receive(client.bio_read(100_000))
+            client.bio_write(b"".join(end.sent))
+            end.sent.clear()
+        (secret,) = (
+            line.split()[2] for line in lines if line.startswith(b"CLIENT_TRAFFIC_SECRET_0 ")
+        )
+        self._secret = bytes.fromhex(secret.decode())
+        self._rekey()
+
+    def data(self, octets: bytes) -> bytes:
+        return self._record(octets + b"\x17")
+
+    def key_update(self) -> bytes:
+        """Asks the other side for one, too."""
+        record = self._record(b"\x18\0\0\x01\x01\x16")
+        self._secret = self._derived(b"traffic upd", 48)
+        self._rekey()
+        return record
+
+    def _rekey(self) -> None:
+        self._key, self._iv = AESGCM(self._derived(b"key", 32)), self._derived(b"iv", 12)
+        self._number = 0
+
+    def _derived(self, label: bytes, size: int) -> bytes:
+        label = b"tls13 " + label
+        info = size.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
+        return HKDFExpand(SHA384(), size, info).derive(self._secret)
+
+    def _record(self, inner: bytes) -> bytes:
+        header = b"\x17\x03\x03" + (len(inner) + 16).to_bytes(2, "big")
+        nonce = int.from_bytes(self._iv, "big") ^ self._number
+        self._number += 1
+        return header + self._key.encrypt(nonce.to_bytes(12, "big"), inner, header)
 
 
 @pytest.fixture
@@ -224,6 +278,84 @@ def test_a_record_that_was_changed(end: End) -> None:
     assert end.said == ["shaken", "failed"]
     with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):
         client.read()
+
+
+def test_key_updates_change_nothing(end: End) -> None:
+    records = Records(end)
+    for number in range(4):
+        end.layer.receive(records.key_update() + records.data(b"%d" % number))
+    assert end.got == [b"0", b"1", b"2", b"3"]
+    assert end.said == ["shaken"]
+
+
+def test_records_that_say_nothing_end_it_before_they_cost_much(end: End) -> None:
+    records = Records(end)
+    stream = bytearray()
+    while len(stream) < 2 * FEED:
+        stream += records.key_update()
+    answered = len(records.key_update())
+    end.layer.receive(bytes(stream))
+    assert end.said == ["shaken", "failed"]
+    assert "say nothing" in str(end.layer.error)
+    # One for each that was looked at, and those were one piece.
+    assert len(b"".join(end.sent)) <= FEED + answered
+
+
+def test_records_that_say_nothing_are_counted_over_all_that_comes(end: End) -> None:
+    records = Records(end)
+    came = 0
+    while not end.layer.over:
+        stream = records.data(b"x") + b"".join(records.key_update() for _ in range(9))
+        end.layer.receive(stream)
+        came += len(stream)
+        assert came < 2 * BARREN
+    assert end.said == ["shaken", "failed"]
+
+
+def test_many_small_records_with_something_in_them_are_heard(end: End) -> None:
+    records = Records(end)
+    for _ in range(20):
+        end.layer.receive(b"".join(records.data(b"x") for _ in range(200)))
+    assert sum(map(len, end.got)) == 4000
+    assert end.said == ["shaken"]
+
+
+def test_after_our_goodbye_nothing_is_answered(end: End) -> None:
+    records = Records(end)
+    assert end.layer.close()
+    end.sent.clear()
+    for _ in range(20):
+        end.layer.receive(records.key_update() + records.data(b"x" * 100))
+    assert not end.sent
+    assert end.said == ["shaken"]
+    with pytest.raises(SSL.WantReadError):
+        end.layer.connection.bio_read(1)
+
+
+@pytest.mark.parametrize("after", [b"", b"QUIT\r\n"])
+def test_nobody_negotiates_again(end: End, after: bytes) -> None:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    for _ in range(2):
+        with contextlib.suppress(SSL.WantReadError):
+            client.do_handshake()
+        end.layer.receive(client.bio_read(100_000))
+        client.bio_write(b"".join(end.sent))
+        end.sent.clear()
+    client.do_handshake()
+    assert end.said == ["shaken"]
+    if after:
+        client.send(after)
+    client.renegotiate()
+    with contextlib.suppress(SSL.WantReadError):
+        client.do_handshake()
+    end.layer.receive(client.bio_read(100_000))
+    client.bio_write(b"".join(end.sent))
+    assert b"".join(end.got) == after
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        client.do_handshake()
 
 
 def test_an_owner_that_loses_its_transport_meanwhile(end: End) -> None:

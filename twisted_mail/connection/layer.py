@@ -7,6 +7,9 @@ that. It promises that
 - what one read from the network brought is handed over at once, however many records it came in;
 - what is written while that is worked at goes out together: the tickets of a handshake with the first answer, the last
   answer with the goodbye; but no more than `GATHER` octets wait for that;
+- a peer cannot have much done by records that say nothing (key updates, tickets): more than `BARREN` octets of them are
+  a failure, before the next `FEED` octets are looked at;
+- nothing is sent after our goodbye, whatever the peer asks of the layer below;
 - a failure is told to the peer by an alert, and to the owner by `tls_failed`, once; nothing is received after it.
 
 Renegotiation, versions, certificates and what is asked of the peer are the business of who makes the connection.
@@ -20,10 +23,16 @@ from typing import Any, Final, Protocol
 from OpenSSL import SSL
 from twisted.python.failure import Failure
 
-__all__ = ["GATHER", "Layer", "Make", "Owner", "for_client", "for_server"]
+__all__ = ["BARREN", "FEED", "GATHER", "Layer", "Make", "Owner", "for_client", "for_server"]
 
 GATHER: Final = 16 * 1024
 """Octets that wait for the end of a `receive`, at most."""
+FEED: Final = 32 * 1024
+"""Octets that OpenSSL gets at once. It goes through them without a word: key updates alone take it 20 ms."""
+BARREN: Final = 24 * 1024
+"""Octets that may come without saying anything: the most of a record that is not whole yet, and some more."""
+_WORTH: Final = 32
+"""Octets of records that one octet of data makes up for: as many as a record of one octet has."""
 _RECORD: Final = 16 * 1024  # RFC 8446 section 5.1
 _PIECE: Final = 64 * 1024
 
@@ -84,6 +93,7 @@ class Layer:
     factory = _NoFactory
 
     __slots__ = (
+        "_barren",
         "_closed",
         "_gathered",
         "_owner",
@@ -102,6 +112,8 @@ class Layer:
         self._owner = owner
         self._shaken = False
         self._closed = False
+        # Octets that came since there was data.
+        self._barren = 0
         # Octets written since `receive` began; below 0 outside of it.
         self._gathered = -1
         self._refused: BaseException | None = None
@@ -115,13 +127,23 @@ class Layer:
         """Take what the network has brought, at least one octet."""
         if self.over:
             return
-        self.connection.bio_write(data)
+        silent = self._closed
         self._gathered = 0
-        if self._shaken or self._shake():
-            self._read()
+        blocks: list[bytes] = []
+        if len(data) <= FEED:
+            ended = self._feed(data, blocks)
+        else:
+            ended, view = None, memoryview(data)
+            for at in range(0, len(view), FEED):
+                if ended is None and not self.over:
+                    ended = self._feed(view[at : at + FEED], blocks)
+        if blocks:
+            self._owner.decrypted(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+        if ended is not None and not self.over:
+            self._end(ended)
         self._gathered = -1
         if self.connection is not None:
-            self._flush()
+            self._flush(silent)
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
@@ -176,28 +198,36 @@ class Layer:
         self._owner.shaken()
         return True
 
-    def _read(self) -> None:
-        recv = self.connection.recv
-        blocks = []
-        ended: BaseException | None = None
+    def _feed(self, data: bytes | memoryview, blocks: list[bytes]) -> SSL.Error | None:
+        """Add what `data` says to `blocks`; the error or goodbye that ends it."""
+        connection = self.connection
+        connection.bio_write(data)
+        barren = self._barren + len(data)
+        if not self._shaken:
+            if not self._shake():
+                return None
+            barren = 0
+        recv = connection.recv
         try:
             while True:
-                blocks.append(recv(_RECORD))
+                block = recv(_RECORD)
+                barren -= _WORTH * len(block)
+                blocks.append(block)
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
-            ended = error
-        if blocks:
-            self._owner.decrypted(blocks[0] if len(blocks) == 1 else b"".join(blocks))
-        if ended is None or self.over:
-            return
-        if not isinstance(ended, SSL.ZeroReturnError):
-            self._fail(ended)
+            return error
+        self._barren = barren if barren > 0 else 0
+        return None if barren <= BARREN else SSL.Error([("", "", "too many records say nothing")])
+
+    def _end(self, why: SSL.Error) -> None:
+        if not isinstance(why, SSL.ZeroReturnError):
+            self._fail(why)
             return
         self.over = True
         if not self._closed:
             self._goodbye()
-        self._flush()
+            self._flush()
         self._owner.tls_ended()
 
     def _goodbye(self) -> None:
@@ -209,14 +239,16 @@ class Layer:
 
     def _fail(self, error: BaseException) -> None:
         self.error, self.over = error, True
-        self._flush()  # the alert
+        self._flush(self._closed)  # the alert
         self._owner.tls_failed(error)
 
-    def _flush(self) -> None:
+    def _flush(self, silent: bool = False) -> None:
+        """Send what is to be sent; `silent`: throw it away."""
         try:
             while True:
                 data = self.connection.bio_read(_PIECE)
-                self._owner.encrypted(data)
+                if not silent:
+                    self._owner.encrypted(data)
                 if len(data) < _PIECE:
                     return
         except SSL.WantReadError:
