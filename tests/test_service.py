@@ -19,6 +19,8 @@ from twisted_mail.certs import make_development_certificates
 from twisted_mail.config import Config
 from twisted_mail.interfaces import IAccount, ILocalDelivery
 from twisted_mail.service import MailService, StartError
+from twisted_mail.siblings import Alone
+from twisted_mail.testing.siblings import SharedSite
 from twisted_mail.testing.world import simulated_world
 from twisted_mail.world import World
 
@@ -544,6 +546,47 @@ def test_others_who_cannot_change(tmp_path, world, sockets):
     others.refuses = "no"
     result_of(world, service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000})))
     assert service.rooms is before and before.sending._manager.acquired
+    result_of(world, service.stopService())
+
+
+class Slow(Others):
+    """Their change takes as long as they are not stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over: Deferred[None] = Deferred()
+
+    async def change(self, config, files, rooms):
+        await self.over
+        raise StartError("the server stops")
+
+    async def stop(self):
+        await super().stop()
+        self.over.callback(None)
+
+
+def test_stop_does_not_wait_for_others_who_change(tmp_path, world, sockets):
+    service = MailService(configured(tmp_path), world, fleet=Slow())
+    service.startService()
+    result_of(world, service.when_serving())
+    changed = service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000}))
+    for _ in range(50):
+        world.reactor.settle()
+    assert not changed.called
+    with capturedLogs() as events:
+        result_of(world, service.stopService())
+    assert changed.called
+    assert not [one for one in events if one["log_level"].name in ("error", "critical")]
+
+
+def test_who_serves_alone_after_all_tells_nobody(tmp_path):
+    site = SharedSite()
+    world = site.join(simulated_world())
+    service = MailService(configured(tmp_path), world, fleet=Others())
+    service.serve_alone()
+    service.startService()
+    result_of(world, service.when_serving())
+    assert isinstance(service.rooms.world.siblings, Alone)
     result_of(world, service.stopService())
 
 

@@ -1,4 +1,4 @@
-"""One mail server: the only place where the rooms are joined.
+"""One mail server: when it starts, changes its configuration, and ends.
 
 `MailService` is an `IService`: in twistd (`tap`), in somebody's program, in a test on a simulated world. Its
 life:
@@ -10,8 +10,8 @@ life:
 - ``stopService`` lets nobody in, gives running transactions, in and out, ``limits.drain_seconds`` to come to their
   end, cuts what is left, and closes the store, so that the next start has nothing to recover.
 
-It serves clients itself (`serving`) and looks after the site (`duties`). With a `Fleet` the clients are answered by
-other processes, on the sockets that this one has opened.
+What there is between is a `life.Life`: it serves clients and looks after the site. With a `Fleet` the clients are
+answered by other processes, on the sockets that this one has opened.
 
 It installs no signal handlers, writes on no terminal and never ends the process.
 """
@@ -19,8 +19,9 @@ It installs no signal handlers, writes on no terminal and never ends the process
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -29,18 +30,15 @@ from twisted.python.failure import Failure
 
 from .config import LISTENERS, WEB_LISTENERS, Config
 from .connection.tls import ServerTls
-from .duties import Duties
+from .life import Life, make_life
 from .listeners import ListenError, Listeners, Socket
 from .rooms import Prepare, Rooms
-from .serving import Serving, drained
-from .site import Owner, check_data, make_certificates, make_data, refuse_root
+from .siblings import Alone
+from .site import Owner, check_data, make_data, refuse_root
 from .status import MailError
 from .world import World
 
-if TYPE_CHECKING:
-    from .acme.site import SiteCertificates
-
-__all__ = ["Fleet", "MailService", "StartError", "make_tls"]
+__all__ = ["Fleet", "MailService", "StartError"]
 
 _log = Logger()
 LASTING = ("listen", "data", "workers")
@@ -75,62 +73,12 @@ class Fleet(Protocol):
         """Have them read their certificates. `files` as before: for those who start later."""
 
     async def change(self, config: Config, files: Mapping[Path, bytes], rooms: Rooms) -> None:
-        """Return when all clients that come are answered by `config`. StartError: they go on as before."""
+        """Return when all clients that come are answered by `config`. StartError: they go on as before, or are
+        stopped meanwhile.
+        """
 
     async def stop(self) -> None:
         """Return when all clients are gone, and the processes."""
-
-
-class _Life:
-    """The server by one configuration."""
-
-    def __init__(self, config: Config, tls: ServerTls, certificates: SiteCertificates | None):
-        self.config = config
-        self.tls = tls
-        self.certificates = certificates
-        self.rooms: Rooms | None = None
-        self.serving: Serving | None = None
-        self.duties: Duties | None = None
-
-    async def open(
-        self, world: World, listeners: Listeners, prepare: Prepare | None, serves: bool
-    ) -> Rooms:
-        """Raises what `Rooms.open` does; `close` is to be called, whatever happens."""
-        addresses = listeners.addresses
-        self.rooms = rooms = Rooms(self.config, world)
-        await rooms.open(addresses, prepare=prepare)
-        if serves:
-            self.serving = Serving(rooms, self.tls)
-        self.duties = Duties(rooms, self.tls, self.certificates, addresses)
-        return rooms
-
-    @property
-    def factories(self) -> dict[str, Any]:
-        return {
-            **(self.serving.factories if self.serving else {}),
-            **(self.duties.factories if self.duties else {}),
-        }
-
-    async def end(self, world: World, also: Sequence[Deferred[None]] = ()) -> None:
-        """Whoever is in the middle of something comes to the end of it, for a while; then, and when `also` has fired,
-        all is closed.
-        """
-        ends = list(also)
-        ending: list[Serving | Duties] = []
-        if self.duties is not None:
-            await self.duties.stop_renewal()
-            ends += self.duties.stop()
-            ending.append(self.duties)
-        if self.serving is not None:
-            ends += self.serving.drain()
-            ending.append(self.serving)
-        await drained(world, ends, self.config.limits.drain_seconds, ending)
-        await self.close()
-
-    async def close(self) -> None:
-        rooms, self.rooms = self.rooms, None
-        if rooms is not None:
-            await rooms.close()
 
 
 class MailService(Service):
@@ -159,7 +107,7 @@ class MailService(Service):
         self._fleet = fleet
         self._bound = False
         self._listeners = Listeners(world.reactor)
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._starting: Deferred[None] | None = None
         self._changing: Deferred[None] | None = None
         self._parting = False
@@ -224,8 +172,9 @@ class MailService(Service):
         return over
 
     def serve_alone(self) -> None:
-        """Without the fleet. Before ``startService``."""
+        """Without the fleet: there is nobody to count with, or to tell. Before ``startService``."""
         self._fleet = None
+        self._world = replace(self._world, siblings=Alone())
 
     # IService
 
@@ -259,21 +208,13 @@ class MailService(Service):
             make_data(self.config, self._world.disk, self._owner)
             if self._owner is None:
                 refuse_root(self.config, self._world.disk)
-            self._life = self._make_life(self.config)
+            self._life = make_life(self.config, self._world, self._owner)
         except (OSError, ValueError, ListenError) as error:
             Deferred.fromCoroutine(self._listeners.close())
             refusal = StartError(str(error))
             self._settle(Failure(refusal))
             raise refusal from error
         self._bound = True
-
-    def _make_life(self, config: Config, held: Mapping[Path, bytes] | None = None) -> _Life:
-        """Raises OSError or ValueError."""
-        pairs = make_certificates(config, self._world.now(), self._owner)
-        certificates = _make_certificates_of_ca(config, self._world)
-        files = [(pair.certificate, pair.key) for pair in pairs]
-        tls = make_tls(files, certificates, self._world, held)
-        return _Life(config, tls, certificates)
 
     async def _start(self) -> None:
         life = self._life
@@ -300,12 +241,12 @@ class MailService(Service):
                 self._log.info("listening", protocol=name, address=address)
             self._settle(None)
 
-    def _go(self, life: _Life) -> None:
+    def _go(self, life: Life) -> None:
         self._listeners.open(life.factories)
         assert life.duties is not None
         life.duties.start(lambda: self._renewed(life))
 
-    def _renewed(self, life: _Life) -> None:
+    def _renewed(self, life: Life) -> None:
         life.tls.reload()
         if self._fleet is not None:
             self._fleet.read_again(life.tls.files)
@@ -338,17 +279,20 @@ class MailService(Service):
         self._log.info("the configuration has changed: going on with the new one")
         new = None
         try:
-            new = self._make_life(wanted, old.tls.files)
+            new = make_life(wanted, self._world, self._owner, old.tls.files)
             rooms = await new.open(self._world, self._listeners, None, self._fleet is None)
             if self._fleet is not None:
                 await self._fleet.change(wanted, new.tls.files, rooms)
         except Exception as error:
             if not isinstance(error, _EXPECTED):
                 self._log.failure("failure in the new configuration")
-            self._log.error(
-                "the new configuration cannot be used, the old one goes on: {error}",
-                error=str(error),
-            )
+            if self.running:
+                self._log.error(
+                    "the new configuration cannot be used, the old one goes on: {error}",
+                    error=str(error),
+                )
+            else:
+                self._log.info("the new configuration comes too late: the server stops")
             if new is not None:
                 await new.close()
             return
@@ -371,14 +315,15 @@ class MailService(Service):
             await self._starting
         self._log.info("stopping")
         await self._listeners.close()
+        also: list[Deferred[None]] = []
+        if self._fleet is not None:
+            # Before: what it changes is not waited for
+            also.append(Deferred.fromCoroutine(self._fleet.stop()))
+            also[0].addErrback(lambda failure: _log.failure("failure at the end", failure))
         if self._changing is not None and not self._parting:
             await self._changing
         life = self._life
         if life is not None and life.rooms is not None:
-            also: list[Deferred[None]] = []
-            if self._fleet is not None:
-                also.append(Deferred.fromCoroutine(self._fleet.stop()))
-                also[0].addErrback(lambda failure: _log.failure("failure at the end", failure))
             await life.end(self._world, also)
         if self._changing is not None:
             await self._changing
@@ -397,22 +342,6 @@ class MailService(Service):
         self._bound = False
 
 
-def make_tls(
-    files: Sequence[tuple[Path, Path]],
-    certificates: SiteCertificates | None,
-    world: World,
-    held: Mapping[Path, bytes] | None = None,
-) -> ServerTls:
-    """What TLS connections are made by. Raises OSError or ValueError."""
-    return ServerTls(
-        files,
-        world.reactor.seconds,
-        preferred=certificates.certificate if certificates else None,
-        prove=certificates.prove if certificates else None,
-        held=held,
-    )
-
-
 def _as_far_as_it_can(wanted: Config, now: Config) -> Config:
     """`wanted`, but for what counts from the next start on; the log says what that is."""
     kept = {name: getattr(now, name) for name in LASTING}
@@ -423,13 +352,3 @@ def _as_far_as_it_can(wanted: Config, now: Config) -> Config:
             keys=", ".join(late),
         )
     return wanted.model_copy(update=kept) if late else wanted
-
-
-def _make_certificates_of_ca(config: Config, world: World) -> SiteCertificates | None:
-    """Raises OSError or ValueError."""
-    if not config.tls.acme:
-        return None
-    # Lean import: for those who have it.
-    from .acme.site import SiteCertificates
-
-    return SiteCertificates(config, world)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -13,7 +14,10 @@ from .factories import make_authenticator, make_factories
 from .rooms import Rooms
 from .world import World
 
-__all__ = ["Serving", "drained"]
+if TYPE_CHECKING:
+    from .acme.site import SiteCertificates
+
+__all__ = ["Serving", "drained", "make_tls"]
 
 
 class _Cut(Protocol):
@@ -55,3 +59,19 @@ async def drained(
     await every
     if timer.active():
         timer.cancel()
+
+
+def make_tls(
+    files: Sequence[tuple[Path, Path]],
+    certificates: SiteCertificates | None,
+    world: World,
+    held: Mapping[Path, bytes] | None = None,
+) -> ServerTls:
+    """What TLS connections are made by. Raises OSError or ValueError."""
+    return ServerTls(
+        files,
+        world.reactor.seconds,
+        preferred=certificates.certificate if certificates else None,
+        prove=certificates.prove if certificates else None,
+        held=held,
+    )

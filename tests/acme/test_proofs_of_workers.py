@@ -12,7 +12,7 @@ from twisted_mail.acme.challenges import TLS_ALPN
 from twisted_mail.acme.site import SiteCertificates
 from twisted_mail.certs import make_development_certificates
 from twisted_mail.config import Config
-from twisted_mail.service import make_tls
+from twisted_mail.serving import make_tls
 from twisted_mail.testing import simulated_world
 
 

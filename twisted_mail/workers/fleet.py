@@ -10,9 +10,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 
 from ..config import Config
@@ -30,6 +30,7 @@ __all__ = ["Workers"]
 
 _log = Logger()
 _MAIN = 0
+T = TypeVar("T")
 
 
 class _Launch:
@@ -42,6 +43,7 @@ class _Launch:
         self.files = files
         self.rooms = rooms
         self.drain_seconds = config.limits.drain_seconds
+        self.settling: set[Deferred[bool]] = set()
         self._workers = workers
 
     def first(self, slot: int) -> Frame:
@@ -87,7 +89,7 @@ class Workers:
         """Why this process, as the user that it is by now, cannot start any; "" when it can."""
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         for path, how in ((sys.executable, os.X_OK), (package, os.R_OK | os.X_OK)):
-            if not path or not os.access(path, how):
+            if not path or not os.access(path, how, effective_ids=True):
                 return f"user {os.geteuid()} may not read {path or 'python'}"
         return ""
 
@@ -125,8 +127,12 @@ class Workers:
 
     async def change(self, config: Config, files: Mapping[Path, bytes], rooms: Rooms) -> None:
         """See `service.Fleet`."""
-        assert self._supervisor is not None
+        if self._supervisor is None:
+            raise StartError("the server stops")
+        before = self._launch
         await self._begin(self._supervisor, _Launch(self, config, files, rooms))
+        # Its store is about to be closed
+        await self._settled(before)
 
     def read_again(self, files: Mapping[Path, bytes]) -> None:
         """See `service.Fleet`."""
@@ -150,7 +156,8 @@ class Workers:
             spawner.stop()
         if supervisor is not None:
             await supervisor.stop()
-        self._launch = None
+        launch, self._launch = self._launch, None
+        await self._settled(launch)
 
     # --
 
@@ -160,6 +167,7 @@ class Workers:
             await supervisor.launch(launch)
         except LaunchError as error:
             self._launch = before
+            await self._settled(launch)
             raise StartError(f"a worker cannot start: {error}") from error
 
     def first_frame(self, slot: int, config: Config, files: Mapping[Path, bytes]) -> Frame:
@@ -181,9 +189,22 @@ class Workers:
         return first_frame(order)
 
     def _settle(self) -> Deferred[bool]:
-        if self._launch is None:
+        launch = self._launch
+        if launch is None:
             return succeed(True)  # the start has failed: nobody has served
-        return Deferred.fromCoroutine(self._launch.rooms.store.settle())
+        outcome = Deferred.fromCoroutine(launch.rooms.store.settle())
+        launch.settling.add(outcome)
+
+        def over(result: T) -> T:
+            launch.settling.discard(outcome)
+            return result
+
+        return outcome.addBoth(over)
+
+    async def _settled(self, launch: _Launch | None) -> None:
+        """Return when nobody is at work on the store of `launch`."""
+        if launch is not None:
+            await DeferredList(list(launch.settling))
 
     def _shared(self) -> tuple[int, SharedCounts]:
         if self._memory is None:

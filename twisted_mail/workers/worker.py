@@ -19,8 +19,7 @@ from .. import __version__
 from ..listeners import Listeners
 from ..processes import ProcessReporter
 from ..rooms import Rooms
-from ..service import make_tls
-from ..serving import Serving, drained
+from ..serving import Serving, drained, make_tls
 from ..site import make_certificates
 from ..status import MailError
 from ..world import World
