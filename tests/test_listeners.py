@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 
@@ -48,6 +48,43 @@ class Reactor:
     def listenUNIX(self, path, factory, backlog=50, mode=0o666, wantPID=0):
         self.ports.append(Port(UNIXAddress(path), factory))
         return self.ports[-1]
+
+
+class Wrapping:
+    """An endpoint of somebody's plugin: something stands between the socket and the door."""
+
+    def __init__(self, reactor):
+        self.reactor = reactor
+
+    def listen(self, factory):
+        between = Factory()
+        between.inner = factory
+        port = self.reactor.listenTCP(465, between)
+        port.socket = Sock()
+        return succeed(port)
+
+
+class Sock:
+    family = 2
+
+    def fileno(self):
+        return 7
+
+
+def test_what_stands_between_is_not_left_out_by_others(listeners, reactor, monkeypatch):
+    """TLS, say: a worker that takes the bare socket would answer in clear."""
+    listeners.bind("smtp", "tcp:26")
+    reactor.ports[0].socket = Sock()
+    listeners.bind("smtp", "haproxy:tcp:27")
+    reactor.ports[1].socket = Sock()
+    assert len(listeners.sockets(["smtp"])) == 2
+    monkeypatch.setattr(
+        "twisted_mail.listeners.serverFromString", lambda reactor, text: Wrapping(reactor)
+    )
+    listeners.bind("smtps", "tls:465")
+    assert len(listeners.sockets(["smtp"])) == 2
+    with pytest.raises(ListenError, match="tls:465 cannot be shared with workers"):
+        listeners.sockets(["smtps"])
 
 
 @pytest.fixture

@@ -118,7 +118,11 @@ class Listeners:
             if one.door.name not in names:
                 continue
             own = getattr(one.port, "socket", None)
-            if own is None:
+            # What an endpoint puts between (TLS, say) would not be there where the bare socket is taken over.
+            factory = getattr(one.port, "factory", None)
+            if one.endpoint.startswith(_WRAPPER):
+                factory = getattr(factory, "wrappedFactory", None)
+            if own is None or factory is not one.door:
                 raise ListenError(
                     f"{one.door.name}: {one.endpoint} cannot be shared with workers: set workers = 0"
                 )
