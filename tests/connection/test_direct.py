@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import weakref
@@ -9,9 +10,11 @@ from collections import deque
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import BLOCK, ToyFactory
+from OpenSSL import SSL
+from toy import BLOCK, ToyFactory, tls_options
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorFDSet
@@ -325,6 +328,68 @@ def test_a_session_costs_the_reactor_no_writer() -> None:
     assert factory.world.reactor.getDelayedCalls() == []
 
 
+def test_what_another_event_closes_keeps_its_descriptor_until_the_reactor_is_done_with_it() -> None:
+    factory, socket, connection = served()
+    connection.dataReceived(b"wait 1\n")
+    assert not socket.handle.closed
+    connection.close("another one's event")
+    assert not socket.handle.closed
+    assert connection in factory.connections
+    socket.loop.round()
+    assert socket.handle.closed
+    assert not factory.connections
+
+
+def test_an_answer_that_comes_with_another_event_and_ends_the_session() -> None:
+    factory, socket, connection = served()
+    connection.dataReceived(b"wait 1\nbye\n")
+    (session,) = factory.sessions
+    session.waits[0].callback(b"now")
+    assert socket.sent == b"hello\n1 now\nbye\n"
+    assert not socket.handle.closed
+    socket.loop.round()
+    assert socket.handle.closed
+    assert not factory.connections
+
+
+def test_over_tls_the_peers_goodbye_ends_it_at_once() -> None:
+    options = tls_options()
+    factory = ToyFactory(tls=options, implicit_tls=True)
+    socket = Socket()
+    socket.protocol = connection = factory.buildProtocol(socket.getPeer())
+    assert connection is not None
+    connection.makeConnection(socket)
+    peer = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    peer.set_connect_state()
+    seen = 0
+
+    def exchange() -> None:
+        nonlocal seen
+        with contextlib.suppress(SSL.WantReadError):
+            connection.dataReceived(peer.bio_read(100_000))
+        if len(socket.sent) > seen:
+            peer.bio_write(socket.sent[seen:])
+        seen = len(socket.sent)
+
+    for _ in range(2):
+        with contextlib.suppress(SSL.WantReadError):
+            peer.do_handshake()
+        exchange()
+    peer.send(b"echo 1\nbye\n")
+    exchange()
+    assert peer.recv(100) == b"hello\n"
+    assert peer.recv(100) == b"1\nbye\n"
+    with pytest.raises(SSL.ZeroReturnError):
+        peer.recv(1)
+    assert not socket.handle.closed
+    peer.shutdown()
+    exchange()
+    assert socket.handle.closed
+    assert not factory.connections
+    assert socket.loop.registered == 0
+    assert factory.world.reactor.getDelayedCalls() == []
+
+
 def test_a_session_that_ends_with_more_behind_it_ends_once() -> None:
     factory, socket, connection = served()
     connection.dataReceived(b"echo 1\nbye\necho 2\n")
@@ -388,6 +453,7 @@ def test_a_server_that_stops_leaves_nothing() -> None:
     factory, socket, connection = served()
     over: list[None] = []
     factory.drain().addCallback(over.append)
+    socket.loop.round()
     assert over == [None]
     assert not factory.connections
     assert b"hello\n" in socket.sent

@@ -9,7 +9,7 @@ bytes: one more event, two more `epoll_ctl`, for each reply. Nearly always the s
 - it is a transport to who writes, a push producer included: `pauseProducing` when more than `HELD` bytes wait for the
   peer, `resumeProducing` when they are gone;
 - a connection that is lost meanwhile is told by the reactor, later, as ever: `write` calls nobody but the producer;
-- `close` ends it at once when there is nothing to wait for.
+- `close` ends it at once, in an event of its own, when there is nothing to wait for.
 
 It uses what `FileDescriptor`, `ISystemHandle` and `IReadWriteDescriptor` say in public, and no transport but a
 socket's has it.
@@ -92,7 +92,11 @@ class Direct:
         self._transport.loseConnection()
 
     def close(self) -> bool:
-        """`loseConnection`; but when all is sent `connectionLost` has been called before this returns, True."""
+        """`loseConnection`; but when all is sent `connectionLost` has been called before this returns, True.
+
+        Only for an event of this transport's own: the descriptor's number is free at once, for a client that the
+        reactor would take for this one until the end of its round.
+        """
         transport = self._transport
         if not self._open or self._held or not transport.connected:
             transport.loseConnection()

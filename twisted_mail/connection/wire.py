@@ -2,12 +2,12 @@
 
 `Wire` is the Twisted `Protocol`. It promises that
 
-- what is written goes out in order, and `blocked` tells when the peer does not read: what waits in
-  the transport then is at most 64 KiB more than the last write, over TLS 128 KiB;
+- what is written goes out in order, and `blocked` tells when the peer does not read: what waits for it then is at most
+  64 KiB more than the last write, over TLS, where more than one may be gathered, 80 KiB;
 - TLS is a layer between the transport and this protocol, the same for implicit TLS and STARTTLS,
   over any transport (a transport that is TLS already is left as it is);
-- after `close` or `abort` nothing is received any more, and `lost` follows within `LINGER` seconds; `close` calls it
-  before it returns when the peer has been sent everything.
+- after `close` or `abort` nothing is received any more, and `lost` follows within `LINGER` seconds; in an event of this
+  connection's own `close` calls it before it returns when the peer has been sent everything.
 
 It knows nothing of engines, sessions and timeouts: that is `connection.protocol`.
 """
@@ -70,6 +70,7 @@ class Wire(Protocol):
     __slots__ = (
         "_implicit_tls",
         "_layer",
+        "_own",
         "_producing",
         "_reading",
         "_tls",
@@ -105,6 +106,9 @@ class Wire(Protocol):
         self._reading = True
         self._wide = False
         self._producing = False
+        # In an event of this very connection. What another one's closes is left to the reactor: in the same round it
+        # may know of something that has happened to this descriptor, and by then tell it to a new client's.
+        self._own = False
 
     # What a driver fills in
 
@@ -188,11 +192,8 @@ class Wire(Protocol):
         if self._layer is not None:
             if not self._layer.close():
                 self._transport.abortConnection()
-        elif isinstance(self._transport, Direct):
-            if self._transport.close():
-                return
-        else:
-            self._transport.loseConnection()
+        elif self._transport_closes():
+            return
         self.alarm.set(LINGER)
 
     def abort(self, reason: str) -> None:
@@ -221,15 +222,19 @@ class Wire(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if len(data) >= _FULL or self._wide:
             self._widen(len(data) >= _FULL // 4)
+        self._own = True
         if self._layer is not None:
             self._layer.receive(data)
         elif self.phase is Phase.OPEN:
             self.received(data)
+        self._own = False
 
     def readConnectionLost(self) -> None:
         self.at_end = True
         if self.phase is Phase.OPEN and self._layer is None:
+            self._own = True
             self.ended()
+            self._own = False
         elif self.phase is not Phase.CLOSING:
             # TLS cannot be closed by halves, and its layer is not asked to say goodbye to nobody.
             self.reason = _words(ConnectionDone(), self.phase)
@@ -284,19 +289,27 @@ class Wire(Protocol):
             self.received(data)
 
     def tls_ended(self) -> None:
-        self._transport_ends()
+        self._produce(False)
+        waits = self.phase is Phase.CLOSING
+        self.phase = Phase.CLOSING
+        if not self._transport_closes() and not waits:
+            self.alarm.set(LINGER)
 
     def tls_failed(self, error: BaseException) -> None:
+        # Perhaps while something is written, so `lost` comes later.
         self.reason = self.reason or _words(error, self.phase)
-        self._transport_ends()
-
-    def _transport_ends(self) -> None:
-        """Nothing more can be said; what was is still sent."""
         self._produce(False)
         self._transport.loseConnection()
         if self.phase is not Phase.CLOSING:
             self.phase = Phase.CLOSING
             self.alarm.set(LINGER)
+
+    def _transport_closes(self) -> bool:
+        """When what waits there is sent. True: that was now, and `lost` has been called."""
+        if self._own and isinstance(self._transport, Direct):
+            return self._transport.close()
+        self._transport.loseConnection()
+        return False
 
     def pauseProducing(self) -> None:
         self.blocked = True
