@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ __all__ = [
     "SUBDIRECTORIES",
     "FileName",
     "FolderState",
+    "arrival_order",
     "arriving",
     "base_of",
     "find",
@@ -276,3 +278,19 @@ def read_file(disk: Disk, path: str, size: int) -> bytes:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def arrival_order(base: str) -> tuple[int, int, str, int, str]:
+    """What base names are sorted by. They begin with the time of arrival: seconds, often microseconds; then, of one
+    process, a number.
+    """
+    found = _TIMES(base)
+    if found is None:
+        return (0, 0, "", 0, base)
+    seconds, micro, process, sequence = found.groups()
+    return (int(seconds), int(micro or 0), process or "", int(sequence or 0), base)
+
+
+_TIMES = re.compile(
+    r"(\d{1,15})(?![^.])(?:\.M(\d{1,6})P([^.Q]*)(?:Q(\d{1,15}))?(?![^.]))?", re.ASCII
+).match

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from .dovecot import UidList
 from .flags import bits_of
 from .folder import Folder
 from .index import UNSEEN, Row, RowTuple
-from .maildir import ARRIVING, FileName, base_of, is_arriving
+from .maildir import ARRIVING, FileName, arrival_order, base_of, is_arriving
 
 __all__ = [
     "Change",
@@ -174,7 +173,7 @@ def adopt(
         else:
             strangers.append((base, sub, name))
     least = max(taken, default=0) + 1
-    for base, sub, name in sorted(strangers, key=_arrival):
+    for base, sub, name in sorted(strangers, key=_arrived):
         arrived = is_arriving(name)
         row = measure(disk, path, sub, name, FileName.parse(name) if arrived else FileName(base))
         if row is not None:
@@ -203,7 +202,7 @@ def number(disk: Disk, folder: Folder, names: Collection[str]) -> None:
     known = folder.known(list(wanted))
     fresh = [(base, "new", name) for base, name in wanted.items() if base not in known]
     modseq = folder.touch() if fresh else 0
-    for base, sub, name in sorted(fresh, key=_arrival):
+    for base, sub, name in sorted(fresh, key=_arrived):
         row = measure(disk, path, sub, name, FileName.parse(name))
         if row is None:
             continue
@@ -309,16 +308,5 @@ def ascii_size(content: bytes, wire: int) -> int | None:
     return wire - wire_size(header) + wire_size(downgrade_header(header))
 
 
-def _arrival(stranger: tuple[str, str, str]) -> tuple[int, int, str, int, str]:
-    """Maildir names begin with the time of arrival: seconds, often microseconds; then, of one process, a number."""
-    base = stranger[0]
-    found = _TIMES(base)
-    if found is None:
-        return (0, 0, "", 0, base)
-    seconds, micro, process, sequence = found.groups()
-    return (int(seconds), int(micro or 0), process or "", int(sequence or 0), base)
-
-
-_TIMES = re.compile(
-    r"(\d{1,15})(?![^.])(?:\.M(\d{1,6})P([^.Q]*)(?:Q(\d{1,15}))?(?![^.]))?", re.ASCII
-).match
+def _arrived(stranger: tuple[str, str, str]) -> tuple[int, int, str, int, str]:
+    return arrival_order(stranger[0])

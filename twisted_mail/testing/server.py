@@ -12,6 +12,7 @@ Passwords are hashed at the least cost that still goes through all the code. Not
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from ..address import Address
 from ..config import LISTENERS, Config, ConfigError, Mistake
 from ..config.mistakes import dotted, from_validation, shown_value
 from ..service import MailService
-from ..storage.maildir import FileName, listing
+from ..storage.maildir import FileName, arrival_order, listing
 from ..world import World, real_world
 from .world import SimulatedWorld
 
@@ -136,8 +137,13 @@ class MailServer:
         if not inbox.exists():  # made by the first message, or login
             return []
         found = listing(self._world.disk, str(inbox)).values()
-        in_order = sorted(found, key=lambda place: (FileName.parse(place[1]).uid or 0, place[1]))
-        return [inbox.joinpath(*place).read_bytes() for place in in_order]
+
+        def order(place: tuple[str, str]) -> Any:
+            # What nobody has looked at has no UID yet, and gets a higher one.
+            name = FileName.parse(place[1])
+            return (name.uid or math.inf, arrival_order(name.base))
+
+        return [inbox.joinpath(*place).read_bytes() for place in sorted(found, key=order)]
 
     async def stop(self) -> None:
         """Let running transactions end, close all, and remove the directory if it was a temporary one."""
