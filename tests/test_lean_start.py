@@ -29,7 +29,19 @@ NOT_AT_START = {
     "twisted_mail.testing": "tests",
     "twisted_mail.web": "the web port",
 }
-IN_NO_WORKER = {"twisted_mail.cli", "twisted_mail.tap", "twisted_mail.workers.supervisor", "pdb"}
+IN_NO_WORKER = {
+    "pdb",
+    "twisted_mail.carrying",
+    "twisted_mail.cli",
+    "twisted_mail.duties",
+    "twisted_mail.queue",
+    "twisted_mail.remote",
+    "twisted_mail.reports.sending",
+    "twisted_mail.service",
+    "twisted_mail.smtp.client",
+    "twisted_mail.tap",
+    "twisted_mail.workers.supervisor",
+}
 
 
 def imported(*modules: str) -> set[str]:
@@ -59,3 +71,6 @@ def test_not_imported_by_a_worker() -> None:
     found = imported("twisted_mail.workers.worker")
     assert "twisted_mail.serving" in found
     assert not found & (NOT_AT_START.keys() | IN_NO_WORKER)
+    assert {"twisted_mail.workers.supervisor", "twisted_mail.service"} <= imported(
+        "twisted_mail.workers.fleet"
+    )

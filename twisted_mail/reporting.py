@@ -7,16 +7,18 @@ None when not wanted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from . import __version__
 from .config import Config
-from .policy.organization import Organizations, SuffixList, TreeWalk
 from .reports.counting import Counter, DmarcCounts, TlsCounts
-from .reports.sending import Door, Post, Reporter, ReportSettings
 from .resolving import SharedResolver
 from .storage.report_counts import ReportCounts
 from .world import World
+
+if TYPE_CHECKING:
+    from .policy.organization import Organizations
+    from .reports.sending import Door, Post, Reporter, ReportSettings
 
 __all__ = ["Reporting"]
 
@@ -50,6 +52,9 @@ class Reporting:
         """Send from now on, through `door`; over https by `post`. Where the queue runs, so in one process."""
         if self._file is None or self._counter is None or not self._config.queue.run:
             return
+        # Lean import: for the process that sends them.
+        from .reports.sending import Reporter
+
         self._reporter = Reporter(
             self._world,
             self._file,
@@ -78,6 +83,8 @@ class Reporting:
             await self._world.threads.call(self._file.close)
 
     def _organizations(self) -> Callable[[], Organizations]:
+        from .policy.organization import SuffixList, TreeWalk
+
         resolver = self._resolver()
         if self._config.checks.dmarc_discovery == "tree":
             return lambda: TreeWalk(resolver)
@@ -86,6 +93,8 @@ class Reporting:
 
 def report_settings(config: Config) -> ReportSettings:
     """Who reports, by the configuration."""
+    from .reports.sending import ReportSettings
+
     reports = config.reports
     return ReportSettings(
         config.hostname,

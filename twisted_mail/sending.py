@@ -1,7 +1,7 @@
 """Mail that leaves: what `service` joins for it, from the configuration to the queue that runs.
 
-`Sending` makes the route table, sender rewriting and TLS policies that the intake and the queue share, and the queue
-itself when this process is to run it. Nothing is connected and nothing asked before there is mail.
+`Sending` makes the route table and sender rewriting that the intake and the queue share, and the queue itself
+(`carrying`) when this process is to run it. Nothing is connected and nothing asked before there is mail.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .accounts.directory import Directory
 from .address import Address
@@ -18,19 +18,16 @@ from .delivery.intake import MailIntake
 from .delivery.routes import Routes, make_routes
 from .delivery.routing import SenderRewriting
 from .delivery.srs import Srs
-from .queue.manager import QueueManager
-from .queue.schedule import Settings
-from .remote.carrier import RemoteCarrier
-from .remote.https_post import HttpsPost
-from .remote.mta_sts import StsPolicies
-from .remote.settings import DeliverySettings, TlsRule
-from .remote.sts_fetch import HttpsFetch
-from .remote.sts_store import SqliteStsStore
-from .remote.tls_results import TlsResults
 from .resolving import SharedResolver
 from .siblings import News
 from .storage.store import MailStore
 from .world import World
+
+if TYPE_CHECKING:
+    from .queue.manager import QueueManager
+    from .remote.carrier import RemoteCarrier
+    from .remote.https_post import HttpsPost
+    from .remote.tls_results import TlsResults
 
 __all__ = ["Sending"]
 
@@ -96,16 +93,15 @@ class Sending:
         config = self._config
         if not config.queue.run:
             return
-        self._remote = carrier = self._carrier()
-        self._manager = QueueManager(
-            self._world,
-            store.queue,
-            carrier,
-            intake.notices,
-            _settings(config),
-            self._hop_of,
-            hostname=config.hostname,
-            double_bounces_to=config.queue.double_bounces,
+        # Lean import: for the process that runs the queue.
+        from .carrying import make_carrier, make_manager
+
+        world = self._world
+        self._remote, self.post = make_carrier(
+            config, world, self._resolver(), self.routes, self._hosts, self._results
+        )
+        self._manager = make_manager(
+            config, world, store, self._remote, intake.notices, self._hop_of
         )
         self._manager.start()
         self._world.siblings.hear(NEW_MAIL, self._hear_of_new_mail)
@@ -132,39 +128,6 @@ class Sending:
     def _hop_of(self, address: str, requiretls: bool) -> str:
         return self.routes.hop_of(Address.parse(address), requiretls=requiretls)
 
-    def _carrier(self) -> RemoteCarrier:
-        config, world = self._config, self._world
-        resolver = self._resolver()
-        settings = DeliverySettings(
-            hostname=config.delivery.hostname or config.hostname,
-            own_names=frozenset((config.hostname,)),
-            own_addresses=self._hosts,
-            # Who names the servers to ask answers for what they say.
-            loopback=bool(config.dns.servers) or world.resolver is not None,
-            port=config.delivery.port,
-            families=config.delivery.family,
-            source4=config.delivery.source_ipv4,
-            source6=config.delivery.source_ipv6,
-            tls=config.delivery.tls,
-            tls_rules=tuple(TlsRule(one.domain, one.tls) for one in config.delivery.tls_policy),
-            dane=config.delivery.dane,
-            mta_sts=config.delivery.mta_sts,
-            sts_port=config.delivery.https_port,
-            ca_file=config.delivery.ca_file,
-        )
-        self.post = HttpsPost(world, resolver, settings)
-        policies = None
-        if config.delivery.mta_sts:
-            policies = StsPolicies(
-                resolver,
-                HttpsFetch(world, resolver, settings),
-                world.now,
-                SqliteStsStore(world.threads, config.data / "mta-sts.sqlite3"),
-            )
-        return RemoteCarrier(
-            world, resolver, self.routes, settings, policies=policies, results=self._results
-        )
-
 
 def _rewriting(config: Config, world: World, directory: Directory) -> SenderRewriting | None:
     if not config.delivery.srs:
@@ -173,24 +136,6 @@ def _rewriting(config: Config, world: World, directory: Directory) -> SenderRewr
     srs = Srs(hmac.digest(directory.secret, b"sender rewriting", "sha256"), world.now)
     domain = config.delivery.srs_domain
     return _FromOneDomain(srs, domain) if domain else srs
-
-
-def _settings(config: Config) -> Settings:
-    queue = config.queue
-    return Settings(
-        first_retry=queue.retry_first_seconds,
-        cap=queue.retry_max_seconds,
-        lifetime=queue.lifetime_seconds,
-        warn_after=queue.warn_after_seconds,
-        window=queue.window,
-        concurrency=queue.connections_per_destination,
-        connections=queue.connections,
-        slow_connections=2 * queue.connections,
-        rate=queue.rate_per_destination,
-        drain=config.limits.drain_seconds,
-        remember=queue.history_seconds,
-        remember_most=queue.history_messages,
-    )
 
 
 def _own_hosts(addresses: Sequence[tuple[str, str]], port: int) -> frozenset[str]:
