@@ -5,7 +5,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import example, given
@@ -365,3 +365,45 @@ def test_data_ends_where_the_rfc_says(stream: bytes) -> None:
             return
         content += (line[1:] if line[:1] == b"." else line) + b"\r\n"
     assert EndOfData() not in run([b"DATA\r\n" + stream])
+
+
+def test_every_short_content_at_every_edge() -> None:
+    for size in range(5):
+        for octets in product(b"\r\n.a", repeat=size):
+            stream = bytes(octets) + b"\r\n.\r\nQUIT\r\n"
+            # RFC 5321 section 4.1.1.4, word for word: DATA's own CRLF may begin the end
+            whole = b"\r\n" + stream
+            end = whole.index(b"\r\n.\r\n") + 2
+            content = whole[:end].replace(b"\r\n.", b"\r\n")[2:]
+            edges: list[list[int]] = [[], list(range(1, len(stream)))]
+            edges += [[at] for at in range(1, len(stream))]
+            for places in edges:
+                got, behind = _content(stream, places)
+                assert (got, behind) == (content, whole[end + 3 :]), (stream, places)
+
+
+@pytest.mark.parametrize("dots", [511, 512, 513, 2000])
+def test_however_many_dots_a_block_has(dots: int) -> None:
+    stream = b"x" + b"\r\n..y\r\n...\r\nz" * dots
+    assert _content(stream + b"\r\n.\r\n", []) == (
+        b"x" + b"\r\n.y\r\n..\r\nz" * dots + b"\r\n",
+        b"",
+    )
+
+
+def _content(stream: bytes, places: list[int]) -> tuple[bytes, bytes]:
+    """What `stream`, cut at `places`, says between DATA and its end, and what stands behind that."""
+    engine = SmtpEngine()
+    engine.receive(b"DATA\r\n")
+    engine.next_event()
+    engine.resume(DATA)
+    content = b""
+    for start, end in pairwise([0, *places, len(stream)]):
+        engine.receive(stream[start:end])
+        while not isinstance(event := engine.next_event(), Signal):
+            if event == EndOfData():
+                return content, stream[end - engine.buffered :]
+            assert isinstance(event, Block)
+            content += event.data
+            engine.resume()
+    raise AssertionError("no end")

@@ -168,7 +168,6 @@ class SmtpEngine:
         self._searched = 0  # no line end before this index
         self._dropped = 0  # octets of an over-long line
         self._remaining = 0  # octets of a chunk
-        self._between_chunks = False
 
     @property
     def buffered(self) -> int:
@@ -307,8 +306,6 @@ class SmtpEngine:
             if not size:
                 return NEED_DATA
         stuffed = dotted is not None and dotted.end() <= size
-        # They look into the buffer, which cannot be cut as long as they are there.
-        dotted = found = None
         block = self._take(size)
         return Block(_unstuffed(block) if stuffed else block)
 
