@@ -366,3 +366,50 @@ def test_inotify_is_taken_when_there_is_room_again(
     assert watched.news() == ["b"]
     cancel()
     assert watched.reactor.readers == []
+
+
+def test_a_burst_is_read_together(watched: Watched) -> None:
+    watched.watch()
+    for number in range(module.BURST):
+        (watched.path / str(number)).touch()
+        assert watched.news() == [str(number)]
+    assert watched.reactor.readers == []
+    (watched.path / "a").touch()
+    (watched.path / "b").touch()
+    watched.reactor.advance(module.REST)
+    assert watched.news() == ["a", "b"]
+    # It goes on
+    assert watched.reactor.readers == []
+    watched.reactor.advance(module.REST)
+    # Until it has been quiet for as long
+    watched.reactor.advance(2 * module.REST)
+    for number in range(module.BURST - 1):
+        (watched.path / f"later{number}").touch()
+        assert watched.news() == [f"later{number}"]
+
+
+def test_who_asks_does_not_wait_for_the_end_of_a_burst(watched: Watched) -> None:
+    asked: list[str | None] = []
+
+    def told(name: str | None) -> None:
+        watched.watcher.hasten()
+        asked.append(name)
+
+    watched.watch()
+    watched.cancels.append(watched.watcher.watch(str(watched.path), told))
+    watched.watcher.hasten()
+    for number in range(module.BURST):
+        (watched.path / str(number)).touch()
+        watched.news()
+    asked.clear()
+    (watched.path / "a").touch()
+    (watched.path / "b").touch()
+    assert watched.news() == []
+    watched.watcher.hasten()
+    assert watched.news() == asked == ["a", "b"]
+    watched.watcher.hasten()
+    assert watched.news() == []
+    # The next test's descriptor may have its number
+    for cancel in watched.cancels:
+        cancel()
+    watched.watcher.hasten()

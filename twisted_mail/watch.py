@@ -5,7 +5,7 @@ It promises that
 - `changed` is called on the reactor thread, never from within `watch` or a canceller, and never after its
   cancelling; several events about one name that are read together are one call;
 - everything that happens in the directory after `watch` has returned is told, by name or as "look at all of it":
-  who watches first and looks then misses nothing;
+  who watches first and looks then misses nothing; in a burst some milliseconds late, but `hasten` tells it now;
 - a directory that is not there, or goes, is waited for;
 - when nobody watches, nothing is left behind: no descriptor, no timer.
 
@@ -34,6 +34,13 @@ Changed = Callable[[str | None], None]
 
 POLL: Final = 1.0
 """Seconds between two looks, where inotify cannot be had."""
+REST: Final = 0.01
+"""Seconds for which inotify is left alone in a burst: who renames a thousand files would have to give up the
+interpreter to who reads of it at each of them. What it says meanwhile is read together."""
+BURST: Final = 8
+"""Reads in so many seconds that are one."""
+HASTY: Final = 16
+"""Reads by one `hasten`, at most."""
 SETTLED_NS: Final = 2_000_000_000
 """Nanoseconds after which an unchanged modification time proves that nothing changed (FAT has ticks of 2 s)."""
 
@@ -48,6 +55,9 @@ class Watcher(Protocol):
         the canceller, which may be called more than once. Never raises: a directory that is not there yet is waited
         for.
         """
+
+    def hasten(self) -> None:
+        """Tell now of what is known to have happened: somebody asks."""
 
 
 class Looks(Protocol):
@@ -112,6 +122,10 @@ class DirectoryWatcher:
                     self._forget(directory)
 
         return cancel
+
+    def hasten(self) -> None:
+        if self._inotify is not None:
+            self._inotify.hasten()
 
     def _forget(self, directory: _Directory) -> None:
         del self._directories[directory.path]
@@ -229,12 +243,17 @@ class DirectoryWatcher:
 
 @implementer(IReadDescriptor)
 class _Inotify:
-    """The descriptor. `read` gets what the kernel has to say, whole events, once a turn of the reactor."""
+    """The descriptor. `read` gets what the kernel has to say, whole events, once a turn of the reactor, in a burst
+    every `REST` seconds."""
 
     def __init__(self, reactor: Any, read: Callable[[bytes], None]) -> None:
         self._fd = _call(_libc.inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
         self._read = read
         self._reactor = reactor
+        self._resting: IDelayedCall | None = None
+        self._reading = False
+        self._since = float("-inf")
+        self._reads = 0
         try:
             reactor.addReader(self)
         except AttributeError:
@@ -248,7 +267,11 @@ class _Inotify:
         _libc.inotify_rm_watch(self._fd, wd)  # which fails when the directory is gone: as well
 
     def close(self) -> None:
-        self._reactor.removeReader(self)
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        else:
+            self._reactor.removeReader(self)
         os.close(self._fd)
         self._fd = -1
 
@@ -256,11 +279,42 @@ class _Inotify:
         return self._fd
 
     def doRead(self) -> None:
+        now = self._reactor.seconds()
+        if not 0 <= now - self._since < REST:
+            self._since = now
+            self._reads = 0
+        self._reads += 1
+        if self._reads >= BURST:
+            self._reactor.removeReader(self)
+            self._resting = self._reactor.callLater(REST, self._go_on)
+        self._take()
+
+    def _go_on(self) -> None:
+        self._resting = None
+        # It goes on until it has been quiet for as long
+        self._since = self._reactor.seconds()
+        self._reads = BURST - 1
+        self._reactor.addReader(self)
+
+    def hasten(self) -> None:
+        """Read what waits because of a burst."""
+        if self._resting is not None and not self._reading:
+            for _ in range(HASTY):
+                if self._fd < 0 or not self._take():
+                    break
+
+    def _take(self) -> bool:
+        """Whether there was anything."""
         try:
             events = os.read(self._fd, _READ)
         except BlockingIOError:
-            return
-        self._read(events)
+            return False
+        self._reading = True
+        try:
+            self._read(events)
+        finally:
+            self._reading = False
+        return True
 
     def connectionLost(self, reason: object) -> None:
         """The reactor forgets us when it stops."""

@@ -97,6 +97,7 @@ class Selected:
             self._folder.listened()
 
     def refresh(self) -> Awaitable[None] | None:
+        self._world.watcher.hasten()
         return self._folder.look() if self._folder.stale else None
 
     async def store(

@@ -345,6 +345,7 @@ class OpenAccount:
         """Mailboxes by name. Raises MailError."""
         if self.over:
             raise AccountOver
+        self.world.watcher.hasten()
         known = self._boxes
         if known is not None:
             return known
@@ -429,6 +430,7 @@ class OpenAccount:
         """See what others did in a mailbox, open or not. Raises what the store does."""
         known = self._folders.get(box.folder)
         if known is not None:
+            self.world.watcher.hasten()
             if known.stale:
                 await known.look()
             return

@@ -68,6 +68,9 @@ class SimulatedWatcher:
 
         return cancel
 
+    def hasten(self) -> None:
+        """Nothing waits: what was not looked at is not known."""
+
     def look(self) -> None:
         """Tell now what has changed since the last look."""
         for directory in [self._directories[path] for path in self.watched]:
