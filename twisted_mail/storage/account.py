@@ -25,8 +25,6 @@ from .index import UNSEEN, Row, RowTuple
 
 __all__ = ["AccountStore", "Filling", "Source", "Wanted"]
 
-TICK_NS = 20_000_000
-"""What the clock that stamps directories does not tell apart, and more."""
 MANY = 200
 FEW_OF = 10
 """More names than `MANY`, and than one in so many of a folder's, are not looked at one by one."""
@@ -53,8 +51,6 @@ class AccountStore:
         self.folders = Folders(self._home)
         self._caught_up = 0
         """The modification time of the inbox's ``new`` when all that was in it had its UID."""
-        self._looked = False
-        """What was there before is counted."""
         self.home = home
         self.files = self._home
         """Its lock and directories, for who works on the account as a whole."""
@@ -136,8 +132,10 @@ class AccountStore:
         known to be so."""
         mark = self._disk.stat(f"{self.maildir}/new").st_mtime_ns
         if mark != self._caught_up:
+            # Asked now: what comes while we look must not be taken for seen.
+            sure = settled(self._disk, (mark,))
             self.catch_up()
-            self._caught_up = mark if mark + TICK_NS < self._disk.clock_ns() else 0
+            self._caught_up = mark if sure else 0
 
     def catch_up(self) -> int:
         """Give UIDs and rows to what has arrived in the inbox; how many names are in ``new``. Makes no account."""
@@ -339,13 +337,11 @@ class AccountStore:
         gone = self.refresh(folder)
         return gone, None if gone else self.status(folder)
 
-    def usage(self, *, look: bool = False) -> tuple[int, int]:
-        """Octets as stored, and number of all messages of the account. `look`: also at what has just arrived; who has
-        a quota has always its rows at once, but for what was there before."""
-        if look or not self._looked:
-            self.prepare()
-            self.catch_up()
-            self._looked = True
+    def usage(self) -> tuple[int, int]:
+        """Octets as stored, and number of all messages of the account, also of what has just arrived: who has a quota
+        has his rows at once, but not what came before he had one, or by who did not know of it."""
+        self.prepare()
+        self.catch_up_before()
         with self.locked() as locked:
             return locked.index.usage()
 

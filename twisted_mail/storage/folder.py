@@ -92,6 +92,13 @@ class Folder:
         self.uidnext = uid + 1
         return uid
 
+    def promise(self, count: int, least: int = 0) -> None:
+        """Have the index say at once that so many UIDs, from `least`, are given: they are about to stand in names of
+        files, and who dies, or meets a full disk, before they have rows must not leave them to other messages."""
+        self._index.set_uidnext(self.row.key, max(self.uidnext, least) + count)
+        self._index.commit()
+        self._index.begin()
+
     def touch(self) -> int:
         """The mod-sequence of what is changed in this transaction."""
         if self.modseq == self.row.modseq:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..disk import Disk
@@ -51,7 +51,7 @@ class Opened:
     gone: Sequence[str] = ()
 
 
-def settled(disk: Disk, marks: tuple[int, int]) -> bool:
+def settled(disk: Disk, marks: Collection[int]) -> bool:
     """Whether each change that comes will change these marks (`scan.marks`)."""
     now = disk.clock_ns()
     return all(mark + (SETTLED_NS if mark % 10**9 else COARSE_NS) < now for mark in marks)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ..disk import Disk
@@ -226,6 +226,9 @@ class Index:
             "UPDATE folder SET uidnext = ?, modseq = ? WHERE key = ?", (uidnext, modseq, key)
         )
 
+    def set_uidnext(self, key: int, uidnext: int) -> None:
+        self._db.execute("UPDATE folder SET uidnext = ? WHERE key = ?", (uidnext, key))
+
     def set_marks(self, key: int, new: int, cur: int) -> None:
         self._db.execute(
             "UPDATE folder SET new_mark = ?, cur_mark = ? WHERE key = ?", (new, cur, key)
@@ -287,12 +290,12 @@ class Index:
     def delete(self, key: int, bases: Iterable[str]) -> list[int]:
         """Forget messages. Gives the UIDs of those that were known."""
         gone: list[int] = []
-        for base in bases:
-            row = self._db.execute(
-                "DELETE FROM message WHERE folder = ? AND base = ? RETURNING uid", (key, base)
-            ).fetchone()
-            if row is not None:
-                gone.append(row[0])
+        for marks, some in _parts(bases):
+            found = self._db.execute(
+                f"DELETE FROM message WHERE folder = ? AND base IN ({marks}) RETURNING uid",  # noqa: S608
+                (key, *some),
+            )
+            gone += [uid for (uid,) in found.fetchall()]
         return gone
 
     def remember(self, key: int, modseq: int, uids: Iterable[int]) -> None:
@@ -395,12 +398,22 @@ class Index:
         ).fetchone()
         return Row(*row) if row is not None else None
 
+    def by_bases(self, key: int, bases: Sequence[str]) -> dict[str, Row]:
+        """The messages of a folder with these base names, by them."""
+        found: dict[str, Row] = {}
+        for marks, some in _parts(bases):
+            for values in self._db.execute(
+                f"SELECT {_ROW} FROM message WHERE folder = ? AND base IN ({marks})",  # noqa: S608
+                (key, *some),
+            ):
+                row = Row._make(values)
+                found[row.base] = row
+        return found
+
     def known(self, key: int, bases: Sequence[str]) -> set[str]:
         """Those of these base names that messages of a folder have."""
         found: set[str] = set()
-        for start in range(0, len(bases), MANY):
-            some = bases[start : start + MANY]
-            marks = ",".join("?" * len(some))
+        for marks, some in _parts(bases):
             found.update(
                 base
                 for (base,) in self._db.execute(
@@ -430,6 +443,14 @@ class Index:
         """Another number when another connection has changed the index."""
         version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
         return version
+
+
+def _parts(values: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """As many as a statement takes, with their question marks."""
+    values = list(values)
+    for start in range(0, len(values), MANY):
+        some = values[start : start + MANY]
+        yield ",".join("?" * len(some)), some
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -326,13 +326,20 @@ class AccountMailboxes:
             return found
         # What is found out while the mailbox changes may be true for this moment only.
         before = self._statuses.before(box)
-        if not account.knows(box):
+        if account.knows(box):
+            await account.refresh(box)
+            if before is not None:
+                found = await self._call(account.store.settled_status, box.folder)
+            if found is None:
+                # As far as the watch has told: what it tells later does not change the directories any more.
+                before = None
+        else:
             # Many mailboxes are asked for at once, and mostly one look says it all.
             gone, found = await self._call(account.store.refreshed_status, box.folder)
             if gone:
                 await account.forget(account.key, box.folder, gone)
+                await account.refresh(box)
         if found is None:
-            await account.refresh(box)
             found = await self._call(account.store.status, box.folder)
             assert found is not None
         return self._statuses.keep(account.key, box, before, found)
@@ -379,7 +386,7 @@ class AccountMailboxes:
         return box
 
     async def quota(self) -> Quota:
-        octets, messages = await self._call(self._account.store.usage, look=True)
+        octets, messages = await self._call(self._account.store.usage)
         octets_limit, message_limit = self._limits()
         return Quota(octets, octets_limit, messages, message_limit)
 

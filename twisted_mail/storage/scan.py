@@ -173,6 +173,8 @@ def adopt(
         else:
             strangers.append((base, sub, name))
     least = max(taken, default=0) + 1
+    if strangers:
+        folder.promise(len(strangers), least)
     for base, sub, name in sorted(strangers, key=_arrived):
         arrived = is_arriving(name)
         row = measure(disk, path, sub, name, FileName.parse(name) if arrived else FileName(base))
@@ -197,11 +199,15 @@ def number(disk: Disk, folder: Folder, names: Collection[str]) -> None:
     if not names or folder.row.new_mark == UNSEEN:
         return
     state, path = folder.state, folder.path
-    wanted = {base_of(name): name for name in names}
+    # What cannot be written down gets another name first (`readable`).
+    wanted = {base_of(name): name for name in names if name.isascii() and name[0] != "."}
     # Filled once more by a replay: `adopt` sees to those.
     known = folder.known(list(wanted))
     fresh = [(base, "new", name) for base, name in wanted.items() if base not in known]
-    modseq = folder.touch() if fresh else 0
+    if not fresh:
+        return
+    folder.promise(len(fresh))
+    modseq = folder.touch()
     for base, sub, name in sorted(fresh, key=_arrived):
         row = measure(disk, path, sub, name, FileName.parse(name))
         if row is None:

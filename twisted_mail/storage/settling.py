@@ -219,9 +219,12 @@ class Settler:
         todo = {base: wish for base, wish in wishes.items() if not wish.filled}
         if not todo:
             return []
-        store = self._accounts(account)
         failed: list[str] = []
         self._arrivals.complete(account)
+        store = self._accounts(account)
+        if store.gone():
+            # Another account of that name is there by now, with a lock of its own.
+            store = self._accounts(account)
         with store.files.alone():
             there: dict[str, str] | None = None
             for base, wish in todo.items():
