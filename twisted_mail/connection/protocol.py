@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..log import Logger
 from ..turns import Turns
 from .compression import CorruptError
 from .drive import Waiting

@@ -260,7 +260,7 @@ class Wire(Protocol):
         if layer is not None:
             if layer.error is not None:
                 reason = Failure(layer.error)
-            elif not layer.over and reason.check(ConnectionDone):
+            elif not layer.over and isinstance(reason.value, ConnectionDone):
                 # RFC 8446 section 6.1: without a goodbye something may be missing
                 reason = Failure(ConnectionLost())
             layer.lost()
