@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 import pytest
@@ -475,3 +476,19 @@ def test_old_stories_are_forgotten(site):
         for table in ("messages", "recipients", "attempts"):
             (number,) = db.execute(f"SELECT count(DISTINCT seq) FROM {table}").fetchone()  # noqa: S608
             assert number == (1 if table == "attempts" else 2)
+
+
+def test_processes_take_turns_at_the_rows_by_a_lock_that_the_kernel_hands_on(site):
+    # SQLite's own waiting is sleeping: a worker's mail would lie behind it.
+    spool = site.store._spool
+    other = os.open(spool.directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with spool.transaction(), pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        with pytest.raises(ZeroDivisionError), spool.transaction():
+            _ = 1 / 0
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(other)

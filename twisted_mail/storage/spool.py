@@ -75,6 +75,7 @@ class Spool:
         self.directory = os.path.join(data, "queue")
         self._database = os.path.join(data, "queue.sqlite3")
         self._db: sqlite3.Connection | None = None
+        self._turn = -1
         self._mutex = threading.Lock()
         self._made: set[str] = set()
         self._version: int | None = None
@@ -96,6 +97,9 @@ class Spool:
             db, self._db = self._db, None
             if db is not None:
                 db.close()
+            turn, self._turn = self._turn, -1
+            if turn >= 0:
+                self._disk.close(turn)
 
     def changed(self) -> bool:
         """Whether another connection, or `settle`, has changed the rows since this was last asked. Never waits."""
@@ -120,8 +124,15 @@ class Spool:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection in a transaction that is committed at the end, and taken back when something is raised."""
-        with self._mutex, transaction(self._connection()) as db:
-            yield db
+        with self._mutex:
+            connection = self._connection()
+            # SQLite lets who waits for another process sleep, for milliseconds, and look again: mail would wait, too.
+            self._disk.flock(self._turn, fcntl.LOCK_EX)
+            try:
+                with transaction(connection) as db:
+                    yield db
+            finally:
+                self._disk.flock(self._turn, fcntl.LOCK_UN)
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -131,9 +142,12 @@ class Spool:
             try:
                 # SQLite lets nobody wait for who makes the file (journal_mode): it says that it is locked.
                 self._disk.flock(held, fcntl.LOCK_EX)
-                self._db = open_tables(self._disk, self._database)
-            finally:
+                db = open_tables(self._disk, self._database)
+            except BaseException:
                 self._disk.close(held)
+                raise
+            self._disk.flock(held, fcntl.LOCK_UN)
+            self._db, self._turn = db, held
             self._version = self._db.execute("PRAGMA data_version").fetchone()[0]
         return self._db
 
