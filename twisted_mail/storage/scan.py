@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -208,8 +209,8 @@ def number(disk: Disk, folder: Folder, names: Collection[str]) -> None:
         return
     folder.promise(len(fresh))
     modseq = folder.touch()
-    for base, sub, name in sorted(fresh, key=_arrived):
-        row = measure(disk, path, sub, name, FileName.parse(name))
+    for _, _, name in sorted(fresh, key=_arrived):
+        row = _sized(disk, path, name) or measure(disk, path, "new", name, FileName.parse(name))
         if row is None:
             continue
         uid = folder.take_uid()
@@ -221,8 +222,24 @@ def number(disk: Disk, folder: Folder, names: Collection[str]) -> None:
             # Moved by its owner at this moment: it is known by its row alone.
             _log.debug("{name} keeps its name: {error}", name=name, error=str(error))
             new = name
-        size, wire, ascii_size, date = row.size, row.wire, row.ascii, row.date
-        folder.add(Row(uid, base, sub, new, size, wire, ascii_size, None, 0, modseq, date, date))
+        folder.add(_given(row, new, uid, None, modseq, row.date))
+
+
+def _sized(disk: Disk, folder: str, name: str) -> Row | None:
+    """As `measure`, in little more than half its time, of a file in ``new`` that is as its name says; else None."""
+    found = _ARRIVING_NAME(name)
+    if found is None:
+        return None
+    base, size, wire, ascii_size = found.groups()
+    try:
+        status = disk.stat(f"{folder}/new/{name}")
+    except OSError:
+        return None
+    octets = int(size)
+    if status.st_size != octets or not stat.S_ISREG(status.st_mode):
+        return None
+    narrow = None if ascii_size is None else int(ascii_size)
+    return Row(0, base, "new", name, octets, int(wire), narrow, None, 0, 0, int(status.st_mtime))
 
 
 def _given(row: Row, name: str, uid: int, uidl: str | None, modseq: int, saved: int) -> Row:
@@ -316,3 +333,9 @@ def ascii_size(content: bytes, wire: int) -> int | None:
 
 def _arrived(stranger: tuple[str, str, str]) -> tuple[int, int, str, int, str]:
     return arrival_order(stranger[0])
+
+
+_ARRIVING_NAME = re.compile(
+    r"([^,:]+),S=(\d{1,15}),W=(\d{1,15})(?:,A=(\d{1,15}))?,T=0", re.ASCII
+).fullmatch
+"""`maildir.arriving`"""
