@@ -447,3 +447,11 @@ def test_no_retry_of_settling_is_left_behind(fleet):
     done = fleet.supervisor.stop()
     second.end("")
     assert done.called and not fleet.clock.getDelayedCalls()
+
+
+def test_who_ends_without_a_word_while_it_starts_points_to_the_log(fleet):
+    outcome = fleet.launch()
+    first, second = fleet.alive
+    first.end("ended with 1")
+    assert failure_of(outcome) == "ended with 1 while it started: the log has what it wrote"
+    second.end("")

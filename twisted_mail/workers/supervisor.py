@@ -289,7 +289,10 @@ class Supervisor:
                 _log.error("worker {slot} {reason}", slot=worker.slot, reason=reason)
                 self._settled()
         else:
-            self._lost(worker, worker.said or reason or "ended", None)
+            told = reason or "ended"
+            if worker.state is _State.STARTING:
+                told += " while it started: the log has what it wrote"
+            self._lost(worker, worker.said or told, None)
         for look in self._gone[:]:
             look()
 
