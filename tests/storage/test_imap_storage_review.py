@@ -363,7 +363,9 @@ def test_a_move_to_the_same_mailbox_removes_what_it_copied_only(mail, monkeypatc
         mail.append("INBOX", MAIL % (n, n, n))
     box = mail.open()
     pick = Filler.pick
-    monkeypatch.setattr(Filler, "pick", lambda self, folder, bases: pick(self, folder, bases)[:1])
+    monkeypatch.setattr(
+        Filler, "pick", lambda self, folder, bases, **how: pick(self, folder, bases, **how)[:1]
+    )
     filed = mail.run(box.move([1, 2], "INBOX"))
     assert list(filed.sources) == [1]
     refresh(mail, box)

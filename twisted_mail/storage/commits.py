@@ -306,7 +306,7 @@ class Commits:
         self, key: str, folder: str, bases: Sequence[str]
     ) -> tuple[list[Picked], list[bytes], list[str]]:
         """What is to be copied, and either its bytes or the names of spill files, synced."""
-        picked = self._picked(key, folder, bases)
+        picked = self._account(key).filler.pick(folder, bases, look=False)
         taken: list[Picked] = []
         contents: list[bytes] = []
         spills: list[str] = []

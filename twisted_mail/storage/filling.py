@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from twisted.logger import Logger
 
+from ..mailboxes import FIRST_KEYWORD
 from . import maildir
 from .errors import mailbox_broken, no_mailbox
 from .flags import bits_of, info_of, names_of
@@ -136,7 +137,7 @@ class Filler:
         assert source is not None
         size, wire, ascii_size = source.size, source.wire, source.ascii
         validity = folder.state.validity
-        name = str(FileName(filling.base, size, wire, ascii_size, validity, uid))
+        name = maildir.numbered(filling.base, size, wire, ascii_size, validity, uid)
         sub = "new"
         if filling.flags is not None:
             sub = "cur"
@@ -172,39 +173,41 @@ class Filler:
             if not self._disk.writable(os.path.join(found.path, "cur")):
                 raise mailbox_broken(f"{found.path}: not writable")
 
-    def pick(self, folder: str, bases: Sequence[str]) -> list[Picked]:
-        """Messages of a folder, for a copy; those that are gone are left out."""
+    def pick(self, folder: str, bases: Sequence[str], *, look: bool = True) -> list[Picked]:
+        """Messages of a folder, for a copy; those that are gone are left out. Without `look` they are where they were
+        last, if they are there."""
         picked: list[Picked] = []
+        known: dict[int, tuple[str, ...]] = {}
         with self._home.locked(make=False) as locked:
             found = locked.existing(folder)
             if found is None:
                 return picked
-            for base, row, sub, name in self._files(locked, found, bases):
+            for base, row, sub, name in self._files(locked, found, bases, look=look):
                 row = row or measure(self._disk, found.path, sub, name, FileName.parse(name))
                 if row is None:
                     continue
+                bits = bits_of(name)
+                flags = known.get(bits)
+                if flags is None:
+                    flags = known[bits] = tuple(names_of(bits, found.keywords))
+                path = f"{found.path}/{sub}/{name}"
                 picked.append(
-                    Picked(
-                        row.uid,
-                        base,
-                        os.path.join(found.path, sub, name),
-                        row.size,
-                        row.wire,
-                        row.ascii,
-                        tuple(names_of(bits_of(name), found.keywords)),
-                        row.date,
-                    )
+                    Picked(row.uid, base, path, row.size, row.wire, row.ascii, flags, row.date)
                 )
         return picked
 
     def _files(
-        self, locked: Locked, folder: Folder, bases: Sequence[str]
+        self, locked: Locked, folder: Folder, bases: Sequence[str], *, look: bool = True
     ) -> Iterator[tuple[str, Row | None, str, str]]:
-        """(base, row, ``new`` or ``cur``, name) of the messages that are in the folder, wherever its rows say."""
+        """(base, row, ``new`` or ``cur``, name) of the messages that are in the folder, wherever its rows say. Without
+        `look` their rows are believed."""
         there: dict[str, tuple[str, str]] | None = None
+        rows = locked.index.by_bases(folder.row.key, bases)
         for base in bases:
-            row = locked.index.by_base(folder.row.key, base)
-            if row is not None and self._disk.exists(os.path.join(folder.path, row.sub, row.name)):
+            row = rows.get(base)
+            if row is not None and (
+                not look or self._disk.exists(f"{folder.path}/{row.sub}/{row.name}")
+            ):
                 yield base, row, row.sub, row.name
                 continue
             if there is None:
@@ -234,9 +237,10 @@ class Filler:
         if found is None:
             return
         there: dict[str, tuple[str, str]] | None = None
+        rows = locked.index.by_bases(found.row.key, bases)
         for base in bases:
-            known = locked.index.by_base(found.row.key, base)
-            if known is not None and self._unlink(os.path.join(found.path, known.sub, known.name)):
+            known = rows.get(base)
+            if known is not None and self._unlink(f"{found.path}/{known.sub}/{known.name}"):
                 continue
             if there is None:
                 there = maildir.listing(self._disk, found.path)
@@ -248,7 +252,8 @@ class Filler:
         """Those of `bases` that another message of this folder has: somebody copied files from one to the other."""
         with self._home.locked(make=False) as locked:
             found = locked.folder(folder)
-            return [base for base in bases if locked.index.by_base(found.row.key, base) is not None]
+            known = found.known(bases)
+            return [base for base in bases if base in known]
 
     def move(self, source: str, target: str, bases: Sequence[str]) -> Moved:
         """Messages from one folder to another, one rename each. Those that are not there are passed over."""
@@ -258,9 +263,19 @@ class Filler:
         with self._home.locked(make=False) as locked:
             before, after = locked.existing(source), locked.folder(target)
             if before is not None and before is not after:
-                for base, row, sub, name in self._files(locked, before, bases):
+                path, keywords = before.path, before.keywords
+                there: dict[str, tuple[str, str]] | None = None
+                for base, row, sub, name in self._files(locked, before, bases, look=False):
                     try:
-                        new = self._carry(before.path, before.keywords, after, row, sub, name)
+                        try:
+                            new = self._carry(path, keywords, after, row, sub, name)
+                        except FileNotFoundError:
+                            # Another program has renamed it, or it is gone.
+                            if there is None:
+                                there = maildir.listing(self._disk, path)
+                            if base not in there:
+                                continue
+                            new = self._carry(path, keywords, after, row, *there[base])
                     except FileNotFoundError:
                         continue  # taken away at this moment
                     except OSError as error:
@@ -286,14 +301,18 @@ class Filler:
         row = row or measure(self._disk, path, sub, name, FileName.parse(name))
         if row is None:
             return None
-        bits = after.bits(names_of(bits_of(name), keywords), lenient=True)
+        bits = bits_of(name)
+        if bits >> FIRST_KEYWORD:
+            bits = after.bits(names_of(bits, keywords), lenient=True)
+        base, size, wire, ascii_size = row.base, row.size, row.wire, row.ascii
         uid = after.take_uid()
-        new = str(FileName(row.base, row.size, row.wire, row.ascii, after.state.validity, uid))
+        new = maildir.numbered(base, size, wire, ascii_size, after.state.validity, uid)
         new += info_of(name, bits)
-        self._disk.rename(os.path.join(path, sub, name), os.path.join(after.path, "cur", new))
+        self._disk.rename(f"{path}/{sub}/{name}", f"{after.path}/cur/{new}")
         now = int(self._home.now())
-        row = row._replace(
-            uid=uid, sub="cur", name=new, flags=bits, modseq=after.touch(), saved=now
+        modseq = after.touch()
+        row = Row(
+            uid, base, "cur", new, size, wire, ascii_size, row.uidl, bits, modseq, row.date, now
         )
         after.add(row)
         return row
