@@ -353,41 +353,70 @@ def test_an_answer_that_comes_with_another_event_and_ends_the_session() -> None:
 
 
 def test_over_tls_the_peers_goodbye_ends_it_at_once() -> None:
-    options = tls_options()
-    factory = ToyFactory(tls=options, implicit_tls=True)
-    socket = Socket()
-    socket.protocol = connection = factory.buildProtocol(socket.getPeer())
-    assert connection is not None
-    connection.makeConnection(socket)
-    peer = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
-    peer.set_connect_state()
-    seen = 0
+    secured = Secured()
+    secured.peer.send(b"echo 1\nbye\n")
+    secured.exchange()
+    assert secured.read() == b"hello\n1\nbye\n"
+    assert not secured.socket.handle.closed
+    secured.peer.shutdown()
+    secured.exchange()
+    assert secured.socket.handle.closed
+    assert not secured.factory.connections
+    assert secured.socket.loop.registered == 0
+    assert secured.factory.world.reactor.getDelayedCalls() == []
 
-    def exchange() -> None:
-        nonlocal seen
-        with contextlib.suppress(SSL.WantReadError):
-            connection.dataReceived(peer.bio_read(100_000))
-        if len(socket.sent) > seen:
-            peer.bio_write(socket.sent[seen:])
-        seen = len(socket.sent)
 
-    for _ in range(2):
+@pytest.mark.parametrize("ends", [True, False])
+def test_over_tls_nothing_is_left_to_the_collector(ends: bool) -> None:
+    secured = Secured()
+    gone = [weakref.ref(secured.connection), weakref.ref(secured.connection._layer.connection)]
+    gc.disable()
+    try:
+        if ends:
+            secured.peer.send(b"bye\n")
+            secured.peer.shutdown()
+            secured.exchange()
+        else:
+            secured.connection.dataReceived(b"this is no record")
+            secured.socket.loop.round()
+        assert secured.socket.handle.closed
+        secured.socket.protocol = secured.connection = None
+        assert [one() for one in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+class Secured:
+    """A connection of the toy protocol over TLS, greeted, and its peer."""
+
+    def __init__(self) -> None:
+        self.factory = ToyFactory(tls=tls_options(), implicit_tls=True)
+        self.socket = Socket()
+        self.connection: Any = self.factory.buildProtocol(self.socket.getPeer())
+        self.socket.protocol = self.connection
+        self.connection.makeConnection(self.socket)
+        self.peer = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        self.peer.set_connect_state()
+        self._seen = 0
+        for _ in range(2):
+            with contextlib.suppress(SSL.WantReadError):
+                self.peer.do_handshake()
+            self.exchange()
+
+    def exchange(self) -> None:
         with contextlib.suppress(SSL.WantReadError):
-            peer.do_handshake()
-        exchange()
-    peer.send(b"echo 1\nbye\n")
-    exchange()
-    assert peer.recv(100) == b"hello\n"
-    assert peer.recv(100) == b"1\nbye\n"
-    with pytest.raises(SSL.ZeroReturnError):
-        peer.recv(1)
-    assert not socket.handle.closed
-    peer.shutdown()
-    exchange()
-    assert socket.handle.closed
-    assert not factory.connections
-    assert socket.loop.registered == 0
-    assert factory.world.reactor.getDelayedCalls() == []
+            self.connection.dataReceived(self.peer.bio_read(100_000))
+        if len(self.socket.sent) > self._seen:
+            self.peer.bio_write(self.socket.sent[self._seen :])
+        self._seen = len(self.socket.sent)
+
+    def read(self) -> bytes:
+        """All to the goodbye."""
+        found = b""
+        with contextlib.suppress(SSL.ZeroReturnError):
+            while True:
+                found += self.peer.recv(100)
+        return found
 
 
 def test_a_session_that_ends_with_more_behind_it_ends_once() -> None:

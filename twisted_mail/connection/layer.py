@@ -120,7 +120,7 @@ class Layer:
         self.connection: Any = make(self)
 
     def start(self) -> None:
-        """A client speaks first; a server says nothing."""
+        """For a client, who speaks first."""
         self._shake()
 
     def receive(self, data: bytes) -> None:
@@ -216,7 +216,8 @@ class Layer:
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
-            return error
+            # Its traceback knows the frames, and they know it: OpenSSL's memory would wait for the collector.
+            return error.with_traceback(None)
         self._barren = barren if barren > 0 else 0
         return None if barren <= BARREN else SSL.Error([("", "", "too many records say nothing")])
 
@@ -238,7 +239,7 @@ class Layer:
             pass  # what it had to say is in the buffer, or nothing is
 
     def _fail(self, error: BaseException) -> None:
-        self.error, self.over = error, True
+        self.error, self.over = error.with_traceback(None), True
         self._flush(self._closed)  # the alert
         self._owner.tls_failed(error)
 

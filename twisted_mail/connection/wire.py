@@ -177,7 +177,6 @@ class Wire(Protocol):
             self._log.failure("cannot start TLS")
             self.abort("cannot start TLS")
         else:
-            self._layer.start()
             self.read(True)
 
     def close(self, reason: str) -> None:

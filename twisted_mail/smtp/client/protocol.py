@@ -297,6 +297,8 @@ class _ClientWire(Wire):
     def start_client_tls(self, creator: Any) -> None:
         self._tls = for_client(creator)
         self.start_tls()
+        if self._layer is not None:
+            self._layer.start()
 
     def peer_chain(self) -> Sequence[Any]:
         if self._layer is None or self.tls_description is None:
