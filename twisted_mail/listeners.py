@@ -126,6 +126,8 @@ class Listeners:
                 raise ListenError(
                     f"{one.door.name}: {one.endpoint} cannot be shared with workers: set workers = 0"
                 )
+            # shutdown(2) is for all who have a copy: their accept(2) would fail before they hear of the end.
+            cast(Any, one.port)._shouldShutdown = False
             found.append(Socket(one.door.name, one.endpoint, int(own.family), own.fileno()))
         return found
 

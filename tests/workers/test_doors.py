@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -171,3 +172,35 @@ def test_what_a_proxy_says_is_understood():
     site = Site(listening, "haproxy:tcp:1")
     assert "HAProxy" in type(site.port.factory).__name__
     site.close()
+
+
+class Main(Reactor):
+    """Of the process that opens the sockets."""
+
+    def listenTCP(self, port, factory, backlog=50, interface=""):
+        made = tcp.Port(port, factory, backlog, interface, self)
+        made.startListening()
+        return made
+
+    def listenUNIX(self, path, factory, backlog=50, mode=0o666, wantPID=0):
+        made = unix.Port(path, factory, backlog, mode, reactor=self)
+        made.startListening()
+        return made
+
+
+@pytest.mark.parametrize("endpoint", ["tcp:0:interface=127.0.0.1", "unix:{}"])
+def test_what_the_main_process_closes_first_goes_on_elsewhere(tmp_path, endpoint):
+    """It must not be shut down, for that would be for all: their accept(2) would fail."""
+    reactor = Main()
+    listeners = Listeners(reactor)
+    path = str(tmp_path / "socket")
+    listeners.bind("smtp", endpoint.format(path))
+    (one,) = listeners.sockets(["smtp"])
+    with socket.socket(fileno=os.dup(one.descriptor)) as copy:
+        waiting = socket.socket(one.family)
+        waiting.connect(copy.getsockname())
+        closed = Deferred.fromCoroutine(listeners.close())
+        reactor.advance(0)
+        assert closed.called and not reactor.readers
+        copy.accept()[0].close()
+        waiting.close()
