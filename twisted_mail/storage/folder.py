@@ -53,10 +53,12 @@ class Folder:
         "_changed",
         "_disk",
         "_expunged",
+        "_flagged",
         "_index",
         "_keywords",
         "_new_flags",
         "_new_keywords",
+        "_renamed",
         "_told",
         "modseq",
         "path",
@@ -77,6 +79,8 @@ class Folder:
         self._told: list[Added] | None = []
         self._new_flags = 0
         self._changed: list[tuple[int, int]] = []
+        self._flagged: list[tuple[int, int]] = []
+        self._renamed: list[tuple[str, int, int, int]] = []
         self._expunged: list[int] = []
         self.path = path
         self.state = state
@@ -95,7 +99,8 @@ class Folder:
     def promise(self, count: int, least: int = 0) -> None:
         """Have the index say at once that so many UIDs, from `least`, are given: they are about to stand in names of
         files, and who dies, or meets a full disk, before they have rows must not leave them to other messages."""
-        self._index.set_uidnext(self.row.key, max(self.uidnext, least) + count)
+        # The mod-sequence, too: rows that `write` gave the index by now have it.
+        self._index.set_numbers(self.row.key, max(self.uidnext, least) + count, self.modseq)
         self._index.commit()
         self._index.begin()
 
@@ -204,6 +209,13 @@ class Folder:
         """A message has these flags now."""
         self.touch()
         self._changed.append((bits, uid))
+        self._flagged.append((bits, uid))
+
+    def rename(self, uid: int, bits: int, name: str) -> None:
+        """`flag`, by a file's being called `name` now, in ``cur``."""
+        modseq = self.touch()
+        self._changed.append((bits, uid))
+        self._renamed.append((name, bits, modseq, uid))
 
     def expunge(self, bases: Iterable[str]) -> None:
         """Messages are gone; what is not known is passed over."""
@@ -217,8 +229,10 @@ class Folder:
         key = self.row.key
         self.write()
         told = self._told
-        if self._changed:
-            self._index.flagged(key, self.modseq, self._changed)
+        if self._flagged:
+            self._index.flagged(key, self.modseq, self._flagged)
+        if self._renamed:
+            self._index.renamed(key, self._renamed)
         if (self.uidnext, self.modseq) != (self.row.uidnext, self.row.modseq):
             self._index.set_numbers(key, self.uidnext, self.modseq)
         if not tell or not (

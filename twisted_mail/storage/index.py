@@ -226,9 +226,6 @@ class Index:
             "UPDATE folder SET uidnext = ?, modseq = ? WHERE key = ?", (uidnext, modseq, key)
         )
 
-    def set_uidnext(self, key: int, uidnext: int) -> None:
-        self._db.execute("UPDATE folder SET uidnext = ? WHERE key = ?", (uidnext, key))
-
     def set_marks(self, key: int, new: int, cur: int) -> None:
         self._db.execute(
             "UPDATE folder SET new_mark = ?, cur_mark = ? WHERE key = ?", (new, cur, key)
@@ -273,11 +270,12 @@ class Index:
             [(*place, key) for place in places],
         )
 
-    def renamed(self, key: int, places: Iterable[tuple[str, str, int]]) -> None:
-        """(sub, name, UID): where files are now."""
+    def renamed(self, key: int, files: Iterable[tuple[str, int, int, int]]) -> None:
+        """(name, flags, mod-sequence, UID): what is called so now, in ``cur``."""
         self._db.executemany(
-            "UPDATE message SET sub = ?, name = ? WHERE uid = ? AND folder = ?",
-            [(*place, key) for place in places],
+            "UPDATE message SET sub = 'cur', name = ?, flags = ?, modseq = ?"
+            " WHERE uid = ? AND folder = ?",
+            [(*one, key) for one in files],
         )
 
     def flagged(self, key: int, modseq: int, flags: Iterable[tuple[int, int]]) -> None:
