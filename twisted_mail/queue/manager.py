@@ -18,8 +18,8 @@ from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
+from ..log import Logger
 from ..storage.queued import Backoff, QueuedMessage
 from ..world import World
 from .bell import Bell
