@@ -382,7 +382,6 @@ class AccountStore:
             [name for name in names if mode is not StoreMode.REMOVE or place.knows(name)]
         )
         there: dict[str, tuple[str, str]] | None = None
-        moved: list[tuple[str, str, int]] = []
         for row in rows:
             if unchanged_since is not None and row.modseq > unchanged_since:
                 failed.append(row.uid)
@@ -408,9 +407,7 @@ class AccountStore:
                 sub, old = there[row.base]
                 name = old.partition(":")[0] + info_of(old, wanted)
                 self._rename(place, sub, old, name)
-            moved.append(("cur", name, row.uid))
-            place.flag(row.uid, wanted)
-        locked.index.renamed(place.row.key, moved)
+            place.rename(row.uid, wanted, name)
         return place.modseq, failed
 
     def _rename(self, place: Folder, sub: str, old: str, name: str) -> None:

@@ -183,15 +183,20 @@ class Commits:
         return put._replace(sources=[one.uid for one in taken])
 
     def _copy_source(self, one: Picked, block: bytes, spill: str | None) -> Any:
-        sizes: dict[str, Any] = {
-            "size": one.size,
-            "wire": one.wire,
-            "ascii_size": one.ascii,
-            "date": one.date,
-        }
+        size, wire, ascii_size = one.size, one.wire, one.ascii
         if spill is not None:
-            return SpilledSource(self._disk, self._path(spill), **sizes)
-        written = InlineSource(self._disk, self._journal.scratch, [block], **sizes)
+            # One more name of the file that is copied: it has its date already.
+            path = f"{self._journal.spill}/{spill}"
+            return SpilledSource(self._disk, path, size=size, wire=wire, ascii_size=ascii_size)
+        written = InlineSource(
+            self._disk,
+            self._journal.scratch,
+            [block],
+            size=size,
+            wire=wire,
+            ascii_size=ascii_size,
+            date=one.date,
+        )
         return LinkedSource(self._disk, one.path, written)
 
     async def move(self, key: str, source: str, bases: Sequence[str], target: str) -> Filed:
@@ -311,6 +316,7 @@ class Commits:
         contents: list[bytes] = []
         spills: list[str] = []
         small = sum(one.size for one in picked) <= INLINE
+        own = self._world.entropy(12).hex()
         try:
             for one in picked:
                 found: Picked | None = one
@@ -323,7 +329,7 @@ class Commits:
                             contents.append(block)
                             found = found._replace(size=len(block))
                         else:
-                            name = self._world.entropy(12).hex()
+                            name = f"{own}{len(spills):06x}"
                             self._disk.link(found.path, self._path(name))
                             spills.append(name)
                         taken.append(found)

@@ -15,7 +15,6 @@ import os
 import sqlite3
 import threading
 from array import array
-from base64 import b32encode
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -47,6 +46,7 @@ SWEEP: Final = 1000
 _computing = threading.Lock()
 """Of all accounts: who waits here does not take the interpreter from the reactor thread, as every thread that computes
 does for 5 ms each time."""
+_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _TYPES = get_type_hints(Digest)
 _WIDE = tuple(name for name in Digest._fields if _TYPES[name] is bytes)
 _NARROW = tuple(name for name in Digest._fields if _TYPES[name] is not bytes)
@@ -317,7 +317,7 @@ class _Verified:
 def _made(row: Row, content: bytes) -> tuple[Digest, tuple[str, str | None]]:
     one = digest(content)
     # RFC 8474 section 4: a message's id is its content's, so copies have the same, and a lost cache gives it again.
-    email = b32encode(hashlib.sha256(content).digest()[:20]).decode().lower()
+    email = _base32(hashlib.sha256(content).digest()[:20])
     return one, (f"M{email}", _thread(one))
 
 
@@ -327,4 +327,14 @@ def _thread(one: Digest) -> str | None:
     root = next(iter(split_references(one.references)), one.message_id)
     if not root:
         return None
-    return f"T{b32encode(hashlib.sha256(root.encode()).digest()[:15]).decode().lower()}"
+    return f"T{_base32(hashlib.sha256(root.encode()).digest()[:15])}"
+
+
+def _base32(octets: bytes) -> str:
+    """RFC 4648 section 6, in lower case, of a multiple of five octets: half of what `base64.b32encode` takes."""
+    number = int.from_bytes(octets, "big")
+    return "".join([_TENS[number >> at & 1023] for at in range(8 * len(octets) - 10, -1, -10)])
+
+
+_TENS: Final = [one + other for one in _ALPHABET for other in _ALPHABET]
+"""What ten bits are."""
