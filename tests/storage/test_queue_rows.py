@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from dataclasses import replace
 
 import pytest
 from store_site import Site
@@ -19,6 +20,7 @@ from twisted_mail.storage.queued import (
     State,
     Verdict,
 )
+from twisted_mail.storage.spool import Item
 from twisted_mail.storage.spool_view import Filter
 from twisted_mail.testing.disk import FaultyDisk
 
@@ -492,3 +494,73 @@ def test_processes_take_turns_at_the_rows_by_a_lock_that_the_kernel_hands_on(sit
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(other)
+
+
+class _Source:
+    """What is linked, and whether the rows were free to others just then."""
+
+    def __init__(self, spool):
+        self.spool = spool
+        self.free = []
+
+    def link(self, target):
+        fd = os.open(self.spool.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.free.append(False)
+        else:
+            self.free.append(True)
+        finally:
+            os.close(fd)
+        with open(target, "xb") as file:
+            file.write(TEXT)
+
+
+def test_files_are_linked_while_others_may_write_rows_and_not_kept_for_what_is_over(site):
+    message = site.enqueue(TEXT, "aa01", "bob@b.example")
+    spool = site.store._spool
+    source = _Source(spool)
+    new = replace(message, id="bb01")
+    spool.fill([Item(new, source)])
+    assert source.free == [True]
+    assert site.states()["bb01", "bob@b.example"] is State.WAITING
+    site.change(over(site, "aa01"))
+    assert not os.path.exists(spool.path("aa01"))
+    # Filled once more, late: it is known, and over.
+    again = Item(message, source)
+    spool.fill([again])
+    assert again.error is None
+    assert not os.path.exists(spool.path("aa01"))
+    assert os.path.exists(spool.path("bb01"))
+
+
+def test_what_cannot_be_linked_keeps_no_other_from_the_queue(site):
+    message = site.enqueue(TEXT, "aa01", "bob@b.example")
+
+    class Refused:
+        def link(self, target):
+            raise OSError("no")
+
+    spool = site.store._spool
+    items = [
+        Item(replace(message, id="bb01"), Refused()),
+        Item(replace(message, id="bb02"), _Source(spool)),
+    ]
+    spool.fill(items)
+    assert [one.error is None for one in items] == [False, True]
+    assert set(site.states()) == {("aa01", "bob@b.example"), ("bb02", "bob@b.example")}
+
+
+def test_an_older_try_counts_no_second_time_when_it_was_the_last_one(site):
+    """A change that is done again, or comes late, ends a recipient; its tries stay what they were."""
+    site.enqueue(TEXT, "aa01", "bob@b.example")
+    early = over(site, "aa01")
+    site.world.reactor.advance(5)
+    site.change(deferred(site, "aa01"))
+    site.change(early)
+    (recipient,) = site.store.queue.view.story("aa01").recipients
+    assert (recipient.state, recipient.tries) == (State.DELIVERED, 1)
+    assert recipient.last.text == "451 4.3.0 later"
+    site.change(early)
+    assert site.store.queue.view.story("aa01").recipients == (recipient,)

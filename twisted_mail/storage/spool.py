@@ -165,6 +165,14 @@ class Spool:
 
     def _do(self, items: Sequence[Item], *, short: bool) -> None:
         claims: list[QueuedMessage] = []
+        if short:
+            # Not while other processes wait for the rows.
+            for item in items:
+                if item.message is not None:
+                    try:
+                        self._link(item.message, item)
+                    except OSError as error:
+                        item.error = error
         try:
             over = self._rows(items, short, claims)
         except Exception as error:
@@ -201,9 +209,10 @@ class Spool:
             claim = self.claim if short else None
             for item in items:
                 message = item.message
-                if message is not None:
+                if message is not None and not (short and item.error is not None):
                     try:
-                        self._add(db, item, message, claim, claims)
+                        if self._add(db, item, message, claim, claims, linked=short):
+                            over[message.id] = None
                     except OSError as error:
                         item.error = error
                 for change in item.changes:
@@ -218,22 +227,28 @@ class Spool:
         message: QueuedMessage,
         claim: Callable[[QueuedMessage], bool] | None,
         claims: list[QueuedMessage],
-    ) -> None:
+        *,
+        linked: bool,
+    ) -> bool:
+        """`linked`: the file is there. True when it is not to be: the message is over."""
         known = db.execute("SELECT finished FROM messages WHERE id = ?", (message.id,)).fetchone()
         if known is not None:
-            if known[0] is None:
-                self._check_file(message, item)
-            return
-        self._link(message, item)
+            if known[0] is not None:
+                return linked
+            self._check_file(message, item)
+            return False
+        if not linked:
+            self._link(message, item)
         if message.held:
             seq = insert_message(db, message, State.HELD)
             why = Attempt(message.arrived, "", "", "", f"held: {message.held}")
             _record(db, seq, (why,), (_key(why),))
-            return
+            return False
         active = claim is not None and claim(message)
         if active:
             claims.append(message)
         insert_message(db, message, State.ACTIVE if active else State.WAITING)
+        return False
 
     # -- files
 
@@ -247,7 +262,13 @@ class Spool:
         directory = os.path.dirname(path)
         if directory not in self._made:
             if not self._disk.exists(directory):
-                make_directories(self._disk, directory)
+                # Not synced, as what is linked there is not: the record stays until all of it is.
+                try:
+                    self._disk.mkdir(directory)
+                except FileExistsError:
+                    pass
+                except FileNotFoundError:
+                    make_directories(self._disk, directory)
             self._made.add(directory)
         try:
             item.source.link(path)
@@ -368,6 +389,16 @@ def _judge(
     again: bool,
 ) -> bool:
     """One verdict. True when the recipient is over by it."""
+    if state.final and tried is not None:
+        # Nearly all: one look at the row for both.
+        at, key = tried
+        changed = db.execute(
+            "UPDATE recipients SET state = ?, due = NULL, tries = tries + (tried IS NULL OR tried < ?),"
+            " last = CASE WHEN tried IS NULL OR tried < ? THEN ? ELSE last END,"
+            " tried = max(coalesce(tried, ?), ?) WHERE seq = ? AND n = ? AND state < 4",
+            (state, at, at, key, at, at, seq, number),
+        )
+        return changed.rowcount == 1
     counted = False
     if tried is not None:
         found = db.execute(

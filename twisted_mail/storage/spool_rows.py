@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from .queued import Attempt, Options, QueuedMessage, QueuedRecipient, State, Taken
@@ -13,6 +13,10 @@ from .queued import Attempt, Options, QueuedMessage, QueuedRecipient, State, Tak
 __all__ = ["Messages", "insert_message"]
 
 _PLAIN: Final = Options()
+_MESSAGE: Final = (
+    "SELECT coalesce(deadline, expires), id, sender, arrived, expires, warn, options, skip, size, wire"
+    " FROM messages WHERE seq = ?"
+)
 
 
 def insert_message(db: sqlite3.Connection, message: QueuedMessage, state: State) -> int:
@@ -63,11 +67,10 @@ class Messages:
 
     def get(self, db: sqlite3.Connection, seq: int) -> QueuedMessage:
         """The message with all its recipients."""
-        (id_, sender, arrived, expires, warn, options, skip, size, wire) = db.execute(
-            "SELECT id, sender, arrived, expires, warn, options, skip, size, wire"
-            " FROM messages WHERE seq = ?",
-            (seq,),
-        ).fetchone()
+        return self._made(db, seq, db.execute(_MESSAGE, (seq,)).fetchone())
+
+    def _made(self, db: sqlite3.Connection, seq: int, row: Sequence[Any]) -> QueuedMessage:
+        _, id_, sender, arrived, expires, warn, options, skip, size, wire = row
         known = self._known.get(id_)
         if known is not None:
             return known
@@ -103,12 +106,10 @@ class Messages:
         messages: dict[int, tuple[QueuedMessage, float]] = {}
         for seq, n in keys:
             if seq not in messages:
-                row = db.execute(
-                    "SELECT coalesce(deadline, expires) FROM messages WHERE seq = ?", (seq,)
-                ).fetchone()
+                row = db.execute(_MESSAGE, (seq,)).fetchone()
                 if row is None:
                     continue
-                messages[seq] = (self.get(db, seq), row[0])
+                messages[seq] = (self._made(db, seq, row), row[0])
             message, expires = messages[seq]
             tries, *last = db.execute(
                 "SELECT r.tries, a.at, a.host, a.address, a.tls, a.text FROM recipients r"
