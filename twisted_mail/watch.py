@@ -174,10 +174,11 @@ class DirectoryWatcher:
 
     def _read(self, events: bytes) -> None:
         told: dict[tuple[int, bytes | None], int] = {}
-        position = 0
-        while position < len(events):
-            wd, mask, _, size = _EVENT.unpack_from(events, position)
-            position += _EVENT.size
+        position, end = 0, len(events)
+        unpack, head = _EVENT.unpack_from, _EVENT.size
+        while position < end:
+            wd, mask, _, size = unpack(events, position)
+            position += head
             name = events[position : position + size].rstrip(b"\0") or None
             position += size
             told[wd, name] = mask

@@ -270,15 +270,24 @@ def _flags(
     """`old`: what the client knows; None: tell it all."""
     texts: dict[int, bytes] = {}
     shared = uids is new.uids
+    here, flags = new.uids, new.flags
+    # Mostly one stands behind the other: who looks there first need not search
+    count, at = len(here), -1
+    old_count, old_at = len(old) if old is not None else 0, -1
     for start in range(0, len(changed), PIECE):
         lines = []
         for uid in changed[start : start + PIECE]:
-            at = new.index(uid)
+            at += 1
+            if at >= count or here[at] != uid:
+                at = new.index(uid)
             number = (at if shared else bisect_left(uids, uid)) + 1
-            bits = new.flags[at]
+            bits = flags[at]
             known = False
             if old is not None:
-                before = old.flags[old.index(uid)]
+                old_at += 1
+                if old_at >= old_count or old.uids[old_at] != uid:
+                    old_at = old.index(uid)
+                before = old.flags[old_at]
                 if quiet is not None and uid in quiet.uids:
                     known = quiet.expected(before) == bits
                 elif before == bits:
