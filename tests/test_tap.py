@@ -447,3 +447,15 @@ def test_sighup_and_a_configuration_with_mistakes(make, here):
     assert "mail.toml:1: colour" in told["error"] and "mail.toml:2: hostname" in told["error"]
     assert server.mail.config is before
     assert world.reactor.connect(2525, address="127.0.0.1").read().startswith(b"220 ")
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(make):
+    before = signal.getsignal(signal.SIGHUP)
+    server, _ = make()
+    server.privilegedStartService()
+    try:
+        assert signal.getsignal(signal.SIGHUP) == server._hangup
+        server._take_hangup()
+    finally:
+        server._give_back_signals(None)
+    assert signal.getsignal(signal.SIGHUP) == before

@@ -132,6 +132,7 @@ class MailServer(Service):
         self._first_start = FirstStart(world) if config.file is None else None
         self._observer: _Observer | None = None
         self._log_file: LogFile | None = None
+        self._hears_hangup = False
         self._previous_hangup: Any = None
         self._previous_ends: dict[int, Any] = {}
         self._failed = False
@@ -179,9 +180,12 @@ class MailServer(Service):
         """Open ports and keys. Raises StartError, which has been shown then."""
         # twistd's exit status has no say of a service's; and what runs at exit runs backwards.
         atexit.register(self._exit)
+        # Early: who asks for another configuration while it starts is not to end it.
+        self._take_hangup()
         try:
             self.mail.privilegedStartService()
         except StartError as error:
+            self._give_back_signals(None)
             self._refuse(error)
             raise
 
@@ -189,9 +193,14 @@ class MailServer(Service):
         self.running = True
         if self._workers is not None and (why := self._workers.impossible()):
             self._without_workers(why)
-        self._previous_hangup = signal.signal(signal.SIGHUP, self._hangup)
+        self._take_hangup()
         self.mail.startService()
         self.mail.when_serving().addCallbacks(self._serving, self._not_serving)
+
+    def _take_hangup(self) -> None:
+        if not self._hears_hangup:
+            self._hears_hangup = True
+            self._previous_hangup = signal.signal(signal.SIGHUP, self._hangup)
 
     def _without_workers(self, why: str) -> None:
         """Privileges are dropped, and a program that root may read is not everybody's."""
@@ -224,7 +233,9 @@ class MailServer(Service):
         )
 
     def _give_back_signals(self, outcome: T) -> T:
-        signal.signal(signal.SIGHUP, self._previous_hangup or signal.SIG_DFL)
+        if self._hears_hangup:
+            self._hears_hangup = False
+            signal.signal(signal.SIGHUP, self._previous_hangup or signal.SIG_DFL)
         while self._previous_ends:
             number, previous = self._previous_ends.popitem()
             signal.signal(number, previous or signal.SIG_DFL)
