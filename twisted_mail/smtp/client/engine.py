@@ -16,6 +16,7 @@ reply answers is not the engine's matter.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple, NoReturn
 
 from ...address import Address
@@ -28,6 +29,8 @@ MAX_LINES: Final = 256
 """Lines of one reply."""
 MAX_TEXT: Final = 1000
 """Characters of a reply's text, and of one of its lines."""
+SHORT: Final = 80
+"""Octets of a line that is remembered with what it means, if it refuses nothing."""
 MAX_COMMAND: Final = 12288
 """Octets of a command line. RFC 4954 section 4: so long may a line of AUTH be."""
 
@@ -99,6 +102,10 @@ class ReplyReader:
             self._searched = 0
             if line.endswith(b"\r"):
                 line = line[:-1]
+            if size <= SHORT and not self._code and line[:1] in b"23":
+                reply = _short(line)
+                if reply is not None:
+                    return reply
             found = _LINE.fullmatch(line)
             if found is None:
                 self._fail(f"sent what is no SMTP reply: {_printable(line)[:60]!r}")
@@ -115,16 +122,10 @@ class ReplyReader:
                 self._fail("sent an endless reply")
 
     def _whole(self, code: bytes, last: bytes | None) -> Reply:
+        if not self._lines:
+            return _one_line(code, last)
         text = _printable(last) if last else ""
         number = int(code)
-        if not self._lines:
-            enhanced = ""
-            found = _ENHANCED.match(text)
-            # RFC 2034 section 4: its class is that of the reply
-            if found is not None and text[0] == chr(code[0]):
-                enhanced = found[1]
-                text = text[found.end() :].lstrip(" ")
-            return Reply(number, enhanced, text, (text,))
         lines = [*self._lines, text]
         self._lines = []
         self._code = b""
@@ -146,6 +147,26 @@ class ReplyReader:
         self._lines.clear()
         self._size = 0
         raise ReplyError(text)
+
+
+def _one_line(code: bytes, last: bytes | None) -> Reply:
+    text = _printable(last) if last else ""
+    enhanced = ""
+    found = _ENHANCED.match(text)
+    # RFC 2034 section 4: its class is that of the reply
+    if found is not None and text[0] == chr(code[0]):
+        enhanced = found[1]
+        text = text[found.end() :].lstrip(" ")
+    return Reply(int(code), enhanced, text, (text,))
+
+
+@lru_cache(64)
+def _short(line: bytes) -> Reply | None:
+    """The reply that is this line alone; None: it is none, or has more lines. Servers say the same again and again."""
+    found = _LINE.fullmatch(line)
+    if found is None or found[2] == b"-":
+        return None
+    return _one_line(found[1], found[3])
 
 
 def command(text: str) -> bytes:
