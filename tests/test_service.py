@@ -565,6 +565,17 @@ class Slow(Others):
         self.over.callback(None)
 
 
+def test_what_is_asked_for_while_it_starts_is_one_change(tmp_path, world, sockets):
+    others = Others()
+    service = MailService(configured(tmp_path), world, fleet=others)
+    service.startService()
+    for size in (70_000, 80_000, 90_000):
+        changed = service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": size}))
+    result_of(world, changed)
+    result_of(world, service.stopService())
+    assert others.log[1:] == ["change 90000", "stop"]
+
+
 def test_stop_does_not_wait_for_others_who_change(tmp_path, world, sockets):
     service = MailService(configured(tmp_path), world, fleet=Slow())
     service.startService()

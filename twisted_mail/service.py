@@ -261,6 +261,8 @@ class MailService(Service):
 
     async def _change(self) -> None:
         try:
+            if self._starting is not None:
+                await self._starting
             while self.running and self._next is not None:
                 config, self._next = self._next, None
                 await self._change_to(config)
@@ -269,8 +271,6 @@ class MailService(Service):
 
     async def _change_to(self, config: Config) -> None:
         old = self._life
-        if self._starting is not None:
-            await self._starting
         if old is None or old.rooms is None:
             return
         wanted = _as_far_as_it_can(config, self.config)
