@@ -18,6 +18,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Final, get_type_hints
 
 from twisted.logger import Logger
@@ -213,12 +214,10 @@ class Digests:
             columns = [*names, *(_OWN if own else ())]
             marks = ", ".join("?" * (len(columns) + 1))
             listed = ", ".join(f'"{name}"' for name in columns)
+            values = attrgetter(*names)
             db.executemany(
                 f"INSERT OR REPLACE INTO {table} (id, {listed}) VALUES ({marks})",  # noqa: S608
-                [
-                    (base + uid, *(getattr(one, name) for name in names), *(ids if own else ()))
-                    for uid, one, ids in made
-                ],
+                [(base + uid, *values(one), *(ids if own else ())) for uid, one, ids in made],
             )
 
     def match(self, folder: str, field: str, folded: str, uids: Sequence[int]) -> list[int]:
