@@ -366,6 +366,18 @@ def test_over_tls_the_peers_goodbye_ends_it_at_once() -> None:
     assert secured.factory.world.reactor.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("said", [b"", b"bye\n"])
+def test_over_tls_a_peer_that_just_goes(said: bytes) -> None:
+    secured = Secured()
+    if said:
+        secured.peer.send(said)
+        secured.exchange()
+    secured.connection.readConnectionLost()
+    assert secured.socket.handle.closed
+    assert not secured.factory.connections
+    assert secured.factory.world.reactor.getDelayedCalls() == []
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_over_tls_nothing_is_left_to_the_collector(ends: bool) -> None:
     secured = Secured()

@@ -230,22 +230,17 @@ class Wire(Protocol):
 
     def readConnectionLost(self) -> None:
         self.at_end = True
+        self._own = True
         if self.phase is Phase.OPEN and self._layer is None:
-            self._own = True
             self.ended()
-            self._own = False
         elif self.phase is not Phase.CLOSING:
             # TLS cannot be closed by halves, and its layer is not asked to say goodbye to nobody.
             self.reason = _words(ConnectionDone(), self.phase)
-            self.phase = Phase.CLOSING
-            self._produce(False)
-            assert self.transport is not None
-            self.transport.loseConnection()
-            self.alarm.set(LINGER)
+            self._close_transport()
         elif self._layer is not None:
             # Many clients answer our goodbye with the end of the connection, not with theirs.
-            assert self.transport is not None
-            self.transport.loseConnection()
+            self._close_transport()
+        self._own = False
 
     def writeConnectionLost(self) -> None:
         """Never asked for."""
@@ -288,19 +283,20 @@ class Wire(Protocol):
             self.received(data)
 
     def tls_ended(self) -> None:
-        self._produce(False)
-        waits = self.phase is Phase.CLOSING
-        self.phase = Phase.CLOSING
-        if not self._transport_closes() and not waits:
-            self.alarm.set(LINGER)
+        self._close_transport()
 
     def tls_failed(self, error: BaseException) -> None:
-        # Perhaps while something is written, so `lost` comes later.
         self.reason = self.reason or _words(error, self.phase)
+        # Perhaps while something is written, so `lost` comes later.
+        self._own = False
+        self._close_transport()
+
+    def _close_transport(self) -> None:
+        """When what waits there is sent; nothing more can be said."""
+        waits = self.phase is Phase.CLOSING
+        self.phase = Phase.CLOSING
         self._produce(False)
-        self._transport.loseConnection()
-        if self.phase is not Phase.CLOSING:
-            self.phase = Phase.CLOSING
+        if not self._transport_closes() and not waits:
             self.alarm.set(LINGER)
 
     def _transport_closes(self) -> bool:

@@ -72,10 +72,6 @@ class Sealer:
                 )
         return Signed(b"", f"not signed (DKIM): {of} has no key here (mailctl dkim add)", False)
 
-    def has_key(self, domains: Sequence[str]) -> bool:
-        """Whether any of them is signed for."""
-        return any(self._nearest(domain) for domain in domains)
-
     def seal(
         self, header: bytes, body_hash: bytes, results: str, chain: Arc, domains: Sequence[str]
     ) -> Signed:
