@@ -455,3 +455,21 @@ def test_who_ends_without_a_word_while_it_starts_points_to_the_log(fleet):
     first.end("ended with 1")
     assert failure_of(outcome) == "ended with 1 while it started: the log has what it wrote"
     second.end("")
+
+
+def test_who_never_is_ready_is_killed(fleet):
+    """However well it answers: a change would wait for it for ever."""
+    old = fleet.up()
+    outcome = fleet.launch("second")
+    first, second = fleet.alive[2:]
+    first.ready()
+    for _ in range(24):
+        assert not second.killed
+        fleet.clock.advance(5)
+        for one in fleet.alive:
+            one.told(["pong"])
+    assert second.killed and not first.killed
+    second.end("was ended by SIGKILL")
+    assert failure_of(outcome) == "was not ready within 120 s and was killed"
+    first.end("")
+    assert not any(one.dismissed for one in old)

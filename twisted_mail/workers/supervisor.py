@@ -4,7 +4,7 @@ It knows no process and no socket, only a clock and a `Spawner`. Promises:
 
 - a worker that ends unasked is replaced at once, and so are the next `AT_ONCE` - 1 in its place; while those that
   follow end soon, too, with a growing pause (1, 2, 4 … 60 s). The other places are not touched;
-- one that does not answer for `HUNG_SECONDS` is killed, and replaced;
+- one that does not answer for `HUNG_SECONDS`, or is not ready after `START_SECONDS`, is killed, and replaced;
 - new ones are answered for only when all of them are ready; only then the old ones are asked to leave. If one cannot
   start, the new ones go and the old ones stay;
 - who was asked to leave and does not is killed.
@@ -31,6 +31,8 @@ PING_SECONDS: Final = 5.0
 HUNG_SECONDS: Final = 30.0
 AT_ONCE: Final = 3
 MAX_PAUSE: Final = 60.0
+START_SECONDS: Final = 120.0
+"""Until one is ready, on a machine with much else to do."""
 STEADY_SECONDS: Final = 60.0
 """Who has lived so long has not ended soon."""
 GRACE_SECONDS: Final = 5.0
@@ -217,7 +219,18 @@ class Supervisor:
             self._lost(worker, f"cannot be started: {error}", succeed(None))
             return None
         self._workers[slot] = worker
+        worker.deadline = self._clock.callLater(START_SECONDS, self._late, worker)
         return worker
+
+    def _late(self, worker: _Worker) -> None:
+        worker.deadline = None
+        worker.said = f"was not ready within {START_SECONDS:g} s and was killed"
+        worker.child.kill()
+
+    def _in_time(self, worker: _Worker) -> None:
+        if worker.deadline is not None:
+            worker.deadline.cancel()
+            worker.deadline = None
 
     def _told(self, worker: _Worker, frame: Frame) -> None:
         word, *rest = frame
@@ -228,6 +241,7 @@ class Supervisor:
             worker.said = str(rest[0])
         elif word == "ready" and worker.state is _State.STARTING:
             worker.state = _State.READY
+            self._in_time(worker)
             launching = self._launching
             if launching is not None and worker.launch is launching.launch:
                 if len(self._of(launching.launch, _State.READY)) == self.count:
@@ -265,6 +279,7 @@ class Supervisor:
         if worker.state is _State.LEAVING:
             return
         worker.state = _State.LEAVING
+        self._in_time(worker)
         worker.child.send(["drain"])
         seconds = worker.launch.drain_seconds + GRACE_SECONDS
         worker.deadline = self._clock.callLater(seconds, self._overdue, worker)
@@ -281,9 +296,7 @@ class Supervisor:
     def _ended(self, worker: _Worker, reason: str) -> None:
         del self._workers[worker.slot]
         self._cleared(worker.slot)
-        if worker.deadline is not None:
-            worker.deadline.cancel()
-            worker.deadline = None
+        self._in_time(worker)
         if worker.state is _State.LEAVING:
             if reason:
                 _log.error("worker {slot} {reason}", slot=worker.slot, reason=reason)
