@@ -378,6 +378,14 @@ def test_over_tls_a_peer_that_just_goes(said: bytes) -> None:
     assert secured.factory.world.reactor.getDelayedCalls() == []
 
 
+def test_the_log_says_what_was_wrong_with_a_record(log: list[dict[str, Any]]) -> None:
+    secured = Secured()
+    secured.connection.dataReceived(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    secured.socket.loop.round()
+    (reason,) = [event["reason"] for event in log if "reason" in event]
+    assert "mac" in reason.lower()
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_over_tls_nothing_is_left_to_the_collector(ends: bool) -> None:
     secured = Secured()

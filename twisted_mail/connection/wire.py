@@ -359,7 +359,8 @@ def _words(error: BaseException | None, phase: Phase) -> str:
         # OpenSSL's queue of (library, function, reason), or nothing at all
         queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
         what = "TLS handshake failed" if phase is Phase.HANDSHAKE else "TLS failed"
-        return f"{what}: {queue[-1][2]}" if queue else what
+        # What it was; behind that stands where OpenSSL noticed.
+        return f"{what}: {queue[0][2]}" if queue else what
     if phase is Phase.HANDSHAKE:
         return "lost during the TLS handshake"
     if isinstance(error, ConnectionDone):
