@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
 
 from .connection.factory import MailFactory
 from .connection.tls import ServerTls
@@ -17,7 +18,11 @@ from .world import World
 if TYPE_CHECKING:
     from .acme.site import SiteCertificates
 
-__all__ = ["Serving", "drained", "make_tls"]
+__all__ = ["LATE_SECONDS", "Serving", "drained", "make_tls"]
+
+_log = Logger()
+LATE_SECONDS: Final = 15.0
+"""More than what the main process gives workers until it kills them."""
 
 
 class _Cut(Protocol):
@@ -48,17 +53,35 @@ class Serving:
 async def drained(
     world: World, ends: Sequence[Deferred[None]], seconds: float, abort: Sequence[_Cut]
 ) -> None:
-    """Return when all `ends` have fired; after `seconds` have everybody of `abort` cut what is left."""
+    """Return when all `ends` have fired; after `seconds` have everybody of `abort` cut what is left.
+
+    What does not end then, either, is left to itself after `LATE_SECONDS`: a fault in one session is no reason for a
+    server never to stop.
+    """
+
+    over: Deferred[None] = Deferred()
+    timer: Any = None
 
     def cut() -> None:
+        nonlocal timer
+        timer = world.reactor.callLater(LATE_SECONDS, late)
         for one in abort:
             one.abort_all()
 
-    every = DeferredList(list(ends), consumeErrors=True)
+    def late() -> None:
+        _log.error(
+            "not all has come to its end, {seconds:g} s after it was cut", seconds=LATE_SECONDS
+        )
+        over.callback(None)
+
+    def ended(_: object) -> None:
+        if timer.active():
+            timer.cancel()
+            over.callback(None)
+
     timer = world.reactor.callLater(seconds, cut)
-    await every
-    if timer.active():
-        timer.cancel()
+    DeferredList(list(ends), consumeErrors=True).addCallback(ended)
+    await over
 
 
 def make_tls(
