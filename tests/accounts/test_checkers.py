@@ -16,7 +16,7 @@ from twisted.cred.checkers import (
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -137,6 +137,44 @@ def test_who_polls_pays_once(
     assert outcome(world, checker.requestAvatarId(password("alice"))) is UnauthorizedLogin
     alice = checker.requestAvatarId(password("alice", "simsim"))
     assert outcome(world, alice) == b"alice@example.org"
+
+
+def test_who_opens_several_connections_at_once_pays_once(
+    world: World, checker: DirectoryChecker, hasher: CountingHasher
+) -> None:
+    right = [checker.requestAvatarId(password("alice")) for _ in range(5)]
+    wrong = [checker.requestAvatarId(password("alice", "guess")) for _ in range(5)]
+    assert {outcome(world, one) for one in right} == {b"alice@example.org"}
+    assert {outcome(world, one) for one in wrong} == {UnauthorizedLogin}
+    assert len(hasher.verified) == 2
+    # What was wrong is not remembered.
+    assert outcome(world, checker.requestAvatarId(password("alice", "guess"))) is UnauthorizedLogin
+    assert len(hasher.verified) == 3
+
+
+def test_who_leaves_takes_nothing_from_who_waits_for_the_same(
+    world: World, checker: DirectoryChecker, hasher: CountingHasher
+) -> None:
+    first, second = (checker.requestAvatarId(password("alice")) for _ in range(2))
+    first.addErrback(lambda failure: failure.trap(CancelledError))
+    first.cancel()
+    assert outcome(world, second) == b"alice@example.org"
+    assert len(hasher.verified) == 1
+
+
+def test_nobody_who_has_left_is_in_line(
+    world: World, directory: Directory, cost: Cost, record
+) -> None:
+    directory.add_user(ALICE, record("sesame"))
+    hasher = Hasher(world, cost, at_once=1)
+    checker = DirectoryChecker(directory, hasher, world)
+    # More than may be in line, one after the other
+    for number in range(200):
+        asked = [checker.requestAvatarId(password("alice", f"guess {number}")) for _ in range(2)]
+        for one in asked:
+            one.addErrback(lambda failure: failure.trap(CancelledError))
+            one.cancel()
+    assert outcome(world, checker.requestAvatarId(password("alice"))) == b"alice@example.org"
 
 
 def keys(checker: DirectoryChecker, name: str) -> ScramKeys:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from typing import Any, Final
 
 from twisted.cred import strcred
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.python.failure import Failure
 from zope.interface import Attribute, implementer
 
 from ..sasl import ScramKeys, ScramProof
@@ -89,6 +90,7 @@ class DirectoryChecker:
         self._directory = directory
         self._hasher = hasher
         self._remembered = remembered or Remembered(world)
+        self._asked = _Asked()
 
     def requestAvatarId(
         self, credentials: IUsernamePassword | IScramCredentials
@@ -129,14 +131,54 @@ class DirectoryChecker:
         if user is None or record is None:
             await self._hasher.verify(self._hasher.dummy, password)
             raise UnauthorizedLogin
-        if not await self._hasher.verify(record.argon2, password):
+        # A program that opens ten connections at once waits for one hash, not for ten.
+        key = (user.id, self._remembered.digest(record, password))
+        if not await self._asked.answer(key, lambda: self._verify(user, record, password)):
             raise UnauthorizedLogin
-        self._remembered.add(user.id, record, password)
         return _avatar_id(user)
+
+    async def _verify(self, user: User, record: PasswordRecord, password: str) -> bool:
+        right = await self._hasher.verify(record.argon2, password)
+        if right:
+            self._remembered.add(user.id, record, password)
+        return right
 
     def _who(self, username: str) -> tuple[User | None, PasswordRecord | None]:
         found = self._directory.login(username)
         return (None, None) if found is None or not found[0].enabled else found
+
+
+class _Asked:
+    """What several ask at the same time is found out once, and as long as one of them waits."""
+
+    def __init__(self) -> None:
+        self._finding: dict[Hashable, Deferred[bool]] = {}
+        self._waiting: dict[Hashable, list[Deferred[bool]]] = {}
+
+    def answer(
+        self, key: Hashable, find: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> Deferred[bool]:
+        """What `find`, called when nobody waits for the same `key` yet, finds or raises. It may be cancelled."""
+        mine: Deferred[bool] = Deferred(lambda _: self._leave(key, mine))
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(mine)
+            return mine
+        self._waiting[key] = [mine]
+        self._finding[key] = finding = Deferred.fromCoroutine(find())
+        finding.addBoth(self._found, key)
+        return mine
+
+    def _leave(self, key: Hashable, one: Deferred[bool]) -> None:
+        waiting = self._waiting[key]
+        waiting.remove(one)
+        if not waiting:
+            self._finding[key].cancel()
+
+    def _found(self, outcome: bool | Failure, key: Hashable) -> None:
+        self._finding.pop(key, None)
+        for one in self._waiting.pop(key):
+            one.callback(outcome)
 
 
 @implementer(ICredentialsChecker)

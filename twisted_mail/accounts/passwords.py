@@ -192,16 +192,17 @@ class Remembered:
         digest, until = self._known.get(user, (b"", 0.0))
         if until <= self._world.now():
             return False
-        return hmac.compare_digest(digest, self._digest(record, password))
+        return hmac.compare_digest(digest, self.digest(record, password))
 
     def add(self, user: int, record: PasswordRecord, password: str) -> None:
         """It was right just now."""
         self._known.pop(user, None)
         if len(self._known) >= self._size:
             del self._known[next(iter(self._known))]
-        self._known[user] = (self._digest(record, password), self._world.now() + self._keep)
+        self._known[user] = (self.digest(record, password), self._world.now() + self._keep)
 
-    def _digest(self, record: PasswordRecord, password: str) -> bytes:
+    def digest(self, record: PasswordRecord, password: str) -> bytes:
+        """What tells this password, under this record, from others; it means nothing to another process."""
         # surrogates: a str from anywhere shall not make it raise
         text = f"{record.argon2}\0{password}".encode(errors="surrogatepass")
         return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
