@@ -57,8 +57,10 @@ class StoreModel(RuleBasedStateMachine):
         found = self.site.read(account)
         known = dict(self.model[account])
         # What had been deleted before a power cut may be there again.
-        self.unseen[account] |= self.maybe[account] & {content for _, content in found}
+        there = {content for _, content in found}
+        self.unseen[account] |= self.maybe[account] & there
         self.maybe[account].clear()
+        self.deleted[account] -= there  # then it is a message as any other
         fresh = [row for row in found if row[0] not in known]
         assert {content for _, content in fresh} == self.unseen[account]
         assert len(fresh) == len(self.unseen[account])
