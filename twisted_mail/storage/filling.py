@@ -361,7 +361,25 @@ class Filler:
                     missing.append(want.filling)
             for name, bases in gone.items():
                 self._remove(locked, name, bases)
+            failed += self._arrive_again(locked, missing)
+            missing = [one for one in missing if not _arrives(one)]
         return failed + (self.fill(missing) if missing else [])
+
+    def _arrive_again(
+        self, locked: Locked, fillings: Sequence[Filling]
+    ) -> list[tuple[Filling, Exception]]:
+        """Mail that arrived for the inbox lies there unnumbered once more: whoever looks numbers it together with what
+        had come before it and was not looked at either (`storage.arrivals`)."""
+        failed: list[tuple[Filling, Exception]] = []
+        for one in filter(_arrives, fillings):
+            source = one.source
+            assert source is not None
+            name = maildir.arriving(one.base, source.size, source.wire, source.ascii)
+            try:
+                source.link(f"{locked.folder('').path}/new/{name}")
+            except OSError as error:
+                failed.append((one, error))
+        return failed
 
     def _placed(
         self,
@@ -414,3 +432,7 @@ class Filler:
         except FileNotFoundError:
             return False
         return True
+
+
+def _arrives(filling: Filling) -> bool:
+    return filling.flags is None and not filling.folder
