@@ -33,7 +33,12 @@ def stopped_and_whole(site, tmp_path, end, messages):
     ended = 0
     for round_ in range(1, 4):
         running = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Shells have programs in the background ignore it, and so would this one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         home = site.data / "mail/example.org/alice"
 
