@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from twisted_mail.storage import stories
-from twisted_mail.storage.stories import Stories, Story, find, kept
+from twisted_mail.storage.stories import Stories, Story, find, find_mail, kept, similar
 from twisted_mail.testing.world import simulated_world
 
 
@@ -136,3 +136,47 @@ def test_many_wait_for_no_others_and_few_do(tmp_path, monkeypatch):
     wait(world, stories.SOON)
     assert len(find(path, "c3")) == 1
     assert world.reactor.getDelayedCalls() == []
+
+
+def test_many_stand_in_few_rows_and_each_is_found_and_goes_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(stories, "_TOGETHER", 3)
+    monkeypatch.setattr(stories, "_SWEPT", 1)
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    told = Stories(world, path, most=4)
+    for number in range(8):
+        told.put(story(number, world)._replace(lines=[(0.0, "“\n”"), (1.0015, '"\\')]))
+    wait(world)
+    assert [len(find(path, f"{number}@example.org")) for number in range(8)] == [0] * 4 + [1] * 4
+    with sqlite3.connect(path) as database:
+        assert list(database.execute("SELECT last, count FROM told")) == [(6, 2), (8, 2)]
+    database.close()
+    (found,) = find(path, "c4")
+    assert found.lines == [(0.0, "“ ”"), (1.002, '"\\')]
+    # Several of the same name, and not more than are wanted: the latest, the oldest of them first
+    for number in (20, 21, 22):
+        told.put(story(number, world)._replace(connection="c5"))
+    wait(world)
+    assert [one.id[-2:] for one in find(path, "c5", limit=2)] == ["15", "16"]
+
+
+def test_mail_is_found_by_who_sent_it_to_whom_in_any_letters(tmp_path):
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    told = Stories(world, path)
+    facts = {"sender": "Ann@Example.org", "recipients": ["x@y.test", "ÄNNE@example.org"]}
+    told.put(story(1, world)._replace(facts=facts))
+    told.put(story(2, world)._replace(facts={"sender": "", "refused": ['"A\\"b"@x.test']}))
+    told.put(story(3, world))
+    wait(world)
+
+    def ids(sender, recipient):
+        return [int(one.id, 16) for one in find_mail(path, sender, recipient, limit=9)]
+
+    assert ids("ann@example.org", None) == ids("ANN@EXAMPLE.ORG", "X@y.test") == [1]
+    assert ids(None, "änne@example.org") == [1]
+    assert ids("", None) == ids(None, '"a\\"B"@x.test') == [2]
+    assert ids(None, None) == [1, 2]
+    assert ids("ann@example.org", "ann@example.org") == ids("c1", None) == []
+    assert similar(path, "<1@EXAMPLE") == ["<1@example.org>"]
+    assert similar(path, "00000000000") == [f"{number:012x}" for number in (3, 2, 1)]
