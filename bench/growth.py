@@ -7,21 +7,20 @@ is not what this is about.
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import pop3
-from harness import PASSWORD
+from harness import PASSWORD, Peer
 from imap_client import Client
 from imap_mail import Letter, maildir, small
 from imap_peer import ImapPeer
 from measure import cpu_seconds, memory, pause
-from rounds import Watch, ready, run_load, running
+from rounds import Job, Watch, ready, repeated, run_load, running
 from table import Row
 
 __all__ = ["rounds"]
@@ -36,7 +35,6 @@ _STARTS = 3
 
 def rounds(largest: int, names: Sequence[str], rows: list[Row]) -> bool:
     """All sizes into `rows`, 100 and 10 000 and what is above in steps of ten; True when a peer failed."""
-    failed = False
     sizes = [size for size in (100, *(10**n for n in range(4, 8))) if size <= largest]
     if not _MEMORY.is_dir():
         print(f"growth: missing: {_MEMORY}", flush=True)
@@ -45,22 +43,12 @@ def rounds(largest: int, names: Sequence[str], rows: list[Row]) -> bool:
     directory.chmod(0o755)
     try:
         mail = small(directory / "mail", 100)
-        for one in ready(names, [_user(size) for size in sizes], directory):
-            assert isinstance(one, ImapPeer)
-            place = directory / one.name
-            place.mkdir()
-            try:
-                for row in _one(one, place, sizes, mail):
-                    rows.append(row)
-                    print(row.brief(), file=sys.stderr, flush=True)
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(f"{one.name}: failed: {error}", flush=True)
-                failed = True
-            # a million names are some hundred MB of memory
-            shutil.rmtree(place, ignore_errors=True)
+        peers = ready(names, [_user(size) for size in sizes], directory)
+        jobs = [Job(one, partial(_one, one, directory / one.name, sizes, mail)) for one in peers]
+        # a size's first time is the first: what there is to see is seen in one round
+        return repeated([0], jobs, rows)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    return failed
 
 
 def _user(size: int) -> str:
@@ -68,19 +56,27 @@ def _user(size: int) -> str:
     return f"n{size}u0"
 
 
-def _one(one: ImapPeer, place: Path, sizes: Sequence[int], mail: Sequence[Letter]) -> Iterator[Row]:
-    one.maildir(place, _user(sizes[0]))
-    yield _starts(one, place, 0)
-    for size in sizes:
-        maildir(one.maildir(place, _user(size)), mail, size)
-    with running(one, place):
+def _one(
+    one: Peer, place: Path, sizes: Sequence[int], mail: Sequence[Letter], _turn: int
+) -> Iterator[Row]:
+    assert isinstance(one, ImapPeer)
+    place.mkdir()
+    try:
+        one.maildir(place, _user(sizes[0]))
+        yield _starts(one, place, 0)
         for size in sizes:
-            yield from _opened(one, place, size)
-            yield _by_pop3(one, place, size)
-        if one.smtp:
+            maildir(one.maildir(place, _user(size)), mail, size)
+        with running(one, place):
             for size in sizes:
-                yield _delivered(one, place, size)
-    yield _starts(one, place, sum(sizes))
+                yield from _opened(one, place, size)
+                yield _by_pop3(one, place, size)
+            if one.smtp:
+                for size in sizes:
+                    yield _delivered(one, place, size)
+        yield _starts(one, place, sum(sizes))
+    finally:
+        # a million names are some hundred MB of memory
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _starts(one: ImapPeer, place: Path, messages: int) -> Row:
@@ -89,7 +85,7 @@ def _starts(one: ImapPeer, place: Path, messages: int) -> Row:
     with Watch(one, place) as watch:
         for _ in range(_STARTS + 1):
             began = time.monotonic()
-            with running(one, place):
+            with running(one, place, rest=False):
                 times.append(time.monotonic() - began)
                 cpu, mb = cpu_seconds(one.roots), memory(one.roots)
             watch.not_others += cpu

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +22,8 @@ from harness import PASSWORD, Peer
 from imap_client import Client, beside, fetched, many
 from imap_mail import NEEDLE, Letter, big, letters, maildir, small
 from imap_peer import ImapPeer
-from measure import cpu_seconds, memory, pause, spread
-from rounds import Watch, ready, running
+from measure import cpu_seconds, memory, pause
+from rounds import Job, Watch, opened, ready, repeated, running
 from table import Row
 
 __all__ = ["PEERS", "Sizes", "rounds"]
@@ -69,35 +67,22 @@ def rounds(
     rows: list[Row],
 ) -> bool:
     """All rounds into `rows`; True when a peer failed."""
-    failed = False
-    only = sizes.cases
-    directory = directory / "imap"
-    directory.mkdir()
-    directory.chmod(0o755)
-    spread(directory)
+    directory = opened(directory / "imap")
     peers = [one for one in ready(names, USERS, directory) if isinstance(one, ImapPeer)]
     mail = Mail(directory, sizes)
     for one in peers:
         mail.link(one, directory / one.name)
-    for turn in turns:
-        for one in list(peers):
-            place = directory / one.name
-            try:
-                if turn == 0:
-                    # On a server that has done nothing else: what it has once had for other work would do
-                    with running(one, place):
-                        for row in Round(one, place, mail, sizes, turn, only).rows(idle=True):
-                            rows.append(row)
-                            print(row.brief(), file=sys.stderr, flush=True)
-                with running(one, place):
-                    for row in Round(one, place, mail, sizes, turn, only).rows():
-                        rows.append(row)
-                        print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(f"{one.name}: failed: {error}", flush=True)
-                failed = True
-                peers.remove(one)
-    return failed
+    jobs = [Job(one, partial(_round, one, directory / one.name, mail, sizes)) for one in peers]
+    return repeated(turns, jobs, rows)
+
+
+def _round(one: ImapPeer, place: Path, mail: Mail, sizes: Sizes, turn: int) -> Iterator[Row]:
+    if turn == 0:
+        # On a server that has done nothing else: what it has once had for other work would do
+        with running(one, place):
+            yield from Round(one, place, mail, sizes, turn).rows(idle=True)
+    with running(one, place):
+        yield from Round(one, place, mail, sizes, turn).rows()
 
 
 class Mail:
@@ -145,15 +130,13 @@ def check(right: bool, what: str, answer: object = "") -> None:
 class Round:
     """One server that has just been started."""
 
-    def __init__(
-        self, one: ImapPeer, place: Path, mail: Mail, sizes: Sizes, turn: int, only: str
-    ) -> None:
+    def __init__(self, one: ImapPeer, place: Path, mail: Mail, sizes: Sizes, turn: int) -> None:
         self._one = one
         self._place = place
         self._mail = mail
         self._sizes = sizes
         self._turn = turn
-        self._only = only.split(",") if only else []
+        self._only = sizes.cases.split(",") if sizes.cases else []
 
     def rows(self, *, idle: bool = False) -> Iterator[Row]:
         """Each case, in an order in which none leaves work for the next; `idle`: those of an idle server."""
@@ -177,9 +160,7 @@ class Round:
             ]
         for name, case in cases:
             if not self._only or name in self._only:
-                for row in case():
-                    row.turn = self._turn
-                    yield row
+                yield from case()
 
     def _client(self, user: str, room: int = 65_536) -> Client:
         client = Client(self._one.imap, room=room)

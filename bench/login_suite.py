@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import imap_mail
 from harness import PASSWORD, Peer
-from measure import fresh, memory, spread
-from rounds import Watch, ready, running
+from measure import fresh, memory
+from rounds import Job, Watch, at_rest, opened, ready, repeated, running
 from table import Row
 
 from twisted_mail.accounts.passwords import Cost, hash_password
@@ -51,64 +52,72 @@ def logins(
     clients: int = 20,
 ) -> bool:
     """All rounds into `rows`; True when a peer failed. `directory` is there."""
-    failed = False
-    directory = directory / "logins"
-    directory.mkdir()
-    spread(directory)
+    directory = opened(directory / "logins")
     letters = imap_mail.small(directory / "letters", _MESSAGES)
-    peers = ready(
-        [name for name in PEERS if name in names],
-        [f"u{number}" for number in range(users)],
-        directory,
-        "ec",
-    )
-    for one in peers:
-        accounts = directory / f"{one.name}.base" / "data/accounts.sqlite3"
-        if accounts.exists():
-            cheap_passwords(accounts)
-    for turn in turns:
-        for one in list(peers):
-            place = fresh(directory, f"{one.name}.{turn}")
-            try:
-                # The Maildirs come when the rest of the server's directory is there.
-                with running(one, place):
-                    pass
-                for inbox in one.inboxes(place):
-                    if not inbox.exists():
-                        imap_mail.maildir(inbox, letters)
-                with running(one, place):
-                    for row in _measured(one, place, seconds, clients):
-                        row.turn = turn
-                        rows.append(row)
-                        print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(f"{one.name}: failed: {error}", flush=True)
-                failed = True
-                peers.remove(one)
-    return failed
+    accounts = [f"u{number}" for number in range(users)]
+    jobs = []
+    for one in ready([name for name in PEERS if name in names], accounts, directory, "ec"):
+        passwords = directory / f"{one.name}.base" / "data/accounts.sqlite3"
+        if passwords.exists():
+            cheap_passwords(passwords)
+        jobs.append(Job(one, partial(_round, one, directory, letters, seconds, clients)))
+    return repeated(turns, jobs, rows)
+
+
+def _round(
+    one: Peer,
+    directory: Path,
+    letters: Sequence[imap_mail.Letter],
+    seconds: float,
+    clients: int,
+    turn: int,
+) -> Iterator[Row]:
+    place = fresh(directory, f"{one.name}.{turn}")
+    # The Maildirs come when the rest of the server's directory is there.
+    with running(one, place, rest=False):
+        pass
+    for inbox in one.inboxes(place):
+        if not inbox.exists():
+            imap_mail.maildir(inbox, letters)
+    with running(one, place):
+        yield from _measured(one, place, seconds, clients)
 
 
 def _measured(one: Peer, place: Path, seconds: float, clients: int) -> Iterator[Row]:
+    """Every account once, which finds its Maildir and checks its password for the first time; then twice, to warm up;
+    then for some seconds.
+    """
+    users = len(one.users)
     for case, options, listener in CASES:
         port = getattr(one, listener)
         user = one.login("u%d")
         command = [sys.executable, str(_HERE / "logins.py"), "--port", str(port), *options]
-        command += ["--user", user, "--users", str(len(one.users)), "--clients", str(clients)]
-        _run(command, len(one.users) * 2, 60.0)  # each account was seen, each password was right
-        with Watch(one, place) as watch:
-            result = _run([*command, "--warm", "0"], 10**9, seconds)
-            watch.not_others = float(result["cpu"])
-        count = float(result["accepted"])
-        values = {
-            "rate": count / (float(result["end"]) - float(result["begin"])),
-            "cpu": watch.cpu / count * 1000,
-            "memory": memory(one.roots),
-            "client ms": float(result["cpu"]) / count * 1000,
-            "p50": float(result["p50"]),
-            "p99": float(result["p99"]),
-            "refused": float(result["refused"]),
-        }
-        yield Row(one.name, f"{case}, {len(one.users)} accounts", values, watch.noise())
+        command += ["--user", user, "--users", str(users), "--clients", str(clients)]
+        command += ["--warm", "0"]
+        if "--tls" not in options:
+            yield _load(one, place, f"{case}, the first of {users} accounts", command, users, 60.0)
+        _run(command, 2 * users, 60.0)
+        at_rest(one)
+        yield _load(one, place, f"{case}, {users} accounts", command, 10**9, seconds)
+
+
+def _load(
+    one: Peer, place: Path, case: str, command: Sequence[str], most: int, seconds: float
+) -> Row:
+    with Watch(one, place) as watch:
+        result = _run(command, most, seconds)
+        watch.not_others = float(result["cpu"])
+    count = float(result["accepted"])
+    values = {
+        "rate": count / (float(result["end"]) - float(result["begin"])),
+        "cpu": watch.cpu / count * 1000,
+        "memory": memory(one.roots),
+        "client ms": float(result["cpu"]) / count * 1000,
+        "p50": float(result["p50"]),
+        "p99": float(result["p99"]),
+        "refused": float(result["refused"]),
+    }
+    return Row(one.name, case, values, watch.noise())
 
 
 def _run(command: Sequence[str], most: int, seconds: float) -> dict[str, float | str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import pop3
 import sessions
 from harness import PASSWORD, Peer
-from measure import memory, spread
-from rounds import Watch, ready, run_load, running
+from measure import memory
+from rounds import Job, Watch, opened, ready, repeated, run_load, running
 from table import Row
 
 __all__ = ["PEERS", "rounds"]
@@ -34,29 +33,18 @@ def rounds(
     """All rounds of the reading cases into `rows`; True when a peer failed. The mailboxes, of `mailbox` messages and of
     one large one, are filled once; a warm session is done so many `times` a round.
     """
-    failed = False
-    directory = directory / "pop3"
-    directory.mkdir()
-    spread(directory)
-    order = [name for name in PEERS if name in names]
-    peers = ready(order, ["reader0", "large0"], directory)
-    for turn in turns:
-        for one in list(peers):
-            place = directory / one.name
-            try:
-                if turn == 0:
-                    _fill(one, place, mailbox)
-                # a new process, so that the first session is the first
-                with running(one, place):
-                    for row in _read(one, mailbox, times, place):
-                        row.turn = turn
-                        rows.append(row)
-                        print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(f"{one.name}: failed: {error}", flush=True)
-                failed = True
-                peers.remove(one)
-    return failed
+    place = opened(directory / "pop3")
+    peers = ready([name for name in PEERS if name in names], ["reader0", "large0"], place)
+    jobs = [Job(one, partial(_round, one, place / one.name, mailbox, times)) for one in peers]
+    return repeated(turns, jobs, rows)
+
+
+def _round(one: Peer, place: Path, mailbox: int, times: int, turn: int) -> Iterator[Row]:
+    if turn == 0:
+        _fill(one, place, mailbox)
+    # a new process, so that the first session is the first
+    with running(one, place):
+        yield from _read(one, mailbox, times, place)
 
 
 def _fill(one: Peer, place: Path, mailbox: int) -> None:

@@ -7,17 +7,17 @@ start, while nothing comes in.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sessions
 from harness import SINK_DOMAIN, Peer, Relay, free_port
-from measure import cpu_seconds, fresh, memory, pause, spread
+from measure import cpu_seconds, fresh, memory, pause
 from receiver import Receiver
-from rounds import Watch, ready, run_load, running
+from rounds import Job, Watch, opened, ready, repeated, run_load, running
 from table import Row
 
 __all__ = ["PEERS", "rounds"]
@@ -37,26 +37,22 @@ def rounds(
     turns: Iterable[int], seconds: float, names: Sequence[str], directory: Path, rows: list[Row]
 ) -> bool:
     """All rounds into `rows`; True when a peer failed."""
-    failed = False
-    directory = directory / "relay"
-    directory.mkdir()
-    directory.chmod(0o755)
-    spread(directory)
-    peers = ready(names, (), directory)
-    for turn in turns:
-        for one in list(peers):
-            place = fresh(directory, f"{one.name}.{turn}")
-            try:
-                done = _one_round(one, seconds, place) if isinstance(one, Relay) else None
-                for row in done or _ceiling(one, seconds, place):
-                    row.turn = turn
-                    rows.append(row)
-                    print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(f"{one.name}: failed: {error}", flush=True)
-                failed = True
-                peers.remove(one)
-    return failed
+    place = opened(directory / "relay")
+    jobs = []
+    for one in ready(names, (), place):
+        measured = _one_round if isinstance(one, Relay) else _ceiling
+        jobs.append(Job(one, partial(_in_a_fresh_place, measured, one, seconds, place)))
+    return repeated(turns, jobs, rows)
+
+
+def _in_a_fresh_place(
+    measured: Callable[[Any, float, Path], Iterator[Row]],
+    one: Peer,
+    seconds: float,
+    directory: Path,
+    turn: int,
+) -> Iterator[Row]:
+    return measured(one, seconds, fresh(directory, f"{one.name}.{turn}"))
 
 
 def _one_round(one: Relay, seconds: float, place: Path) -> Iterator[Row]:

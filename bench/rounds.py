@@ -13,21 +13,27 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import harness
 from harness import DOMAIN, Missing, Peer, end, spawn
-from measure import Quiet, cpu_seconds, fresh, machine_busy, memory, spread
+from measure import Quiet, cpu_seconds, fresh, machine_busy, memory, pause, spread
 from table import Noise, Row
 
 __all__ = [
     "Group",
+    "Job",
     "Settings",
     "Watch",
     "all_rounds",
+    "at_rest",
+    "opened",
     "ready",
+    "repeated",
     "run_load",
     "running",
     "work_directory",
@@ -43,6 +49,11 @@ class Settings:
 
 _HERE = Path(__file__).resolve().parent
 _SAMPLE = 0.5
+_LOOK = 0.25
+_RESTING = 3
+_BUSY = 0.02
+"""Of a processor's seconds in a look: as much as a server at rest may use, and two ticks of the kernel's count."""
+_LONGEST_REST = 10.0
 
 
 @contextlib.contextmanager
@@ -94,62 +105,108 @@ def ready(
 
 
 @dataclass
+class Job:
+    """A peer, and what one round does with it: starts it, measures, stops it."""
+
+    one: Peer
+    measured: Callable[[int], Iterable[Row]]
+    once: bool = False
+    """Whether only the first round has it."""
+
+
+def repeated(turns: Iterable[int], jobs: Sequence[Job], rows: list[Row]) -> bool:
+    """Each round does every job once, in turn; into `rows`. True when this server failed. A peer that fails, in
+    whatever way, is said and left out of what follows: the others are measured all the same.
+    """
+    failed = False
+    jobs = list(jobs)
+    for turn in turns:
+        for job in list(jobs):
+            if turn and job.once:
+                continue
+            try:
+                for row in job.measured(turn):
+                    row.turn = turn
+                    rows.append(row)
+                    print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
+            except Exception as error:
+                print(f"{job.one.name}: failed: {error!r:.500}", flush=True)
+                traceback.print_exc()
+                failed |= job.one.name.startswith("ours")
+                jobs.remove(job)
+    return failed
+
+
+@dataclass
 class Group:
     """Peers that are measured in the same way: `users` are whom they serve, `key` the kind of their certificates,
-    `place` a folder that is made, `measured` what is done with each that runs.
+    `place` a folder that is made, `measured` what a round does with each while it runs.
     """
 
     names: Sequence[str]
     users: Sequence[str]
     place: Path
-    measured: Callable[[Peer, Path], Iterable[Row]]
+    measured: Callable[[Peer, Path, int], Iterable[Row]]
     key: str = ""
     once: Sequence[str] = ()
-    """Peers that the first round alone measures: slow ones, which no target is about."""
+    """Peers that the first round alone measures: those that no target is about."""
 
 
 def all_rounds(turns: Iterable[int], groups: Sequence[Group], rows: list[Row]) -> bool:
     """Each round starts every peer of every group once, in turn, in a fresh directory, measures it and stops it; into
-    `rows`. True when a peer failed: it is left out of the rounds that follow.
+    `rows`. True when this server failed.
     """
-    failed = False
-    there: list[list[Peer]] = []
+    jobs = []
     for group in groups:
-        group.place.mkdir()
-        # Postfix and Dovecot go in as users of their own
-        group.place.chmod(0o755)
-        spread(group.place)
-        there.append(ready(group.names, group.users, group.place, group.key))
-    for turn in turns:
-        for group, peers in zip(groups, there, strict=True):
-            for one in list(peers):
-                if turn and one.name in group.once:
-                    continue
-                # Nothing is removed before the end of the run: see `measure.spread`.
-                place = fresh(group.place, f"{one.name}.{turn}")
-                try:
-                    with running(one, place):
-                        for row in group.measured(one, place):
-                            row.turn = turn
-                            rows.append(row)
-                            print(f"round {turn + 1}: {row.brief()}", file=sys.stderr, flush=True)
-                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                    print(f"{one.name}: failed: {error}", flush=True)
-                    failed = True
-                    peers.remove(one)
-    return failed
+        opened(group.place)
+        for one in ready(group.names, group.users, group.place, group.key):
+            measured = partial(_in_a_fresh_place, group, one)
+            jobs.append(Job(one, measured, one.name in group.once))
+    return repeated(turns, jobs, rows)
+
+
+def _in_a_fresh_place(group: Group, one: Peer, turn: int) -> Iterator[Row]:
+    # Nothing is removed before the end of the run: see `measure.spread`.
+    place = fresh(group.place, f"{one.name}.{turn}")
+    with running(one, place):
+        yield from group.measured(one, place, turn)
+
+
+def opened(directory: Path) -> Path:
+    """A new folder for a suite's peers."""
+    directory.mkdir()
+    # Postfix and Dovecot go in as users of their own
+    directory.chmod(0o755)
+    spread(directory)
+    return directory
 
 
 @contextlib.contextmanager
-def running(one: Peer, directory: Path) -> Iterator[None]:
+def running(one: Peer, directory: Path, *, rest: bool = True) -> Iterator[None]:
+    """Start the peer, wait until it is at `rest`, and stop it in the end."""
     directory.mkdir(exist_ok=True)
     # what the one before wrote is on the disk
     os.sync()
     try:
         one.start(directory)
+        if rest:
+            at_rest(one)
         yield
     finally:
         one.stop()
+
+
+def at_rest(one: Peer) -> None:
+    """Wait until a server does nothing: what it does after its start (another process made ahead, say) belongs to none
+    of the things that are measured. Ten seconds at most.
+    """
+    limit = time.monotonic() + _LONGEST_REST
+    quiet, before = 0, cpu_seconds(one.roots)
+    while quiet < _RESTING and time.monotonic() < limit:
+        pause(_LOOK)
+        now = cpu_seconds(one.roots)
+        quiet = quiet + 1 if now - before <= _BUSY else 0
+        before = now
 
 
 def run_load(

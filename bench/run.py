@@ -37,7 +37,7 @@ from budget import Budget, Turns
 from measure import file_system
 from plan import FULL, QUICK, SHARES, Plan
 from rounds import Settings, work_directory
-from table import Row, draining, overview, standing, written
+from table import Row, draining, interpreter, overview, standing, written
 from targets import judged, reached
 
 _PEERS = tuple(
@@ -54,13 +54,11 @@ _PEERS = tuple(
 )
 
 _Suite = Callable[[Plan, Iterable[int], Sequence[str], Path, list[Row]], bool]
-"""Adds its rows to the list; True when a peer failed."""
+"""Adds its rows to the list; True when this server failed."""
 
 
 def main(arguments: list[str]) -> int:
-    """The command; 1 when a peer failed in the middle, 0 otherwise (a missing peer is said in the
-    output).
-    """
+    """The command; 1 when this server failed, 0 otherwise (a peer that is missing or fails is said in the output)."""
     options = _parser().parse_args(arguments)
     plan = _plan(options)
     names = options.peers.split(",") if options.peers else list(_PEERS)
@@ -77,7 +75,7 @@ def main(arguments: list[str]) -> int:
     # what is not usual is asked for by name, and has the time it needs
     budget = Budget(plan.minutes * 60, {name: SHARES.get(name, 10.0) for name in chosen})
     said = f"{', '.join(chosen)}; {plan.rounds} rounds at most; {options.workers} workers; "
-    said += f"{os.cpu_count()} processors"
+    said += f"{os.cpu_count()} processors; {interpreter()}"
     print(f"At most about {plan.minutes:.0f} minutes: {said}", flush=True)
     _unwinding()
     rows: list[Row] = []

@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
 from harness import PASSWORD, Peer, end
 from large import SIZE, WAYS
 from measure import memory, pause
 from rounds import Watch, run_load
-from table import Row
+from table import Noise, Row
 
 __all__ = ["handshakes", "large", "settled", "small"]
 
@@ -25,6 +26,7 @@ _HERE = Path(__file__).resolve().parent
 _DRAIN = 120.0
 _SETTLE = 0.5
 _SAMPLE = 0.25
+_TURNS = 4
 
 
 def small(one: Peer, place: Path, case: str, options: Sequence[str]) -> Row:
@@ -69,22 +71,62 @@ def large(one: Peer, place: Path, seconds: float) -> Iterator[Row]:
 _NAMES = {"clear": "clear", "starttls": "STARTTLS", "tls": "TLS from the first byte"}
 
 
-def handshakes(one: Peer, place: Path, key: str, count: int) -> Iterator[Row]:
-    """TLS sessions: the server's CPU for one, and how many were resumed."""
+def handshakes(there: Sequence[tuple[Peer, Path, int]], key: str) -> Iterator[Row]:
+    """TLS sessions: each server's CPU for one, and how many were resumed. `there`: those that run, where, and how many
+    sessions each gets, in `_TURNS` turns that they take one after the other. One that fails is said and left out.
+    """
+    going = list(there)
     for resumed in (False, True):
-        options = ["--port", str(one.smtp), "--count", str(count)]
-        if resumed:
-            options.append("--resumed")
-        # what the first one makes and loads
-        _client(one, place, "handshakes.py", ["--port", str(one.smtp), "--count", "10"])
-        with Watch(one, place) as watch:
-            result, mb = _client(one, place, "handshakes.py", options)
-            watch.not_others += result["cpu"]
         case = f"TLS session, {key}{', resumed' if resumed else ''}"
-        row = _row(one, case, watch, result, mb, 0.0)
-        row.values["ms CPU"] = row.values["cpu"]
-        row.values["resumed"] = result["resumed"]
-        yield row
+        parts: dict[str, list[tuple[Row, dict[str, float]]]] = {}
+        # the first turn is of what is made and loaded once, and not counted
+        for part in range(_TURNS + 1):
+            for one, place, count in list(going):
+                number = max(10, count // _TURNS) if part else 10
+                options = ["--port", str(one.smtp), "--count", str(number)]
+                options += ["--resumed"] if resumed else []
+                try:
+                    with Watch(one, place) as watch:
+                        result, mb = _client(one, place, "handshakes.py", options)
+                        watch.not_others += result["cpu"]
+                except (RuntimeError, OSError) as error:
+                    if one.name.startswith("ours"):
+                        raise
+                    print(f"{one.name}: failed: {error}", flush=True)
+                    going.remove((one, place, count))
+                    continue
+                if part:
+                    row = _row(one, case, watch, result, mb, 0.0)
+                    parts.setdefault(one.name, []).append((row, result))
+        for one, _, _ in going:
+            yield _together(parts[one.name])
+
+
+def _together(parts: Sequence[tuple[Row, dict[str, float]]]) -> Row:
+    """One row of all the turns: sums, and medians of what cannot be summed."""
+    rows = [row for row, _ in parts]
+    count = sum(row.values["messages"] for row in rows)
+
+    def each(key: str) -> float:
+        return sum(row.values[key] * row.values["messages"] for row in rows) / count
+
+    took = sum(result["end"] - result["begin"] for _, result in parts)
+    values = {
+        "rate": count / took,
+        "cpu": each("cpu"),
+        "memory": max(row.values["memory"] for row in rows),
+        "p50": median(row.values["p50"] for row in rows),
+        "p99": median(row.values["p99"] for row in rows),
+        "refused": sum(row.values["refused"] for row in rows),
+        "messages": count,
+        "client ms": each("client ms"),
+        "ms CPU": each("cpu"),
+        "resumed": sum(result["resumed"] for _, result in parts),
+        # the first session of a turn has nothing to offer
+        "offered": count - len(parts),
+    }
+    noise = {name: median(getattr(row.noise, name) for row in rows) for name in vars(rows[0].noise)}
+    return Row(rows[0].peer, rows[0].case, values, Noise(**noise))
 
 
 def _row(

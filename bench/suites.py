@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -12,8 +14,8 @@ import idle
 import sessions
 from handshakes import ceiling
 from harness import Peer
-from measure import cpu_seconds, memory, spread
-from rounds import Group, Watch, all_rounds, ready, run_load
+from measure import cpu_seconds, fresh, memory
+from rounds import Group, Job, Watch, all_rounds, opened, ready, repeated, run_load, running
 from table import Noise, Row
 
 __all__ = ["RECEIVERS", "accounts", "idle_connections", "large", "many", "tls"]
@@ -35,8 +37,12 @@ own bounds, which are set by the memory of a process each."""
 _OF_ACCOUNTS = ("sink", "postfix-dovecot", "postfix-maildir", "aiosmtpd", "haraka", "ours")
 _OWN_ALONE = 100_000
 """With more accounts than that this server alone is measured, by itself: how it grows, not who is faster."""
+_JUDGED = 10_000
 _STARTS = 3
 _KEYS = {"RSA 2048": "rsa:2048", "P-256": "ec"}
+_SHAKERS_JUDGED = ("bare-twisted", "ours")
+_FEWER = 6
+"""So many times fewer sessions of those that no target is about."""
 _SHAKERS = ("bare-twisted", "postfix-maildir", "exim4", "aiosmtpd", "haraka", "ours")
 
 
@@ -46,10 +52,11 @@ def large(
     """10 MiB messages, each way."""
     order = [name for name in ("sink-large", *RECEIVERS) if name in names]
 
-    def measured(one: Peer, place: Path) -> Iterable[Row]:
+    def measured(one: Peer, place: Path, _turn: int) -> Iterable[Row]:
         return sessions.large(one, place, seconds)
 
-    group = Group(order, ["u0"], directory / "large", measured, once=_ONCE)
+    once = ("sink-large", "haraka", *_ONCE)
+    group = Group(order, ["u0"], directory / "large", measured, once=once)
     return all_rounds(turns, [group], rows)
 
 
@@ -59,7 +66,7 @@ def many(
     """Small messages from 1, 10, 100, 1000 kept connections."""
     users = [f"u{number}" for number in range(20)]
 
-    def measured(one: Peer, place: Path) -> Iterable[Row]:
+    def measured(one: Peer, place: Path, _turn: int) -> Iterable[Row]:
         run_load(one, place, ["--seconds", "0.5"])
         sessions.settled(one, place)
         for number in _MANY:
@@ -67,7 +74,8 @@ def many(
             yield sessions.small(one, place, f"{number} kept connections", options)
 
     order = [name for name in _OF_MANY if name in names]
-    group = Group(order, users, directory / "many", measured, once=("aiosmtpd",))
+    once = ("sink", "postfix-maildir", "aiosmtpd", "haraka")
+    group = Group(order, users, directory / "many", measured, once=once)
     return all_rounds(turns, [group], rows)
 
 
@@ -85,19 +93,29 @@ def accounts(
         options = ["--users", str(number), "--random", "--seconds", str(seconds)]
 
         def measured(
-            one: Peer, place: Path, options: list[str] = options, number: int = number
+            one: Peer, place: Path, _turn: int, options: list[str] = options, number: int = number
         ) -> Iterable[Row]:
             # the second is of mailboxes that are there already
             for what in ("first seconds", "next seconds"):
                 yield sessions.small(one, place, f"of {number} accounts by chance, {what}", options)
             if one.name == "ours":
-                yield _starts(one, place, f"start to the first 220, {number} accounts")
+                case = f"start to the first 220, {number} accounts"
+                yield _starts(one, place, case)
+                # as `twistd -n mailserver` starts on loopback
+                workers, one.workers = one.workers, 0
+                try:
+                    alone = _starts(one, place, case)
+                finally:
+                    one.workers = workers
+                alone.peer = "ours-1"
+                yield alone
 
         order = ["ours"] if number > _OWN_ALONE else list(_OF_ACCOUNTS)
         users = [f"u{n}" for n in range(number)]
         place = directory / f"accounts-{number}"
         order = [name for name in order if name in names]
-        once = order if number > _OWN_ALONE else ("sink", "aiosmtpd")
+        # what targets are about, and Haraka, is repeated
+        once = ("sink", "aiosmtpd") if number == _JUDGED else order
         groups.append(Group(order, users, place, measured, once=once))
     return all_rounds(turns, groups, rows)
 
@@ -120,18 +138,18 @@ def _starts(one: Peer, place: Path, case: str) -> Row:
 def tls(
     turns: Iterable[int], count: int, names: Sequence[str], directory: Path, rows: list[Row]
 ) -> bool:
-    """TLS sessions by kind of key, beside what OpenSSL needs at least."""
-    order = [name for name in _SHAKERS if name in names]
-    groups = []
+    """TLS sessions by kind of key, beside what OpenSSL needs at least. All peers of a kind run at once, and take turns
+    of some sessions: what the machine's mood is meanwhile meets all of them alike.
+    """
+    failed = False
+    jobs = []
     for name, kind in _KEYS.items():
-
-        def measured(one: Peer, place: Path, name: str = name) -> Iterable[Row]:
-            return sessions.handshakes(one, place, name, count)
-
-        place = directory / f"tls-{kind.replace(':', '-')}"
-        once = ("exim4", "aiosmtpd")
-        groups.append(Group(order, ["u0"], place, measured, kind, once=once))
-    failed = all_rounds(turns, groups, rows)
+        place = opened(directory / f"tls-{kind.replace(':', '-')}")
+        peers = ready([one for one in _SHAKERS if one in names], ["u0"], place, kind)
+        if peers:
+            # named as the one that all is about
+            jobs.append(Job(peers[-1], partial(_shaken, peers, place, name, count)))
+    failed = repeated(turns, jobs, rows)
     # measured while nothing else of the run does anything
     noise = Noise(min((row.noise.spin for row in rows), default=1.0), 0.0, 0.0, 0.0)
     try:
@@ -144,6 +162,21 @@ def tls(
     return failed
 
 
+def _shaken(
+    peers: Sequence[Peer], directory: Path, key: str, count: int, turn: int
+) -> Iterator[Row]:
+    with contextlib.ExitStack() as servers:
+        there = []
+        for one in peers:
+            judged = one.name in _SHAKERS_JUDGED
+            if turn and not judged:
+                continue
+            place = fresh(directory, f"{one.name}.{turn}")
+            servers.enter_context(running(one, place))
+            there.append((one, place, count if judged else count // _FEWER))
+        yield from sessions.handshakes(there, key)
+
+
 def idle_connections(
     turns: Iterable[int], count: int, names: Sequence[str], directory: Path, rows: list[Row]
 ) -> bool:
@@ -151,10 +184,7 @@ def idle_connections(
     depend on what else the machine does.
     """
     failed = False
-    directory = directory / "idle"
-    directory.mkdir()
-    spread(directory)
-    directory.chmod(0o755)
+    directory = opened(directory / "idle")
     peers = ready([name for name in idle.PEERS if name in names], ["u0"], directory)
     there = []
     for protocol in idle.PROTOCOLS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import median
@@ -16,6 +17,7 @@ __all__ = [
     "Noise",
     "Row",
     "draining",
+    "interpreter",
     "markdown",
     "overview",
     "read",
@@ -78,12 +80,32 @@ class Row:
         return f"{self.peer}: {self.case}: {values}"
 
 
+def interpreter() -> str:
+    """The Python that runs this and the servers of Python, and what it says of how it was built: profile-guided and
+    link time optimization make it faster. Debian's has both, and does not say so.
+    """
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    flags = " ".join(str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "LDFLAGS"))
+    built = [
+        name
+        for name, there in (
+            ("PGO", "--enable-optimizations" in arguments),
+            ("LTO", "--with-lto" in arguments or "-flto" in flags),
+        )
+        if there
+    ]
+    said = ", ".join(
+        [platform.python_compiler(), " and ".join(built) or "says nothing of PGO, LTO"]
+    )
+    return f"{platform.python_implementation()} {platform.python_version()} ({said})"
+
+
 def written(rows: Sequence[Row], workers: int) -> str:
     """JSON: what was measured, and on what; the machine's name is not in it."""
     run = {
         "workers": workers,
         "processors": os.cpu_count(),
-        "python": platform.python_version(),
+        "python": interpreter(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
     return json.dumps({"run": run, "rows": [row.flat() for row in rows]}, indent=1) + "\n"
@@ -242,13 +264,11 @@ def _ratio(
     theirs = {
         row.turn: row.values[key]
         for row in rows
-        if row.case == case and row.peer in yardsticks and key in row.values
+        if row.case == case and row.peer in yardsticks and row.values.get(key, 0.0) > 0
     }
-    ratios = [row.values[key] / theirs[row.turn] for row in group if theirs.get(row.turn)]
-    if not ratios:
-        return "–"
-    ratio = median(ratios)
-    if not ratio:
+    ratios = [row.values[key] / theirs[row.turn] for row in group if row.turn in theirs]
+    # what can be below nothing (memory that was given back meanwhile) is no ratio
+    if not ratios or (ratio := median(ratios)) <= 0:
         return "–"
     if key in LESS_IS_BETTER:
         ratio = 1 / ratio
