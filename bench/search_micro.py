@@ -139,7 +139,7 @@ def _digests(some: list[bytes], directory: str) -> None:
     db.execute("CREATE TABLE narrow (id INTEGER PRIMARY KEY, subject, from_, other)")
     db.execute("BEGIN")
     for uid, content in enumerate(some, 1):
-        one = digest(content)
+        one = digest(content).header
         db.execute(
             "INSERT INTO narrow VALUES (?, ?, ?, ?)",
             (uid, one.subject, one.from_, one.message_id + one.to),

@@ -67,7 +67,7 @@ def made(random: Random, subjects: list[str]) -> list[bytes]:
 def test_threads(root: Path, seed: int) -> None:
     messages = made(Random(seed), SUBJECTS if seed % 2 else [""])
     imap = Imap(root, messages)
-    found = [digest(message) for message in messages]
+    found = [digest(message).header for message in messages]
     threaded = [
         Threaded(
             number,

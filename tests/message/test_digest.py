@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from twisted_mail.message.bodystructure import bodystructure
 from twisted_mail.message.collation import fold
 from twisted_mail.message.date import parse_date
-from twisted_mail.message.digest import MAX_REFERENCES, digest, split_references
+from twisted_mail.message.digest import (
+    MAX_REFERENCES,
+    digest,
+    header_block,
+    header_digest,
+    split_references,
+    structure_digest,
+)
 from twisted_mail.message.envelope import envelope
 from twisted_mail.message.structure import from_bytes, scan
 
@@ -34,11 +41,12 @@ text
 
 
 def test_a_digest() -> None:
-    found = digest(MESSAGE)
+    whole = digest(MESSAGE)
+    found = whole.header
     assert found.envelope == envelope(MESSAGE.partition(b"\n\n")[0])
-    assert found.bodystructure == bodystructure(scan(MESSAGE))
-    assert from_bytes(found.structure) == scan(MESSAGE)
-    assert found.octets == len(MESSAGE.replace(b"\n", b"\r\n"))
+    assert whole.structure.bodystructure == bodystructure(scan(MESSAGE))
+    assert from_bytes(whole.structure.structure) == scan(MESSAGE)
+    assert whole.structure.octets == len(MESSAGE.replace(b"\n", b"\r\n"))
     assert found.subject == fold("Re: [list] Grüße an alle")
     assert found.from_ == fold("Jürgen <Juergen@x.example>, b@y.example")
     assert (found.to, found.cc) == ("GROUP: C@Z.EXAMPLE;", "C@W.EXAMPLE\nD@W.EXAMPLE")
@@ -50,11 +58,14 @@ def test_a_digest() -> None:
     assert (found.base_subject, found.reply) == (fold("Grüße an alle"), 1)
     assert (found.sort_from, found.sort_to, found.sort_cc) == ("JUERGEN", "GROUP", "C")
     assert (found.display_from, found.display_to) == (fold("Jürgen"), "GROUP")
-    assert all(value is None or isinstance(value, bytes | str | int) for value in found)
+    assert all(
+        value is None or isinstance(value, bytes | str | int)
+        for value in (*found, *whole.structure)
+    )
 
 
 def test_without_anything() -> None:
-    found = digest(b"")
+    found = digest(b"").header
     assert found.envelope == b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
     assert (found.sent, found.sent_day, found.references) == (None, None, "")
     assert split_references("") == []
@@ -62,24 +73,26 @@ def test_without_anything() -> None:
 
 def test_subjects_to_search_in() -> None:
     """Every one of them, with a blank between words; the last one is the message's."""
-    found = digest(b"Subject: re: one\n\ttwo  three\nSubject: fo\tur\n\nx\n")
+    found = digest(b"Subject: re: one\n\ttwo  three\nSubject: fo\tur\n\nx\n").header
     assert found.subject == "RE: ONE TWO THREE\nFO UR"
     assert (found.base_subject, found.reply) == ("FO UR", 0)
 
 
 def test_in_reply_to_stands_in_for_references() -> None:
-    assert digest(b"In-Reply-To: x <a@b> <c@d>\n\n").references == "a@b"
+    assert digest(b"In-Reply-To: x <a@b> <c@d>\n\n").header.references == "a@b"
 
 
 def test_references_are_bounded() -> None:
     ids = [f"{n}@x" for n in range(500)]
-    found = digest(b"References: " + b" ".join(b"<%b>" % one.encode() for one in ids) + b"\n\n")
+    found = digest(
+        b"References: " + b" ".join(b"<%b>" % one.encode() for one in ids) + b"\n\n"
+    ).header
     kept = split_references(found.references)
     assert kept == [ids[0], *ids[-(MAX_REFERENCES - 1) :]]
 
 
 def test_an_address_without_a_name_is_displayed() -> None:
-    found = digest(b"From: a@b.example\nTo: <c@d>\n\n")
+    found = digest(b"From: a@b.example\nTo: <c@d>\n\n").header
     assert (found.display_from, found.display_to) == ("A@B.EXAMPLE", "C@D")
 
 
@@ -88,6 +101,36 @@ def test_no_bytes_make_it_raise(data: bytes) -> None:
     digest(data)
     for name in (b"Date", b"Subject", b"From", b"References"):
         digest(name + b": " + data)
+
+
+_PIECES = st.sampled_from(
+    (
+        b"Subject: a\n",
+        b"From: A <a@b.example>\n",
+        b"Content-Type: multipart/mixed; boundary=x\n",
+        b" folded\n",
+        b"--x\n",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"Date: Fri, 1 Mar 2024 01:30:00 +0200\r\n",
+        b"text",
+    )
+)
+
+
+@given(st.lists(_PIECES | st.binary(max_size=3), max_size=12).map(b"".join), st.integers(0, 200))
+def test_a_header_is_the_same_in_what_a_message_begins_with(data: bytes, cut: int) -> None:
+    whole = digest(data)
+    assert whole.structure == structure_digest(scan(data))
+    block = header_block(data, True)
+    assert block is not None
+    assert header_digest(block) == whole.header
+    begun = header_block(data[:cut], cut >= len(data))
+    assert begun in (None, block)
+    # What is behind the header need not be known, if the cut is not between the octets of its last line end
+    if len(data[:cut]) > scan(data).body:
+        assert begun == block
 
 
 def seconds(*when: int) -> int:

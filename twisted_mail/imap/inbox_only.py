@@ -195,7 +195,7 @@ class OpenInbox:
                     row.append("E" + hashlib.sha256(text).hexdigest()[:24])
                 else:
                     made = digest(text) if made is None else made
-                    row.append(getattr(made, name))
+                    row.append(made.get(name))
             yield [tuple(row)]
 
     async def match_field(self, field: str, folded: str, uids: Sequence[int]) -> Sequence[int]:

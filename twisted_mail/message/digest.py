@@ -1,6 +1,7 @@
 """What an index keeps of a message, computed once: what FETCH, SEARCH, SORT and THREAD ask for most.
 
-All values can stand in a column of SQLite. They are a cache: `DIGEST_VERSION` changes with what they mean.
+Most of it is in the header: `header_block` finds that in the first octets of a message. All values can stand in a
+column of SQLite. They are a cache: `DIGEST_VERSION` changes with what they mean.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ from .bodystructure import bodystructure
 from .collation import fold
 from .date import parse_date
 from .envelope import MAX_HEADER, read_fields, unfolded_block, written
-from .structure import Part, scan, to_bytes
+from .structure import Part, blank_line, scan, to_bytes
 from .subject import base_subject
 from .text import header_text, one_blank
 
-__all__ = ["DIGEST_VERSION", "MAX_REFERENCES", "Digest", "digest", "split_references"]
+__all__ = [
+    "DIGEST_VERSION",
+    "MAX_REFERENCES",
+    "Digest",
+    "HeaderDigest",
+    "StructureDigest",
+    "digest",
+    "header_block",
+    "header_digest",
+    "split_references",
+    "structure_digest",
+]
 
 DIGEST_VERSION: Final = 2
 MAX_REFERENCES: Final = 100
@@ -29,8 +41,8 @@ MAX_KEY: Final = 500
 _ids = re.compile(rb"<[ \t\n]*([^<>\s]{1,998})[ \t\n]*>").findall
 
 
-class Digest(NamedTuple):
-    """`envelope`, `bodystructure`: as IMAP writes them; `structure`: `part.to_bytes`; `octets`: RFC822.SIZE.
+class HeaderDigest(NamedTuple):
+    """`envelope`: as IMAP writes it.
 
     `subject`, `from_`, `to`, `cc`, `bcc`: the fields' texts, decoded, unfolded and folded (`collation`), for SEARCH;
     several fields of one name are lines; a subject's words have one blank between them. `sent`: the Date in seconds
@@ -42,9 +54,6 @@ class Digest(NamedTuple):
     """
 
     envelope: bytes
-    bodystructure: bytes
-    structure: bytes
-    octets: int
     subject: str
     from_: str
     to: str
@@ -63,11 +72,53 @@ class Digest(NamedTuple):
     display_to: str
 
 
+class StructureDigest(NamedTuple):
+    """`bodystructure`: as IMAP writes it; `structure`: `part.to_bytes`; `octets`: RFC822.SIZE."""
+
+    bodystructure: bytes
+    structure: bytes
+    octets: int
+
+
+class Digest(NamedTuple):
+    """Of a whole message."""
+
+    header: HeaderDigest
+    structure: StructureDigest
+
+    def get(self, name: str) -> bytes | str | int | None:
+        """A value of either by its name."""
+        part = self.structure if name in StructureDigest._fields else self.header
+        value: bytes | str | int | None = getattr(part, name)
+        return value
+
+
 def digest(content: bytes | mmap, root: Part | None = None) -> Digest:
     """Of a stored message; `root` when it was scanned already. Never raises."""
     if root is None:
         root = scan(content)
-    block = unfolded_block(content[root.start : min(root.body, root.start + MAX_HEADER)])
+    header = content[root.start : min(root.body, root.start + MAX_HEADER)]
+    return Digest(header_digest(unfolded_block(header)), structure_digest(root))
+
+
+def structure_digest(root: Part) -> StructureDigest:
+    """Of what `structure.scan` found."""
+    return StructureDigest(bodystructure(root), to_bytes(root), root.header_octets + root.octets)
+
+
+def header_block(content: bytes, whole: bool) -> bytes | None:
+    """The header of the message that begins with `content`, as `envelope.unfolded_block` gives it: where
+    `structure.scan` sees it end. None: that is behind `content`, which is not the `whole` message."""
+    if content.startswith((b"\n", b"\r\n")):
+        return unfolded_block(content[: content.index(b"\n") + 1])
+    found = blank_line(content)
+    if found is None and not whole:
+        return None
+    return unfolded_block(content[: len(content) if found is None else found.end()][:MAX_HEADER])
+
+
+def header_digest(block: bytes) -> HeaderDigest:
+    """Of a header block as `envelope.unfolded_block` gives it. Never raises."""
     fields = read_fields(block)
     texts, lists, raw = fields
     subject = header_text(texts.get(b"subject", b""))
@@ -83,11 +134,8 @@ def digest(content: bytes | mmap, root: Part | None = None) -> Digest:
         refs = refs[:1] + refs[1 - MAX_REFERENCES :]
     from_ = lists.get(b"from")
     to = lists.get(b"to")
-    return Digest(
+    return HeaderDigest(
         written(fields),
-        bodystructure(root),
-        to_bytes(root),
-        root.header_octets + root.octets,
         "\n".join([one_blank(line) for line in _text(raw.get(b"subject")).split("\n")]),
         _text(raw.get(b"from")),
         _text(raw.get(b"to")),

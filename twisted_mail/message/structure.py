@@ -41,6 +41,7 @@ __all__ = [
     "STRUCTURE_VERSION",
     "Params",
     "Part",
+    "blank_line",
     "find",
     "from_bytes",
     "scan",
@@ -55,7 +56,8 @@ MAX_NESTING: Final = 100
 MAX_PARTS: Final = 10_000
 """Parts of one message, itself included."""
 
-_blank_line = re.compile(rb"\n\r?\n").search
+blank_line = re.compile(rb"\n\r?\n").search
+"""What ends a header that does not begin with it."""
 # RFC 6532 section 3.7: message/global may be encoded; what is inside is looked at only when it is not
 _IDENTITY: Final = frozenset((b"7bit", b"8bit", b"binary"))
 
@@ -254,7 +256,7 @@ class _Scanner:
         """(start, end) of the next empty line; -1, -1 when there is none."""
         while start < limit:
             stop = min(start + PIECE, limit)
-            found = _blank_line(self._content, start, min(stop + 2, limit))
+            found = blank_line(self._content, start, min(stop + 2, limit))
             if found is not None:
                 return found.start() + 1, found.end()
             start = stop

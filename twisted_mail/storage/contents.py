@@ -16,7 +16,7 @@ from . import maildir
 from .account import AccountStore
 from .index import Row
 
-__all__ = ["LARGE", "OpenLarge", "close_all", "read_messages", "whole"]
+__all__ = ["LARGE", "OpenLarge", "begun", "close_all", "read_messages", "whole"]
 
 _log = Logger()
 LARGE = 256 * 1024
@@ -82,6 +82,20 @@ def whole(disk: Disk, path: str, row: Row) -> Iterator[bytes | None]:
     a time: others wait. Blocks."""
     with _alone if row.size > ALONE else nullcontext():
         yield _whole(disk, _Listing(disk, path), row)
+
+
+def begun(disk: Disk, path: str, row: Row, size: int) -> bytes | None:
+    """The first `size` bytes of a message, or all of it; None when it is gone. Blocks."""
+    try:
+        fd = disk.open(f"{path}/{row.sub}/{row.name}", os.O_RDONLY)
+    except OSError:
+        fd = _open(disk, _Listing(disk, path), row)
+        if fd < 0:
+            return None
+    try:
+        return disk.pread(fd, min(row.size, size), 0)
+    finally:
+        disk.close(fd)
 
 
 def close_all(messages: Sequence[Message]) -> None:

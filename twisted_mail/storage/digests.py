@@ -1,9 +1,10 @@
 """What messages say, computed once and kept: ``digests.sqlite3`` beside an account's index, a cache like that.
 
 ENVELOPE, BODYSTRUCTURE, offsets of parts, and folded header texts to search in (`message.digest`). A message is looked
-at when somebody asks for the first time, in pool threads, a slice at a time. Rows are found by folder and UID, which
-never stand for another message; rows of messages that are gone are swept away now and then. It can be deleted at any
-moment. Texts stand in a narrow table, so that a search reads little.
+at when somebody asks for the first time, in pool threads, a slice at a time: of its file only the beginning is read,
+until somebody asks for what is not said in the header. Rows are found by folder and UID, which never stand for another
+message; rows of messages that are gone are swept away now and then. It can be deleted at any moment. Texts stand in a
+narrow table, so that a search reads little.
 
 The methods block and may be called in any thread.
 """
@@ -16,29 +17,40 @@ import sqlite3
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from operator import attrgetter
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from twisted.logger import Logger
 
 from ..disk import Disk
-from ..message.digest import DIGEST_VERSION, Digest, digest, split_references
+from ..message.digest import (
+    DIGEST_VERSION,
+    HeaderDigest,
+    StructureDigest,
+    digest,
+    header_block,
+    header_digest,
+    split_references,
+    structure_digest,
+)
+from ..message.structure import scan
 from ..status import MailError
 from .account import AccountStore
 from .cache_file import CacheFile
-from .contents import whole
+from .contents import begun, whole
 from .index import Row
 
 __all__ = ["Digests"]
 
 _log = Logger()
-VERSION: Final = DIGEST_VERSION * 100 + 1
-COMPUTED: Final = 64
+VERSION: Final = DIGEST_VERSION * 100 + 2
+COMPUTED: Final = 200
 """Messages that are looked at in one go …"""
-COMPUTED_BYTES: Final = 4 * 1024 * 1024
-"""… while they have no more bytes than so many together."""
+COMPUTED_BYTES: Final = 2 * 1024 * 1024
+"""… while what is read of them has no more bytes than so many together."""
+BEGINNING: Final = 16_384
+"""Bytes of a message that are read for its header; when it has more, all are."""
 ROWS: Final = 2000
 """Rows that are given at once."""
 SWEEP: Final = 1000
@@ -48,17 +60,40 @@ _computing = threading.Lock()
 """Of all accounts: who waits here does not take the interpreter from the reactor thread, as every thread that computes
 does for 5 ms each time."""
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_TYPES = get_type_hints(Digest)
-_WIDE = tuple(name for name in Digest._fields if _TYPES[name] is bytes)
-_NARROW = tuple(name for name in Digest._fields if _TYPES[name] is not bytes)
-_OWN = ("emailid", "threadid")
-_TABLES = f"""
-CREATE TABLE folder (
-    key INTEGER PRIMARY KEY, folder TEXT NOT NULL, validity INTEGER NOT NULL, UNIQUE (folder, validity)
-);
-CREATE TABLE narrow (id INTEGER PRIMARY KEY, {", ".join(f'"{name}"' for name in (*_NARROW, *_OWN))});
-CREATE TABLE wide (id INTEGER PRIMARY KEY, {", ".join(f'"{name}"' for name in _WIDE)});
-"""
+
+
+class _Table(NamedTuple):
+    """Its columns behind ``id``."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+_NARROW = _Table("narrow", (*HeaderDigest._fields[1:], "threadid"))
+_WIDE = _Table("wide", HeaderDigest._fields[:1])
+_STRUCTURE = _Table("structure", (*StructureDigest._fields, "emailid"))
+_TABLES: Final = (_NARROW, _WIDE, _STRUCTURE)
+_TABLE_OF: Final = {column: table for table in _TABLES for column in table.columns}
+
+
+def _listed(table: _Table) -> str:
+    return ", ".join([f'"{name}"' for name in table.columns])
+
+
+_SCHEMA = ";".join(
+    (
+        "CREATE TABLE folder (key INTEGER PRIMARY KEY, folder TEXT NOT NULL, validity INTEGER NOT NULL,"
+        " UNIQUE (folder, validity))",
+        *[f"CREATE TABLE {one.name} (id INTEGER PRIMARY KEY, {_listed(one)})" for one in _TABLES],
+    )
+)
+_INSERT: Final = {
+    one: f"INSERT OR REPLACE INTO {one.name} (id, {_listed(one)})"  # noqa: S608
+    f" VALUES ({', '.join('?' * (len(one.columns) + 1))})"
+    for one in _TABLES
+}
+_Made: TypeAlias = "tuple[HeaderDigest | None, tuple[Any, ...] | None]"
+"""Of a message: what its header says; and the columns of its structure."""
 
 
 class Digests:
@@ -71,11 +106,11 @@ class Digests:
             disk,
             os.path.join(store.home, "digests.sqlite3"),
             version=VERSION,
-            schema=_TABLES,
-            tables=("folder", "narrow", "wide"),
+            schema=_SCHEMA,
+            tables=("folder", *[table.name for table in _TABLES]),
         )
         self._grown: set[str] = set()
-        self._verified: dict[str, _Verified] = {}
+        self._verified: dict[tuple[str, _Table], _Verified] = {}
         self._making = threading.Lock()
 
     def close(self) -> None:
@@ -101,7 +136,7 @@ class Digests:
         """(uid, value, …) for some of ``uids[at:]``, and how many that were; what is gone is left out."""
         own = [name for name in names if name != "save_date"]
         wanted = uids[at : at + ROWS]
-        taken = self.complete(folder, wanted, 0) if own else len(wanted)
+        taken = self._complete(folder, wanted, wanted, _tables(own)) if own else len(wanted)
         wanted = wanted[:taken]
         if not own:
             _, rows = self._store.found(folder, wanted)
@@ -120,8 +155,8 @@ class Digests:
     def _select(
         self, folder: str, uids: Sequence[int], names: Sequence[str]
     ) -> list[tuple[Any, ...]]:
-        tables = {"wide" if name in _WIDE else "narrow" for name in names}
-        source = "narrow JOIN wide USING (id)" if len(tables) == 2 else tables.pop()
+        first, *others = sorted({_TABLE_OF[name].name for name in names})
+        source = first + "".join([f" JOIN {one} USING (id)" for one in others])
         columns = ", ".join(f'"{name}"' for name in names)
         with self._file.opened() as db:
             base = self._key(db, folder) << 32
@@ -135,28 +170,38 @@ class Digests:
         return [row for row in found if row[0] in wanted]
 
     def complete(self, folder: str, uids: Sequence[int], at: int) -> int:
-        """See that some of ``uids[at:]`` have their digests: how many that were. Those that are gone have none."""
-        slice_ = uids[at : at + ROWS]
+        """See that some of ``uids[at:]`` have what their headers say: how many that were. Those that are gone have
+        nothing."""
+        left = uids[at:] if at else uids
+        return self._complete(folder, left[:ROWS], left, (_NARROW,))
+
+    def _complete(
+        self, folder: str, slice_: Sequence[int], left: Sequence[int], tables: Collection[_Table]
+    ) -> int:
+        """`slice_` is what `left` begins with."""
         if not slice_:
             return 0
-        left = uids[at:] if at else uids
-        missing = self._missing(folder, slice_, left)
-        if not missing:
-            return len(left) if missing is None else len(slice_)
+        missing = [self._missing(folder, table, slice_, left) for table in tables]
+        if not any(missing):
+            return len(left) if None in missing and () not in missing else len(slice_)
         with self._making:
             # Who waited for another session finds that it has done the same
-            missing = self._missing(folder, slice_, slice_)
-            return self._make(folder, slice_, missing) if missing else len(slice_)
+            wanted = {
+                table: found
+                for table in tables
+                if (found := self._missing(folder, table, slice_, slice_))
+            }
+            return self._make(folder, slice_, wanted) if wanted else len(slice_)
 
     def _missing(
-        self, folder: str, slice_: Sequence[int], left: Sequence[int]
+        self, folder: str, table: _Table, slice_: Sequence[int], left: Sequence[int]
     ) -> Sequence[int] | None:
-        """Those of `slice_` without a digest; None when it is known that all of `left` have theirs."""
+        """Those of `slice_` that are not in `table`; None when it is known that all of `left` are."""
         with self._file.opened() as db:
             key = self._key(db, folder)
-            verified = self._verified.get(folder)
+            verified = self._verified.get((folder, table))
             if verified is None or verified.db is not db or verified.key != key:
-                verified = self._verified[folder] = _Verified(db, key)
+                verified = self._verified[folder, table] = _Verified(db, key)
             if verified.has(left):
                 return None
             if verified.has(slice_):
@@ -165,7 +210,7 @@ class Digests:
             known = {
                 number - base
                 for (number,) in db.execute(
-                    "SELECT id FROM narrow WHERE id BETWEEN ? AND ?",
+                    f"SELECT id FROM {table.name} WHERE id BETWEEN ? AND ?",  # noqa: S608
                     (base + slice_[0], base + slice_[-1]),
                 )
             }
@@ -174,57 +219,57 @@ class Digests:
                 verified.add(slice_)
             return missing
 
-    def _make(self, folder: str, slice_: Sequence[int], missing: Sequence[int]) -> int:
-        """The first of `missing`: for how many of `slice_` all is done then."""
-        path, rows = self._store.found(folder, missing[:COMPUTED])
+    def _make(
+        self, folder: str, slice_: Sequence[int], missing: Mapping[_Table, Sequence[int]]
+    ) -> int:
+        """The first of those that are missing somewhere: for how many of `slice_` all is done then."""
+        headers = frozenset(missing.get(_NARROW, ()))
+        structures = frozenset(missing.get(_STRUCTURE, ()))
+        wanted = sorted(headers | structures)
+        path, rows = self._store.found(folder, wanted[:COMPUTED])
         room = COMPUTED_BYTES
-        made: list[tuple[int, Digest, tuple[str, str | None]]] = []
-        last = missing[:COMPUTED][-1]
+        made: list[tuple[int, _Made]] = []
+        last = wanted[:COMPUTED][-1]
         for row in rows:
-            if room < row.size and room != COMPUTED_BYTES:
-                last = row.uid - 1
+            uid = row.uid
+            cost = row.size if uid in structures else min(row.size, BEGINNING)
+            if room < cost and room != COMPUTED_BYTES:
+                last = uid - 1
                 break
-            room -= row.size
-            one = self._digested(path, row)
+            room -= cost
+            one = self._digested(path, row, uid in headers, uid in structures)
             if one is not None:
-                made.append((row.uid, *one))
+                made.append((uid, one))
         if made:
             self._grown.add(folder)
             with self._file.changing() as db:
                 # The file may be another one by now.
-                self._insert(db, self._key(db, folder) << 32, made)
-        if last == missing[-1]:
+                _insert(db, self._key(db, folder) << 32, made)
+        if last == wanted[-1]:
             return len(slice_)
         return bisect_left(slice_, last + 1)
 
-    def _digested(self, path: str, row: Row) -> tuple[Digest, tuple[str, str | None]] | None:
+    def _digested(self, path: str, row: Row, header: bool, structure: bool) -> _Made | None:
+        """None: the message is gone."""
+        if not structure:
+            content = begun(self._disk, path, row, BEGINNING)
+            if content is None:
+                return None
+            with _computing:
+                block = header_block(content, len(content) < BEGINNING)
+                if block is not None:
+                    return header_digest(block), None
         with whole(self._disk, path, row) as content:
             if content is None:
                 return None
             with _computing:
-                return _made(row, content)
-
-    def _insert(
-        self,
-        db: sqlite3.Connection,
-        base: int,
-        made: Sequence[tuple[int, Digest, tuple[str, str | None]]],
-    ) -> None:
-        for table, names, own in (("narrow", _NARROW, True), ("wide", _WIDE, False)):
-            columns = [*names, *(_OWN if own else ())]
-            marks = ", ".join("?" * (len(columns) + 1))
-            listed = ", ".join(f'"{name}"' for name in columns)
-            values = attrgetter(*names)
-            db.executemany(
-                f"INSERT OR REPLACE INTO {table} (id, {listed}) VALUES ({marks})",  # noqa: S608
-                [(base + uid, *values(one), *(ids if own else ())) for uid, one, ids in made],
-            )
+                return _made(content, header, structure)
 
     def match(self, folder: str, field: str, folded: str, uids: Sequence[int]) -> list[int]:
         """Those of `uids`, which are complete, whose `field` contains `folded`."""
         if not uids:
             return []
-        if field not in _NARROW:
+        if field not in _NARROW.columns:
             raise ValueError(f"{field} is no text of a digest")
         with self._file.opened() as db:
             base = self._key(db, folder) << 32
@@ -244,12 +289,14 @@ class Digests:
         with self._file.changing() as db:
             base = self._key(db, folder) << 32
             known = db.execute(
-                "SELECT id FROM narrow WHERE id BETWEEN ? AND ?", (base, base + 0xFFFFFFFF)
+                "SELECT id FROM narrow WHERE id BETWEEN ?1 AND ?2"
+                " UNION SELECT id FROM structure WHERE id BETWEEN ?1 AND ?2",
+                (base, base + 0xFFFFFFFF),
             ).fetchall()
             if len(known) > len(there) + SWEEP:
                 gone = [one for one in known if one[0] - base not in there]
-                for table in ("narrow", "wide"):
-                    db.executemany(f"DELETE FROM {table} WHERE id = ?", gone)  # noqa: S608
+                for table in _TABLES:
+                    db.executemany(f"DELETE FROM {table.name} WHERE id = ?", gone)  # noqa: S608
 
     def _keep_only(self, folders: Collection[str]) -> None:
         """Delete what is kept of folders that are gone, or have another UIDVALIDITY."""
@@ -258,9 +305,9 @@ class Digests:
                 "SELECT key, folder, validity FROM folder"
             ).fetchall():
                 if folder not in folders or self._store.validity(folder) != validity:
-                    for table in ("narrow", "wide"):
+                    for table in _TABLES:
                         db.execute(
-                            f"DELETE FROM {table} WHERE id BETWEEN ? AND ?",  # noqa: S608
+                            f"DELETE FROM {table.name} WHERE id BETWEEN ? AND ?",  # noqa: S608
                             (key << 32, (key << 32) + 0xFFFFFFFF),
                         )
                     db.execute("DELETE FROM folder WHERE key = ?", (key,))
@@ -313,14 +360,41 @@ class _Verified:
         known[begin:end] = array("I", sorted({*known[begin:end], *uids}) if end > begin else uids)
 
 
-def _made(row: Row, content: bytes) -> tuple[Digest, tuple[str, str | None]]:
-    one = digest(content)
+def _tables(names: Collection[str]) -> list[_Table]:
+    """Where it is seen whether there is what is asked for."""
+    tables = {_TABLE_OF[name] for name in names}
+    return [
+        one
+        for one in (_NARROW, _STRUCTURE)
+        if one in tables or (one is _NARROW and _WIDE in tables)
+    ]
+
+
+def _made(content: bytes, header: bool, structure: bool) -> _Made:
+    if not structure:
+        block = header_block(content, True)
+        assert block is not None
+        return header_digest(block), None
+    root = scan(content)
     # RFC 8474 section 4: a message's id is its content's, so copies have the same, and a lost cache gives it again.
-    email = _base32(hashlib.sha256(content).digest()[:20])
-    return one, (f"M{email}", _thread(one))
+    email = f"M{_base32(hashlib.sha256(content).digest()[:20])}"
+    if header:
+        one, structured = digest(content, root)
+        return one, (*structured, email)
+    return None, (*structure_digest(root), email)
 
 
-def _thread(one: Digest) -> str | None:
+def _insert(db: sqlite3.Connection, base: int, made: Sequence[tuple[int, _Made]]) -> None:
+    headers = [(base + uid, one) for uid, (one, _) in made if one is not None]
+    structures = [(base + uid, *one) for uid, (_, one) in made if one is not None]
+    if headers:
+        db.executemany(_INSERT[_NARROW], [(id_, *one[1:], _thread(one)) for id_, one in headers])
+        db.executemany(_INSERT[_WIDE], [(id_, one[0]) for id_, one in headers])
+    if structures:
+        db.executemany(_INSERT[_STRUCTURE], structures)
+
+
+def _thread(one: HeaderDigest) -> str | None:
     """RFC 8474 section 5.2: messages whose References begin alike are one conversation; without any, and without a
     Message-ID, there is no saying."""
     root = next(iter(split_references(one.references)), one.message_id)

@@ -277,7 +277,7 @@ class OpenMemoryBox:
             return "E" + sha256(text).hexdigest()[:24]
         if name == "threadid":
             return None
-        return getattr(digest(text), name)
+        return digest(text).get(name)
 
     async def match_field(self, field: str, folded: str, uids: Sequence[int]) -> Sequence[int]:
         wanted = fold(folded)
