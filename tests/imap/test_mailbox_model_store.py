@@ -264,8 +264,8 @@ class StoreProvider:
                 wire.close()
             self.wait()
             for process in self.processes:
-                assert process.world.watcher.watched == [], "nobody is there to watch for"
                 process.run(process.store.stop())
+                assert process.world.watcher.watched == [], "nobody is there to watch for"
         finally:
             shutil.rmtree(self.data)
 

@@ -14,6 +14,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted_mail.mailboxes import Appending, StoreMode
 from twisted_mail.status import MailError
 from twisted_mail.storage.errors import AccountOver
+from twisted_mail.storage.sessions import LEFT_SECONDS
 
 HARMLESS = (5, 11)
 """DELETE and LIST: for who does not know yet that all has gone, they are no error."""
@@ -109,6 +110,7 @@ def test_sessions_are_told_at_once_when_this_process_removes_it(site, errors):
     for session in (one, two):
         session.close()
     assert not errors()
+    site.world.reactor.advance(LEFT_SECONDS)
     assert site.world.watcher.watched == []
 
 
@@ -209,6 +211,7 @@ def test_a_new_account_of_that_key_is_another_one(site, remove):
     assert len(new.box.snapshot) == 2, "the new one is still heard"
     site.run(new.mailboxes.create("Work"))
     new.close()
+    site.world.reactor.advance(LEFT_SECONDS)
     assert site.world.watcher.watched == []
 
 

@@ -12,6 +12,7 @@ from twisted_mail.status import MailError
 from twisted_mail.storage import sessions
 
 KEY = "d/a"
+MAIL = b"Subject: x\n\nx\n"
 
 
 class Telling(OsDisk):
@@ -104,3 +105,74 @@ def test_what_is_remembered_is_bounded(site, monkeypatch):
     visit(site)
     site.run(site.run(site.store.open_mailboxes("d/b")).close())
     assert visit(site) > 0
+
+
+def select(site, key=KEY):
+    """(locks that it took, messages) of a session that opens the inbox and ends."""
+    before = site.disk.locks
+    mailboxes = site.run(site.store.open_mailboxes(key))
+    box = site.run(mailboxes.open("INBOX"))
+    locks, found = site.disk.locks - before, len(box.snapshot)
+    site.run(box.close())
+    site.run(mailboxes.close())
+    return locks, found
+
+
+def test_a_mailbox_that_was_open_a_moment_ago_is_known(site):
+    site.deliver(MAIL, KEY)
+    for _ in range(2):
+        # What came a moment before is looked at once more
+        assert select(site)[1] == 1
+    assert select(site) == (0, 1)
+    site.world.reactor.advance(sessions.LEFT_SECONDS)
+    assert site.world.watcher.watched == []
+    locks, found = select(site)
+    assert (locks > 0, found) == (True, 1)
+
+
+def test_what_happens_to_a_mailbox_that_nobody_has_open_is_seen(site):
+    site.deliver(MAIL, KEY)
+    select(site)
+    site.deliver(MAIL, KEY)
+    site.turn()
+    assert select(site)[1] == 2
+    inbox = os.path.join(site.maildir(KEY), "cur")
+    with open(os.path.join(inbox, "1.other:2,S"), "wb") as file:
+        file.write(MAIL)
+    site.world.reactor.advance(0.1)
+    assert select(site)[1] == 3
+
+
+def test_an_account_that_was_left_and_removed_is_another_one_when_it_is_back(site, tmp_path):
+    site.deliver(MAIL, KEY)
+    select(site)
+    remove(site, tmp_path)
+    for _ in range(50):
+        site.world.reactor.advance(0.02)
+    assert select(site)[1] == 0
+    site.deliver(MAIL, KEY)
+    assert select(site)[1] == 1
+
+
+def test_accounts_that_were_left_are_bounded(site, monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_LEFT", 2)
+    for key in ("d/a", "d/b", "d/c"):
+        site.deliver(MAIL, key)
+        select(site, key)
+    assert [*site.store._sessions._open] == ["d/b", "d/c"]
+    assert select(site, "d/a")[1] == 1
+    assert [*site.store._sessions._open] == ["d/c", "d/a"]
+    monkeypatch.setattr(sessions, "MAX_LEFT_MESSAGES", 1)
+    select(site, "d/c")
+    assert [*site.store._sessions._open] == ["d/c"]
+    site.world.reactor.advance(sessions.LEFT_SECONDS)
+    assert [*site.store._sessions._open] == []
+
+
+def test_what_was_left_ends_with_the_site(site):
+    site.deliver(MAIL, KEY)
+    select(site)
+    site.stop()
+    assert site.world.watcher.watched == []
+    assert site.store._sessions._open == {}
+    site.start()

@@ -1,9 +1,14 @@
-"""The accounts that sessions of this process have open: one `OpenAccount` each, however many sessions it has."""
+"""The accounts that sessions of this process have open: one `OpenAccount` each, however many sessions it has.
+
+Programs for mail come and go: they look, log out, and come back. So the mailboxes of an account whose last session has
+ended are known, and watched, for some seconds more; then opening a large one is no work.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +28,12 @@ FURNISHED_SECONDS = 900.0
 """So long an account is known to have its folders …"""
 MAX_FURNISHED = 10_000
 """… and so many are."""
+LEFT_SECONDS = 10.0
+"""So long the mailboxes of an account are known that its last session had open …"""
+MAX_LEFT = 16
+"""… of so many accounts …"""
+MAX_LEFT_MESSAGES = 500_000
+"""… with so many messages, of some 32 bytes each."""
 
 
 class Sessions:
@@ -47,6 +58,8 @@ class Sessions:
         self._limits = limits
         self._forget = forget
         self._open: dict[str, OpenAccount] = {}
+        # Those that nobody has open any more, the first one longest, and when they end.
+        self._left: OrderedDict[OpenAccount, Any] = OrderedDict()
         self._statuses = Statuses(world.disk, world.now)
         # What `Home.mark` was when it was known to have its folders, and when.
         self._furnished: OrderedDict[str, tuple[tuple[int, int], float]] = OrderedDict()
@@ -54,6 +67,15 @@ class Sessions:
     async def open(self, key: str) -> Mailboxes:
         """The mailboxes of an account, for one session. Raises MailError."""
         account = self._open.get(key)
+        if account is not None and not account.sessions:
+            # Somebody is back.
+            self._left.pop(account).cancel()
+            if account.over:
+                self._leave(account)
+                account = None
+            else:
+                account.digests = Digests(self._world.disk, account.store)
+                account.search = self._search(account.store)
         if account is None or account.over:
             store = self._hold(key)
             digests = Digests(self._world.disk, store)
@@ -89,15 +111,40 @@ class Sessions:
                 self._furnished.popitem(last=False)
 
     def _ended(self, account: OpenAccount) -> None:
-        if account.end():
-            # Another one of that name may have been made since.
-            if self._open.get(account.key) is account:
-                del self._open[account.key]
-                self._let_go(account.key)
-            account.search.close()
-            if not account.digests.close_unused():
-                # In a thread: another may be using it.
-                self._world.threads.call(account.digests.close).addErrback(_told)
+        if not account.end():
+            return
+        account.search.close()
+        if not account.digests.close_unused():
+            # In a thread: another may be using it.
+            self._world.threads.call(account.digests.close).addErrback(_told)
+        if account.over or not account.loaded or self._open.get(account.key) is not account:
+            self._leave(account)
+            return
+        self._left[account] = self._world.reactor.callLater(LEFT_SECONDS, self._late, account)
+        loaded = sum([one.loaded for one in self._left])
+        while len(self._left) > MAX_LEFT or loaded > MAX_LEFT_MESSAGES:
+            first, ending = self._left.popitem(last=False)
+            loaded -= first.loaded
+            ending.cancel()
+            self._leave(first)
+
+    def _late(self, account: OpenAccount) -> None:
+        del self._left[account]
+        self._leave(account)
+
+    def _leave(self, account: OpenAccount) -> None:
+        account.leave()
+        # Another one of that name may have been made since.
+        if self._open.get(account.key) is account:
+            del self._open[account.key]
+            self._let_go(account.key)
+
+    def close(self) -> None:
+        """The site stops: nobody comes back."""
+        while self._left:
+            account, ending = self._left.popitem()
+            ending.cancel()
+            self._leave(account)
 
 
 def _told(failure: Failure) -> None:

@@ -150,6 +150,7 @@ class MailStore:
     async def stop(self) -> None:
         """Finish what was begun and close. After it the next start has nothing to recover."""
         self._upkeep.stop()
+        self._sessions.close()
         self._journal.refuse()
         await self._upkeep.over()
         await self._world.threads.call(self._stop)
