@@ -30,6 +30,8 @@ __all__ = ["Workers"]
 
 _log = Logger()
 _MAIN = 0
+_LOOPS = {"twisted.internet.epollreactor": "twisted_mail.workers.loop"}
+"""What a worker takes in place of the main process's reactor; another one it has in common with it."""
 T = TypeVar("T")
 
 
@@ -175,9 +177,10 @@ class Workers:
         sockets = [
             one._replace(descriptor=SOCKETS + number) for number, one in enumerate(self._sockets)
         ]
+        reactor = type(self._reactor).__module__
         order = Order(
             slot,
-            type(self._reactor).__module__,
+            _LOOPS.get(reactor, reactor),
             search_path(),
             config,
             files,
