@@ -6,7 +6,6 @@ column of SQLite. They are a cache: `DIGEST_VERSION` changes with what they mean
 
 from __future__ import annotations
 
-import re
 from mmap import mmap
 from typing import Final, NamedTuple
 
@@ -15,6 +14,7 @@ from .bodystructure import bodystructure
 from .collation import fold
 from .date import parse_date
 from .envelope import MAX_HEADER, read_fields, unfolded_block, written
+from .plain_header import MAX_KEY, MAX_REFERENCES, message_ids, plain_digest, references
 from .structure import Part, blank_line, scan, to_bytes
 from .subject import base_subject
 from .text import header_text, one_blank
@@ -28,17 +28,12 @@ __all__ = [
     "digest",
     "header_block",
     "header_digest",
+    "read_header",
     "split_references",
     "structure_digest",
 ]
 
 DIGEST_VERSION: Final = 2
-MAX_REFERENCES: Final = 100
-"""Message ids that are kept: the first and the last ones."""
-MAX_KEY: Final = 500
-"""Characters of a sort key."""
-
-_ids = re.compile(rb"<[ \t\n]*([^<>\s]{1,998})[ \t\n]*>").findall
 
 
 class HeaderDigest(NamedTuple):
@@ -119,19 +114,19 @@ def header_block(content: bytes, whole: bool) -> bytes | None:
 
 def header_digest(block: bytes) -> HeaderDigest:
     """Of a header block as `envelope.unfolded_block` gives it. Never raises."""
+    values = plain_digest(block)
+    return read_header(block) if values is None else HeaderDigest(*values)
+
+
+def read_header(block: bytes) -> HeaderDigest:
+    """The same, whatever is in it."""
     fields = read_fields(block)
     texts, lists, raw = fields
     subject = header_text(texts.get(b"subject", b""))
     base, reply = base_subject(subject)
     date = texts.get(b"date")
     sent = None if date is None else parse_date(date)
-    own = _message_ids(texts.get(b"message-id", b""))
-    refs = _message_ids(texts.get(b"references", b""))
-    if not refs:
-        # RFC 5256 section 3, REFERENCES, step 1: the first one of In-Reply-To
-        refs = _message_ids(texts.get(b"in-reply-to", b""))[:1]
-    elif len(refs) > MAX_REFERENCES:
-        refs = refs[:1] + refs[1 - MAX_REFERENCES :]
+    own = message_ids(texts.get(b"message-id", b""))
     from_ = lists.get(b"from")
     to = lists.get(b"to")
     return HeaderDigest(
@@ -144,7 +139,7 @@ def header_digest(block: bytes) -> HeaderDigest:
         None if sent is None else sent[0],
         None if sent is None else sent[1],
         own[0] if own else "",
-        "\n".join(refs),
+        references(texts),
         fold(base),
         int(reply),
         _mailbox(from_),
@@ -164,18 +159,6 @@ def _text(values: list[bytes] | None) -> str:
     if values is None:
         return ""
     return fold("\n".join([header_text(value) for value in values]))
-
-
-def _message_ids(value: bytes) -> list[str]:
-    """RFC 5256 section 3, step 1: normalised, so that a quoted left side is the same as one without."""
-    found = _ids(value)
-    out = []
-    for id_ in found:
-        left, at, right = id_.rpartition(b"@")
-        if at and left.startswith(b'"') and left.endswith(b'"'):
-            id_ = left[1:-1].replace(b"\\", b"") + at + right
-        out.append(id_.decode("utf-8", "replace"))
-    return out
 
 
 def _mailbox(found: list[Address] | None) -> str:
