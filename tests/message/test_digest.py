@@ -17,10 +17,12 @@ from twisted_mail.message.digest import (
     digest,
     header_block,
     header_digest,
+    read_header,
     split_references,
     structure_digest,
 )
-from twisted_mail.message.envelope import envelope
+from twisted_mail.message.envelope import envelope, unfolded_block
+from twisted_mail.message.plain_header import plain_digest
 from twisted_mail.message.structure import from_bytes, scan
 
 MESSAGE = b"""\
@@ -131,6 +133,84 @@ def test_a_header_is_the_same_in_what_a_message_begins_with(data: bytes, cut: in
     # What is behind the header need not be known, if the cut is not between the octets of its last line end
     if len(data[:cut]) > scan(data).body:
         assert begun == block
+
+
+_NAMES = st.sampled_from(
+    b"Date From To Cc Bcc Sender Reply-To Subject Message-ID In-Reply-To References X-Other".split()
+)
+_VALUES = st.lists(
+    st.sampled_from(
+        (
+            b"a@b.example",
+            b"A B <a.b@C.example>",
+            b'"A, B" <a@b>',
+            b'" A  B\t" <a@b>',
+            b'" " <a@b>',
+            b'"" <a@b>',
+            b"A. <a@b>",
+            b"group: a@b;",
+            b"<@route:a@b>",
+            b",",
+            b", ",
+            b"\n ",
+            b"\n\t",
+            b"\n",
+            b" ",
+            b"  ",
+            b"\t",
+            b"Re: [list] one (fwd)",
+            b"fwd: two",
+            b"[x]",
+            b'"',
+            b"\\",
+            b"=?utf-8?q?=C3=BC?=",
+            b"\xc3\xbc",
+            b"\xff",
+            b"\0",
+            b"\x0b",
+            b"\x1f",
+            b"\x7f",
+            b"<1@x>",
+            b'<"c"@d>',
+            b"<e@f",
+            b"Fri, 1 Mar 2024 01:30:00 +0200",
+        )
+    )
+    | st.binary(max_size=2),
+    max_size=5,
+).map(b"".join)
+
+
+@given(
+    st.lists(
+        st.tuples(_NAMES, st.sampled_from((b": ", b":", b" :\t", b":\n ")), _VALUES), max_size=5
+    )
+)
+def test_a_plain_header_is_read_as_any_other(fields: list[tuple[bytes, bytes, bytes]]) -> None:
+    block = unfolded_block(
+        b"".join([name + colon + value + b"\n" for name, colon, value in fields])
+    )
+    plain = plain_digest(block)
+    assert plain in (None, tuple(read_header(block)))
+
+
+def test_most_headers_are_plain() -> None:
+    block = unfolded_block(
+        b"From: A B <a@b.example>\nSender: <s@b.example>\nReply-To: r@b.example\n"
+        b'To: c@d.example,\n\t"D, E"  <e@d.example>\nCc: f@d.example\nBcc: g@d.example\n'
+        b"Subject: Re: what\n\tthere  is\nDate: Fri, 1 Mar 2024 01:30:00 +0200\n"
+        b"Message-ID: <1@b.example>\nIn-Reply-To: <0@d.example>\n"
+        b'References: <z@d.example>\n\t<0@d.example>\nX-Other: "\n'
+    )
+    plain = plain_digest(block)
+    assert plain is not None
+    assert plain == tuple(read_header(block)) == tuple(header_digest(block))
+    assert plain[0] == (
+        b'("Fri, 1 Mar 2024 01:30:00 +0200" "Re: what there is" (("A B" NIL "a" "b.example"))'
+        b' ((NIL NIL "s" "b.example")) ((NIL NIL "r" "b.example"))'
+        b' ((NIL NIL "c" "d.example")("D, E" NIL "e" "d.example"))'
+        b' ((NIL NIL "f" "d.example")) ((NIL NIL "g" "d.example")) "<0@d.example>" "<1@b.example>")'
+    )
 
 
 def seconds(*when: int) -> int:

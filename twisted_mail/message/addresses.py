@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from .lexer import BROKEN, END, MORE, Lexer
 
-__all__ = ["MAX_ADDRESSES", "MAX_ODD", "Address", "Budget", "addresses"]
+__all__ = ["MAX_ADDRESSES", "MAX_ODD", "Address", "Budget", "addresses", "usual_address"]
 
 MAX_ADDRESSES: Final = 10_000
 """Of one header; what follows is left out."""
@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
 _ATEXT = rb"!#-'*+\-/-9=?A-Z^-~\x80-\xff"
 # What nearly all addresses look like; the lexer reads them the same way
-_usual: Final = re.compile(
+usual_address: Final = re.compile(
     rb"[ \t\n]*+"
     rb'(?:(?:"([^"\\\n(]*+)"|([%(a)b][%(a)b.]*+(?: [%(a)b][%(a)b.]*+)*))?[ \t\n]*+'
     rb"<([%(a)b.]+)@([%(a)b]+(?:\.[%(a)b]+)*)>"
@@ -59,7 +59,7 @@ def addresses(value: bytes, budget: Budget | None = None) -> list[Address]:
     base = at = 0
     end = len(value)
     while at < end and len(out) < budget.left:
-        found = _usual(value, at)
+        found = usual_address(value, at)
         if found is None:
             if budget.odd <= 0:
                 break

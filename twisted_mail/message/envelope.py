@@ -16,6 +16,7 @@ __all__ = [
     "MAX_HEADER",
     "Fields",
     "envelope",
+    "envelope_fields",
     "field_value",
     "read_fields",
     "unfolded_block",
@@ -25,10 +26,12 @@ __all__ = [
 MAX_HEADER: Final = 1_048_576
 """Octets of a header block in which fields are looked for."""
 
-_fields = re.compile(
+envelope_fields = re.compile(
     rb"\n(?i:(bcc|cc|date|from|in-reply-to|message-id|references|reply-to|sender|subject|to))[ \t]*+:([ \t]*+)"
     rb"([^\n]*+(?:\n[ \t][^\n]*+)*)"
-).finditer
+)
+"""(name, white space, value) of each field that an envelope, or a thread, is made of."""
+_fields = envelope_fields.finditer
 _ADDRESSES: Final = frozenset((b"bcc", b"cc", b"from", b"reply-to", b"sender", b"to"))
 
 
