@@ -30,8 +30,14 @@ class Disk(Protocol):
     def write(self, fd: int, data: bytes | memoryview) -> None:
         """Write all of `data`."""
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` there; the file's position stays."""
+
+    def direct(self, fd: int, on: bool) -> bool:
+        """Have what is written go past the page cache (O_DIRECT), or not; whether it does from now on.
+
+        Then offsets, sizes and the memory that is written are to be aligned, to 4096 octets for every device.
+        """
 
     def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
         """One `writev`; the number of bytes written may be short."""
@@ -99,10 +105,20 @@ class OsDisk:
             while written < len(data):
                 written += os.write(fd, view[written:])
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> None:
         written = os.pwrite(fd, data, offset)
         if written != len(data):
             raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+
+    def direct(self, fd: int, on: bool) -> bool:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_DIRECT
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT if on else flags)
+        except OSError as error:
+            if on and error.errno == errno.EINVAL:
+                return False  # tmpfs, among others
+            raise
+        return on
 
     def writev(self, fd: int, buffers: Sequence[bytes]) -> int:
         return os.writev(fd, buffers)

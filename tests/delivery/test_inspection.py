@@ -28,6 +28,7 @@ class Look:
         self.text = b""
         self.ends = []
         self.room = None
+        self.foretold = None
         self.arrived = None
 
     def header(self, header):
@@ -39,6 +40,9 @@ class Look:
         assert text
         self.text += text
         return self.room
+
+    def foretell(self, header):
+        return self.foretold
 
     async def decide(self, arrived):
         self.arrived = arrived

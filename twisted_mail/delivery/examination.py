@@ -8,8 +8,9 @@ the filters speak before that, so that what is signed is what leaves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..message.authres import Result, claimed, names_of, without_claimed
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Judging", "Submitting"]
 
 _log = Logger()
+LARGE: Final = 128 * 1024
+"""Octets from which on it is worth a look whether somebody wants the hash of a body."""
 _NO_CHAIN = Arc("none")
 
 
@@ -209,23 +212,59 @@ class Submitting(Inspecting):
     ) -> None:
         super().__init__(member, client, envelope, message_id)
         self._leaving = leaving
+        self._signs = False
+        self._is_large = False
 
     def _sinks(self, header: bytes) -> list[Sink]:
         sealer = self.parts.sealer
         if sealer is None or not sealer.dkim:
             return []
+        self._signs = True
         self._signed_body = BodyHash(relaxed=True)
         return [self._signed_body.update]
+
+    def body(self, text: bytes) -> Deferred[None] | None:
+        if not self._is_large and self._size + len(text) > LARGE:
+            self._is_large = True
+            self._look_for_key()
+        return super().body(text)
+
+    def _look_for_key(self) -> None:
+        """A large body's hash is made for somebody only."""
+        sealer = self.parts.sealer
+        if self._watch is None or self.visitor.session is not None or sealer is None:
+            return
+        if not sealer.has_key(self._header, self._instead()):
+            self._watch.abort()
+            self._watch = self._signed_body = None
+
+    def _instead(self) -> list[str]:
+        """Whose keys are better than none."""
+        sender = self.envelope.reverse_path
+        return [] if sender is None else [sender.domain]
+
+    def foretell(self, header: bytes) -> int | None:
+        if self.visitor.session is not None:
+            return None  # filters change what they like
+        own = self._without_claims(header)
+        size = len(own)
+        if self._signs:
+            assert self.parts.sealer is not None
+            # With any hash it is as long as with the right one.
+            size += len(self.parts.sealer.sign(own, bytes(32), instead=self._instead()).fields)
+        return size
+
+    def _without_claims(self, header: bytes) -> bytes:
+        """RFC 8601 section 5: nobody but us writes in our name."""
+        return without_claimed(header, names_of((self.parts.authserv_id,)))
 
     async def decide(self, arrived: Arrived) -> Disposition:
         self._arrive(arrived)
         await self._all_shown()
-        # RFC 8601 section 5: nobody but us writes in our name
-        own = without_claimed(arrived.header, names_of((self.parts.authserv_id,)))
-        header, body = await self._filtered(arrived, own)
+        header, body = await self._filtered(arrived, self._without_claims(arrived.header))
         top = b""
-        if self._signed_body is not None and not self._gone:
-            signed = await self._signed(header, body)
+        if self._signs and not self._gone:
+            signed = await self._signed(header, body or arrived.draft, body is None)
             self.telling.say(signed.story)
             top = signed.fields
             if not signed.aligned and self.envelope.spread:
@@ -236,11 +275,20 @@ class Submitting(Inspecting):
                 )
         return self._whole(header, top, body)
 
-    async def _signed(self, header: bytes, body: Draft | None) -> Signed:
-        assert self.parts.sealer is not None
-        sender = self.envelope.reverse_path
-        instead = [] if sender is None else [sender.domain]
-        return self.parts.sealer.sign(header, await self._body_hash(body), instead=instead)
+    async def _signed(self, header: bytes, body: Draft, same: bool) -> Signed:
+        """`same`: the `body` is the one that came."""
+        sealer, instead = self.parts.sealer, self._instead()
+        assert sealer is not None
+        if not same:
+            hashed = await self._hashed(body, 0)
+        elif self._signed_body is not None:
+            hashed = self._signed_body.digest()
+        elif sealer.has_key(header, instead):
+            # There was none when it began to come. What came begins with the empty line, if there is one.
+            hashed = await self._hashed(body, 1)
+        else:
+            hashed = b""
+        return sealer.sign(header, hashed, instead=instead)
 
     def over(self, error: MailError | None) -> None:
         senders, account = self.parts.senders, self.client.account

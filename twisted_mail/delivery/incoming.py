@@ -192,8 +192,16 @@ class Message:
         """What the draft begins with, `text` at its end."""
         self._begun = True
         if self._inspection is not None and self._inspection.decides:
+            self.draft.foretold = self._foretold
             return text
         return self._with_trace(self._head.head) + text
+
+    def _foretold(self) -> int | None:
+        """What `_decided` will put on top has so many octets."""
+        if self._inspection is None:
+            return None  # aborted
+        size = self._inspection.foretell(self._head.head)
+        return None if size is None else len(self._delivery()) + len(self._received) + size
 
     def _with_trace(self, header: bytes) -> bytes:
         """The header as it is kept."""

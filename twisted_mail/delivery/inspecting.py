@@ -120,6 +120,9 @@ class Inspecting:
         self._size += len(text)
         return None if self._watch is None else self._watch.feed(text)
 
+    def foretell(self, header: bytes) -> int | None:
+        return None
+
     async def decide(self, arrived: Arrived) -> Disposition:
         raise NotImplementedError
 
@@ -278,8 +281,11 @@ class Inspecting:
         if body is None:
             assert self._signed_body is not None
             return self._signed_body.digest()
+        return await self._hashed(body, 0)
+
+    async def _hashed(self, draft: Draft, start: int) -> bytes:
         hashed = BodyHash(relaxed=True)
-        await reread(self.parts.world, body, 0, hashed.update)
+        await reread(self.parts.world, draft, start, hashed.update)
         return hashed.digest()
 
     async def _all_shown(self) -> None:

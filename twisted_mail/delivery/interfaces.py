@@ -178,6 +178,10 @@ class Inspection(Protocol):
     def body(self, text: bytes) -> Deferred[None] | None:
         """What follows the empty line. A Deferred, when there is one, fires when there is room for more."""
 
+    def foretell(self, header: bytes) -> int | None:
+        """The octets of the `header` and `top` that `decide` will most likely give, None when that is unknown; `header`
+        is what becomes of the one that came. Asked for large messages, while their bodies come. Must not raise."""
+
     async def decide(self, arrived: Arrived) -> Disposition:
         """What becomes of it. The envelope's recipients may be changed. Raises MailError to refuse it."""
 

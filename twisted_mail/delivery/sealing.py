@@ -50,6 +50,12 @@ class Sealer:
         self.dkim = dkim
         self.arc = arc
 
+    def has_key(self, header: bytes, instead: Sequence[str] = ()) -> bool:
+        """Whether `sign` would use its hash."""
+        return any(
+            self._nearest(domain) for domain in (*author(from_fields(header)).domains, *instead)
+        )
+
     def sign(self, header: bytes, body_hash: bytes, *, instead: Sequence[str] = ()) -> Signed:
         """DKIM-Signature fields for a message of ours. `header`: the block as it leaves.
 

@@ -3,14 +3,15 @@
 The draft takes blocks with LF line ends, counts them, and knows a checksum. Over `SPILL_OVER` bytes, or fewer when many
 drafts wait for one record, it moves to a spill file, written in pool threads, a bounded number of bytes ahead; `finish`
 syncs that file and its folder, so that the journal's record may name it. What is known only at the end and stands on
-top (signatures, Authentication-Results) comes by `put_on_top`. Nothing here is a promise to anybody: a draft that is
-dropped leaves nothing.
+top (signatures, Authentication-Results) comes by `put_on_top`: when its size was foretold there is room for it, else a
+spill file is written once more. Nothing here is a promise to anybody: a draft that is dropped leaves nothing.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,8 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..world import World
-from .checksum import crc32_of_both
 from .errors import refusal
+from .spill_file import SpillFile
 
 __all__ = ["SPILL_OVER", "Draft"]
 
@@ -27,10 +28,8 @@ SPILL_OVER = 256 * 1024
 """Bytes kept in memory, and copied into the journal's record, at most."""
 AHEAD = 512 * 1024
 """Bytes that may wait for the disk before the writer is told to wait."""
-TOGETHER = 256 * 1024
+TOGETHER = 512 * 1024
 """Bytes that are written to the spill file at once, at least: each time a thread is asked, and answers."""
-
-_COPIED = 1024 * 1024
 
 _log = Logger()
 
@@ -44,13 +43,15 @@ class Draft:
     __slots__ = (
         "_busy",
         "_crc",
-        "_fd",
+        "_file",
         "_keep",
+        "_room",
         "_top",
         "_waiters",
         "_world",
         "blocks",
         "error",
+        "foretold",
         "held",
         "lines",
         "size",
@@ -68,10 +69,14 @@ class Draft:
         self.lines = 0
         self.spill: str | None = None
         """The spill file's name in the spill directory, or None while the content is in `blocks`."""
+        self.foretold: Callable[[], int | None] = _nothing
+        """Asked once, when the spill file is begun: the octets that are going to be put on top, None when nobody knows
+        yet. Must not raise."""
+        self._room: int | None = 0
         self.error: BaseException | None = None
-        # Of what is in the spill file.
+        # Of what was in the spill file, once it is finished.
         self._crc = 0
-        self._fd = -1
+        self._file: SpillFile | None = None
         self._top = b""
         self._busy = False
         self._waiters: list[Deferred[None]] = []
@@ -129,9 +134,10 @@ class Draft:
         await self._idle()
         if self.error is not None:
             raise refusal(self.error)
+        assert self._file is not None
         # Busy, so that nobody closes the file under the thread.
         self._busy = True
-        reading = self._world.threads.call(self._world.disk.pread, self._fd, size, offset)
+        reading = self._world.threads.call(self._file.read, offset, size)
         found: list[bytes] = []
         await self._until(reading.addCallback(found.append))
         if not found:
@@ -143,9 +149,9 @@ class Draft:
 
         No file stays open. May be called more than once.
         """
-        if self._fd >= 0 or self._busy or (spill and self.blocks):
+        if self._file is not None or self._busy or (spill and self.blocks):
             await self._idle()
-            if self.error is None and (self._fd >= 0 or self.blocks):
+            if self.error is None and (self._file is not None or self.blocks):
                 self._busy = True
                 await self._until(self._world.threads.call(self._sync))
         if self.error is not None:
@@ -182,58 +188,48 @@ class Draft:
     def _flush(self) -> None:
         blocks, self.blocks, self.held = self.blocks, [], 0
         self._busy = True
+        if self._file is None:
+            self._room = self.foretold()
         self._world.threads.call(self._append, blocks).addBoth(self._flushed)
 
     def _append(self, blocks: list[bytes]) -> None:
-        disk = self._world.disk
-        if self._fd < 0:
-            name = self._world.entropy(12).hex()
-            self._fd = self._open(name)
-            self.spill = name
-        data = b"".join(blocks)
-        # Here, where it takes no time of the reactor's.
-        self._crc = zlib.crc32(data, self._crc)
-        disk.write(self._fd, data)
+        if self._file is None:
+            # What is written once more need not go to the disk before that.
+            self._open(self._room or 0, direct=self._room is not None)
+        assert self._file is not None
+        self._file.write(blocks)
 
-    def _open(self, name: str) -> int:
-        path = os.path.join(self.spill_directory, name)
-        return self._world.disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    def _open(self, room: int, *, direct: bool) -> None:
+        name, path = self._new_name()
+        self._file = SpillFile(self._world.disk, path, room, direct=direct)
+        self.spill = name
+
+    def _new_name(self) -> tuple[str, str]:
+        name = self._world.entropy(12).hex()
+        return name, os.path.join(self.spill_directory, name)
 
     def _sync(self) -> None:
-        disk = self._world.disk
         if self.blocks:
             blocks, self.blocks, self.held = self.blocks, [], 0
             self._append(blocks)
-        if self._top:
-            self._write_anew()
-        fd, self._fd = self._fd, -1
-        try:
-            disk.fdatasync(fd)
-        finally:
-            disk.close(fd)
-        disk.sync_directory(self.spill_directory)
+        file, top = self._file, self._top
+        assert file is not None
+        if len(top) != file.room:
+            file = self._written_anew(file, top)
+            top = b""
+        self._top = b""
+        self._file = None
+        file.finish(top)
+        self._crc = file.crc
+        self._world.disk.sync_directory(self.spill_directory)
 
-    def _write_anew(self) -> None:
-        """The spill file becomes one that has `_top` before what was written. Nothing was synced yet, and mostly
-        nothing has gone to the disk: this costs a copy in memory.
-        """
-        disk = self._world.disk
-        top, self._top = self._top, b""
-        old, old_name = self._fd, self.spill
-        assert old_name is not None
-        name = self._world.entropy(12).hex()
-        new = self._open(name)
-        self._fd, self.spill = new, name
-        try:
-            disk.write(new, top)
-            offset = 0
-            while block := disk.pread(old, _COPIED, offset):
-                disk.write(new, block)
-                offset += len(block)
-            self._crc = crc32_of_both(zlib.crc32(top), self._crc, offset)
-        finally:
-            disk.close(old)
-            disk.unlink(os.path.join(self.spill_directory, old_name))
+    def _written_anew(self, old: SpillFile, top: bytes) -> SpillFile:
+        """Another spill file that has `top` before what was written, in place of the `old` one."""
+        name, path = self._new_name()
+        new = old.copy(path, top)
+        self._file, self.spill = new, name
+        old.remove()
+        return new
 
     def _flushed(self, result: object) -> None:
         self._busy = False
@@ -250,20 +246,24 @@ class Draft:
                 waiter.callback(None)
 
     def _drop(self) -> None:
-        fd, self._fd = self._fd, -1
+        file, self._file = self._file, None
         name, self.spill = self.spill, None
-        if fd >= 0 or name is not None:
-            self._world.threads.call(self._remove, fd, name).addErrback(
+        if file is not None or name is not None:
+            self._world.threads.call(self._remove, file, name).addErrback(
                 lambda failure: _log.error(
                     "a spill file could not be removed: {error}", error=str(failure.value)
                 )
             )
 
-    def _remove(self, fd: int, name: str | None) -> None:
-        if fd >= 0:
-            self._world.disk.close(fd)
+    def _remove(self, file: SpillFile | None, name: str | None) -> None:
+        if file is not None:
+            file.close()
         if name is not None:
             self._world.disk.unlink(os.path.join(self.spill_directory, name))
+
+
+def _nothing() -> int:
+    return 0
 
 
 def _slice(blocks: list[bytes], offset: int, size: int) -> bytes:
