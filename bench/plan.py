@@ -47,7 +47,7 @@ class Plan:
 
 
 QUICK = Plan(
-    12,
+    15,
     2,
     1.0,
     mailbox=2000,

@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", nargs="?", default="usual", choices=(*_SUITES, "usual", "all"))
-    parser.add_argument("--quick", action="store_true", help="a look, in 12 minutes at most")
+    parser.add_argument("--quick", action="store_true", help="a look, in about 15 minutes")
     parser.add_argument("--workers", type=int, default=2, help="of this server (2); 0: one process")
     parser.add_argument("--json", type=Path, help="write each single measurement there")
     parser.add_argument(
@@ -123,9 +123,9 @@ def _parser() -> argparse.ArgumentParser:
         "--install", action="store_true", help="as root on Debian: install the peers that are not"
     )
     parser.add_argument("--peers", help=f"comma-separated, of {','.join(_PEERS)}")
-    parser.add_argument("--minutes", type=float, help="in place of 45 (quick: 12)")
+    parser.add_argument("--minutes", type=float, help="in place of 45 (quick: 15)")
     parser.add_argument("--rounds", type=int, help="at most, in place of 3 (quick: 2)")
-    parser.add_argument("--seconds", type=float, help="of one load, in place of 3 (quick: 1)")
+    parser.add_argument("--seconds", type=float, help="of one load, in place of 2.5 (quick: 1)")
     parser.add_argument("--mailbox", type=int, help="pop3: messages, in place of 10000 (2000)")
     parser.add_argument("--accounts", help="comma-separated, in place of 10,10000,1000000")
     parser.add_argument("--connections", type=int, help="idle: in place of 1000 (quick: 200)")

@@ -34,13 +34,15 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness import DOMAIN, PASSWORD, Missing, end, fill, free_port, program, spawn, wait_for
 from imap_client import Client as ImapClient
 from load import message
+from login_suite import cheap_passwords
 from measure import pause
 from pop3 import Client as Pop3Client
 
@@ -65,12 +67,22 @@ _WARM = 24
 _REST = 0.03
 _SIZE = 4096
 _USER = "u0"
+# the first of them is not counted: with it comes what IMAP loads
+_LATE = [f"late{number}" for number in range(4)]
+_WAITING = 32
 # The GIL is asked for after 5 ms of waiting. Under callgrind that is a hundredth of the work that it is otherwise, and
 # threads would take it from each other in the middle of a message, in some runs more often than in others.
-_START = (
-    "import sys; sys.setswitchinterval(0.5); sys.argv[0] = 'twistd'; "
-    "from twisted.scripts.twistd import run; run()"
-)
+# Stories are written when some seconds or some hundreds are over, and mail that nobody looks at is numbered after
+# hundreds: of each window the first is done once, of whatever length it is, and the second has a case of its own.
+_START = f"""
+import sys
+sys.setswitchinterval(0.5)
+sys.argv[0] = "twistd"
+import twisted_mail.storage.arrivals as arrivals, twisted_mail.storage.stories as stories
+stories.SOON, stories.CROWD, arrivals.BEHIND = 3600.0, {_COUNT}, 10**9
+from twisted.scripts.twistd import run
+run()
+"""
 _LOOP = """
 import sys
 class Thing:
@@ -154,7 +166,8 @@ class _Counted:
         config = directory / "mail.toml"
         ports = {"smtp": self.smtp, "pop3": self.pop3, "imap": self.imap}
         fill(CHECKOUT / "bench/smoke.toml", config, domain=DOMAIN, **ports)
-        add_users(config, [_USER])
+        add_users(config, [_USER, *_LATE])
+        cheap_passwords(directory / "data/accounts.sqlite3")
         log = directory / "server.log"
         command = [*_callgrind(directory), "--instr-atstart=no", sys.executable, "-c", _START]
         command += ["-n", "--pidfile=", "mailserver", "--config", str(config)]
@@ -185,6 +198,22 @@ class _Counted:
             windows.append(self._taken(keep) / _COUNT)
         self._control("--instr=off")
         return min(windows)
+
+    def once_each(
+        self, works: Iterable[Callable[[], object]], messages: int, keep: Path | None = None
+    ) -> float:
+        """Instructions a message of works that are done once, each about so many: of the cheapest; the first is not
+        counted.
+        """
+        self._control("--instr=on")
+        windows = []
+        for work in works:
+            self._taken()
+            work()
+            pause(_REST)
+            windows.append(self._taken(keep) / messages)
+        self._control("--instr=off")
+        return min(windows[1:])
 
     def _taken(self, keep: Path | None = None) -> int:
         """Instructions since it was last asked."""
@@ -272,6 +301,24 @@ def _cases(server: _Counted) -> Iterator[tuple[str, Callable[[], object], float]
         yield "IMAP, FETCH BODY.PEEK[]", fetch, 0.0
 
 
+def _looked_at(server: _Counted) -> Iterator[Callable[[], object]]:
+    """Each work looks into another inbox for the first time, where messages wait that have no UID yet."""
+    body = message(_SIZE, DOMAIN).replace(b"\r\n.", b"\r\n")
+    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=60) as client:
+        for user in _LATE:
+            for _ in range(_WAITING):
+                client.sendmail(f"load@{DOMAIN}", [f"{user}@{DOMAIN}"], body)
+
+    def look(user: str) -> None:
+        with ImapClient(server.imap) as imap:
+            imap.login(f"{user}@{DOMAIN}", PASSWORD)
+            answer = imap.command("SELECT INBOX")
+            if b"* %d EXISTS" % _WAITING not in answer:
+                raise RuntimeError(f"SELECT: {answer[-300:]!r}")
+
+    return (partial(look, user) for user in _LATE)
+
+
 def _measure(keep: Path | None) -> Figures:
     directory = Path(tempfile.mkdtemp(prefix="smoke-", dir="/var/tmp"))
     signal.alarm(_LIMIT)
@@ -279,15 +326,22 @@ def _measure(keep: Path | None) -> Figures:
         figures = {"loop": _loop(directory)}
         with contextlib.closing(_Counted(directory)) as server:
             for case, work, rest in _cases(server):
-                folder = None
-                if keep is not None:
-                    folder = keep / re.sub(r"\W+", "-", case).strip("-")
-                    folder.mkdir(parents=True, exist_ok=True)
-                figures[case] = server.per_message(work, rest, folder)
+                figures[case] = server.per_message(work, rest, _folder(keep, case))
+            case = f"IMAP, first look at {_WAITING} new ones"
+            works = _looked_at(server)
+            figures[case] = server.once_each(works, _WAITING, _folder(keep, case))
         return figures
     finally:
         signal.alarm(0)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _folder(keep: Path | None, case: str) -> Path | None:
+    if keep is None:
+        return None
+    folder = keep / re.sub(r"\W+", "-", case).strip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _beside() -> Figures | None:

@@ -36,6 +36,8 @@ def mailctl(config: Path, *command: str, typed: str = "") -> str:
         capture_output=True,
         text=True,
         timeout=120,
+        # `python -c` looks in the current folder first, which may be another checkout's
+        cwd=config.parent,
     )
     if done.returncode:
         raise RuntimeError(f"mailctl {' '.join(command)}: {done.stdout}{done.stderr}")
