@@ -65,6 +65,13 @@ def document(run: Mapping[str, Any], rows: Sequence[Row]) -> str:
             out += [f"### {title}", side_by_side(mine)]
             for name in plots.all_of(mine):
                 out += [f"![{plots.TITLES[name]}]({name})", ""]
+    out += [
+        "### All of it",
+        "",
+        "<details><summary>Each case and peer: least and most, memory, p50 and p99, noise</summary>",
+        overview(rows),
+        "</details>",
+    ]
     return "\n".join(out)
 
 

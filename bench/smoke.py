@@ -33,6 +33,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -66,6 +67,7 @@ _WARM = 24
 # What the server does after its reply (its own notice of the new file, say) is done once a message, not once for some.
 _REST = 0.03
 _SIZE = 4096
+_IDLE = 2.0
 _USER = "u0"
 # the first of them is not counted: with it comes what IMAP loads
 _LATE = [f"late{number}" for number in range(4)]
@@ -192,10 +194,16 @@ class _Counted:
         # what was translated without counting is translated again
         some(_COUNT // 2)
         self._taken()
+        # what the server does by the second is more for each message when that takes longer
+        began = time.monotonic()
+        pause(_IDLE)
+        idle = self._taken() / (time.monotonic() - began)
         windows = []
         for _ in range(_WINDOWS):
+            began = time.monotonic()
             some(_COUNT)
-            windows.append(self._taken(keep) / _COUNT)
+            total = self._taken(keep) - idle * (time.monotonic() - began)
+            windows.append(total / _COUNT)
         self._control("--instr=off")
         return min(windows)
 
