@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -413,3 +413,64 @@ def test_who_asks_does_not_wait_for_the_end_of_a_burst(watched: Watched) -> None
     for cancel in watched.cancels:
         cancel()
     watched.watcher.hasten()
+
+
+def test_names_are_told_together_with_what_became_of_them(watched: Watched) -> None:
+    told: list[Mapping[str, bool] | None] = []
+    watched.watch()
+    (watched.path / "old").touch()
+    watched.news()
+    watched.cancels.append(watched.watcher.watch_names(str(watched.path), told.append))
+    (watched.path / "old").rename(watched.path / "new")
+    (watched.path / "fleeting").touch()
+    (watched.path / "fleeting").unlink()
+    os.link(watched.path / "new", watched.path / "caf\u00e9")
+    os.rename(watched.path / "new", os.fsencode(watched.path) + b"/\xe9")
+    os.rename(os.fsencode(watched.path) + b"/\xe9", watched.path / "new")
+    assert watched.news() == ["old", "new", "fleeting", "caf\u00e9", "\udce9"]
+    assert told == [
+        {"old": False, "new": True, "fleeting": False, "caf\u00e9": True, "\udce9": False}
+    ]
+    watched.watcher._read(module._EVENT.pack(-1, module._Q_OVERFLOW, 0, 0))
+    assert told[1:] == [None]
+
+
+def test_who_does_much_himself_is_told_of_it_when_he_asks(watched: Watched) -> None:
+    watched.watch()
+    watched.watcher.hold()
+    (watched.path / "a").touch()
+    watched.watcher.hold()
+    assert watched.news() == [] and watched.reactor.readers == []
+    watched.watcher.drain()
+    assert watched.news() == ["a"]
+    # It ends by itself
+    (watched.path / "b").touch()
+    watched.reactor.advance(module.HELD)
+    assert watched.news() == ["b"]
+    watched.reactor.advance(module.REST)
+    (watched.path / "c").touch()
+    assert watched.news() == ["c"]
+
+
+def test_who_asks_need_not_wait_for_the_reactor(watched: Watched) -> None:
+    watched.watch()
+    for number in range(module.HASTY):
+        (watched.path / str(number)).touch()
+    watched.watcher.drain()
+    assert len(watched.told) == module.HASTY
+
+
+def test_who_is_told_may_ask_hold_and_end(watched: Watched) -> None:
+    def told(found: Mapping[str, bool] | None) -> None:
+        watched.watcher.drain()
+        watched.watcher.hold()
+        for cancel in watched.cancels:
+            cancel()
+
+    watched.cancels.append(watched.watcher.watch_names(str(watched.path), told))
+    watched.watcher.hold()
+    (watched.path / "a").touch()
+    watched.reactor.advance(module.HELD)
+    assert watched.reactor.readers == [] and not watched.reactor.getDelayedCalls()
+    watched.watcher.drain()
+    watched.watcher.hold()

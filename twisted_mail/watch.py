@@ -5,7 +5,9 @@ It promises that
 - `changed` is called on the reactor thread, never from within `watch` or a canceller, and never after its
   cancelling; several events about one name that are read together are one call;
 - everything that happens in the directory after `watch` has returned is told, by name or as "look at all of it":
-  who watches first and looks then misses nothing; in a burst some milliseconds late, but `hasten` tells it now;
+  who watches first and looks then misses nothing; in a burst some milliseconds late, after `hold` some tens of them,
+  but `hasten` tells it now;
+- with `watch_names`: of each name, whether it is there as of what is told, so that who did it himself need not look;
 - a directory that is not there, or goes, is waited for;
 - when nobody watches, nothing is left behind: no descriptor, no timer.
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any, Final, Protocol
 
@@ -27,10 +29,14 @@ from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
 
-__all__ = ["POLL", "Changed", "DirectoryWatcher", "Watcher"]
+__all__ = ["POLL", "Changed", "ChangedNames", "DirectoryWatcher", "Watcher"]
 
 Changed = Callable[[str | None], None]
 """Called with the name in the directory that appeared, went, or was renamed from or to; None: look at everything."""
+
+ChangedNames = Callable[[Mapping[str, bool] | None], None]
+"""Called with the names that appeared or went, in their order, and whether each was there after the last that is known
+of it; None: look at everything."""
 
 POLL: Final = 1.0
 """Seconds between two looks, where inotify cannot be had."""
@@ -39,6 +45,8 @@ REST: Final = 0.01
 interpreter to who reads of it at each of them. What it says meanwhile is read together."""
 BURST: Final = 8
 """Reads in so many seconds that are one."""
+HELD: Final = 0.04
+"""Seconds for which inotify is left alone, at most, while we change many files ourselves."""
 HASTY: Final = 16
 """Reads by one `hasten`, at most."""
 SETTLED_NS: Final = 2_000_000_000
@@ -56,8 +64,17 @@ class Watcher(Protocol):
         for.
         """
 
+    def watch_names(self, path: str, changed: ChangedNames) -> Callable[[], None]:
+        """As `watch`; what is known at once is one call."""
+
     def hasten(self) -> None:
         """Tell now of what is known to have happened: somebody asks."""
+
+    def hold(self) -> None:
+        """Many files are about to be changed by us: nobody need hear of each. It ends by itself."""
+
+    def drain(self) -> None:
+        """Tell now of all that has happened until now; of very much, perhaps not all."""
 
 
 class Looks(Protocol):
@@ -81,10 +98,17 @@ class _Directory:
 
 
 class _Wish:
-    __slots__ = ("changed",)
+    __slots__ = ("changed", "names")
 
-    def __init__(self, changed: Changed) -> None:
+    def __init__(self, changed: Changed | None, names: ChangedNames | None) -> None:
         self.changed = changed
+        self.names = names
+
+    def tell(self, found: Mapping[str, bool] | None) -> None:
+        if self.names is not None:
+            self.names(found)
+        elif self.changed is not None:
+            self.changed(None)
 
 
 class DirectoryWatcher:
@@ -107,12 +131,17 @@ class DirectoryWatcher:
         self._complained = False
 
     def watch(self, path: str, changed: Changed) -> Callable[[], None]:
+        return self._watch(path, _Wish(changed, None))
+
+    def watch_names(self, path: str, changed: ChangedNames) -> Callable[[], None]:
+        return self._watch(path, _Wish(None, changed))
+
+    def _watch(self, path: str, wish: _Wish) -> Callable[[], None]:
         directory = self._directories.get(path)
         if directory is None:
             directory = self._directories[path] = _Directory(path)
             if not self._ask_inotify(directory):
                 self._poll_it(directory)
-        wish = _Wish(changed)
         directory.wanted.append(wish)
 
         def cancel() -> None:
@@ -126,6 +155,14 @@ class DirectoryWatcher:
     def hasten(self) -> None:
         if self._inotify is not None:
             self._inotify.hasten()
+
+    def hold(self) -> None:
+        if self._inotify is not None:
+            self._inotify.hold()
+
+    def drain(self) -> None:
+        if self._inotify is not None:
+            self._inotify.drain()
 
     def _forget(self, directory: _Directory) -> None:
         del self._directories[directory.path]
@@ -173,31 +210,37 @@ class DirectoryWatcher:
                     self._inotify.remove(wd)
 
     def _read(self, events: bytes) -> None:
-        told: dict[tuple[int, bytes | None], int] = {}
+        told: dict[int, dict[bytes, int]] = {}
         position, end = 0, len(events)
         unpack, head = _EVENT.unpack_from, _EVENT.size
+        last, names = -1, dict[bytes, int]()
+        overflow = False
         while position < end:
             wd, mask, _, size = unpack(events, position)
-            position += head
-            name = events[position : position + size].rstrip(b"\0") or None
-            position += size
-            told[wd, name] = mask
+            position += head + size
+            if wd != last:
+                names = told.setdefault(wd, {})
+                last = wd
+            # One name has the same NULs behind it each time; b"": the directory itself
+            names[events[position - size : position]] = mask
+            overflow |= mask & _Q_OVERFLOW != 0
         inotify = self._inotify
-        for (wd, name), mask in told.items():
+        if overflow:
+            self._log.warn("more happened in watched directories than inotify could hold")
+            for directory in tuple(self._directories.values()):
+                self._tell_all(directory)
+        for wd, names in told.items():
+            gone = names.pop(b"", 0) & _GONE
+            found = _found(names)
             if inotify is not self._inotify:
                 return  # all was cancelled by who was told before: other watches may have these numbers now
-            if mask & _Q_OVERFLOW:
-                self._log.warn("more happened in watched directories than inotify could hold")
-                for directory in tuple(self._directories.values()):
-                    self._tell(directory, None)
-                continue
             for directory in tuple(self._by_wd.get(wd, ())):
-                if mask & _GONE:
+                if found:
+                    self._tell(directory, found)
+                if gone and directory.wd == wd:
                     self._leave_inotify(directory)
                     self._poll_it(directory)
-                    self._tell(directory, None)
-                elif name is not None:
-                    self._tell(directory, os.fsdecode(name))
+                    self._tell_all(directory)
 
     # Polling
 
@@ -215,7 +258,7 @@ class DirectoryWatcher:
             if self._ask_inotify(directory):
                 del self._polled[directory.path]
             if self._look(directory):
-                self._tell(directory, None)
+                self._tell_all(directory)
         if self._polled and self._poll is None:
             self._poll = self._reactor.callLater(POLL, self._poll_all)
 
@@ -232,14 +275,34 @@ class DirectoryWatcher:
             directory.sure = now - found.st_mtime_ns > SETTLED_NS
         return stamp != directory.stamp or not sure
 
-    def _tell(self, directory: _Directory, name: str | None) -> None:
+    def _tell(self, directory: _Directory, found: Mapping[str, bool]) -> None:
         for wish in tuple(directory.wanted):
-            if wish not in directory.wanted:
-                continue  # cancelled by who was told before
-            try:
-                wish.changed(name)
-            except Exception:
-                self._log.failure("who was told of a change failed", path=directory.path)
+            if wish.changed is None:
+                self._call(directory, wish, wish.tell, found)
+                continue
+            for name in found:
+                self._call(directory, wish, wish.changed, name)
+
+    def _tell_all(self, directory: _Directory) -> None:
+        for wish in tuple(directory.wanted):
+            self._call(directory, wish, wish.tell, None)
+
+    def _call(self, directory: _Directory, wish: _Wish, function: Any, found: Any) -> None:
+        if wish not in directory.wanted:
+            return  # cancelled by who was told before
+        try:
+            function(found)
+        except Exception:
+            self._log.failure("who was told of a change failed", path=directory.path)
+
+
+def _found(names: Mapping[bytes, int]) -> dict[str, bool]:
+    """The names of events, decoded all together, and whether each was there after it."""
+    if not names:
+        return {}
+    # A name has no slash.
+    decoded = os.fsdecode(b"/".join(names)).replace("\0", "").split("/")
+    return dict(zip(decoded, [mask & _AWAY == 0 for mask in names.values()], strict=True))
 
 
 @implementer(IReadDescriptor)
@@ -291,15 +354,27 @@ class _Inotify:
         self._take()
 
     def _go_on(self) -> None:
-        self._resting = None
+        resting = self._resting = self._reactor.callLater(REST, self._go_on)
         # It goes on until it has been quiet for as long
-        self._since = self._reactor.seconds()
-        self._reads = BURST - 1
-        self._reactor.addReader(self)
+        if not self._take():
+            resting.cancel()
+            self._resting = None
+            self._reads = 0
+            self._reactor.addReader(self)
 
     def hasten(self) -> None:
         """Read what waits because of a burst."""
-        if self._resting is not None and not self._reading:
+        if self._resting is not None:
+            self.drain()
+
+    def hold(self) -> None:
+        """Read nothing for a while."""
+        if self._resting is None:
+            self._reactor.removeReader(self)
+            self._resting = self._reactor.callLater(HELD, self._go_on)
+
+    def drain(self) -> None:
+        if not self._reading:
             for _ in range(HASTY):
                 if self._fd < 0 or not self._take():
                     break
@@ -341,4 +416,5 @@ _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF, _UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
 _ONLYDIR = 0x01000000
 _MASK = _CREATE | _MOVED_FROM | _MOVED_TO | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR
+_AWAY = _MOVED_FROM | _DELETE
 _GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED

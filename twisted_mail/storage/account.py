@@ -412,6 +412,8 @@ class AccountStore:
 
     def _rename(self, place: Folder, sub: str, old: str, name: str) -> None:
         self._disk.rename(f"{place.path}/{sub}/{old}", f"{place.path}/cur/{name}")
+        place.did(sub, old, False)
+        place.did("cur", name, True)
 
     def keywords(self, folder: str) -> tuple[str, ...]:
         """The names of a folder's keywords, by number."""

@@ -143,6 +143,7 @@ class Filler:
             sub = "cur"
             name += info_of("", bits)
         source.link(f"{folder.path}/{sub}/{name}")
+        folder.did(sub, name, True)
         now = int(self._home.now())
         date = now if filling.date is None else filling.date
         folder.add(
@@ -241,6 +242,7 @@ class Filler:
         for base in bases:
             known = rows.get(base)
             if known is not None and self._unlink(f"{found.path}/{known.sub}/{known.name}"):
+                found.did(known.sub, known.name, False)
                 continue
             if there is None:
                 there = maildir.listing(self._disk, found.path)
@@ -275,13 +277,16 @@ class Filler:
                                 there = maildir.listing(self._disk, path)
                             if base not in there:
                                 continue
-                            new = self._carry(path, keywords, after, row, *there[base])
+                            sub, name = there[base]
+                            new = self._carry(path, keywords, after, row, sub, name)
                     except FileNotFoundError:
                         continue  # taken away at this moment
                     except OSError as error:
                         failed.append((base, error))
                         continue
                     if new is not None:
+                        before.did(sub, name, False)
+                        after.did("cur", new.name, True)
                         left.append(base)
                         if row is not None:
                             moved.append((row.uid, new.uid))

@@ -8,7 +8,8 @@ what open sessions have to be told.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..disk import Disk
@@ -31,7 +32,8 @@ MAX_TOLD = 20_000
 class FolderChange(NamedTuple):
     """What happened in a folder (by its id). `changed`: (uid, flags, modseq). Sorted by UID.
 
-    Not `whole`: there is more to it than can be told.
+    Not `whole`: there is more to it than can be told. `files`: by ``new`` and ``cur``, the names of files that were
+    made and taken away, and whether each is there: who watches the directory will hear of them.
     """
 
     folder: str
@@ -43,6 +45,7 @@ class FolderChange(NamedTuple):
     keywords: tuple[str, ...] | None
     """None: nothing of this has any."""
     whole: bool = True
+    files: Mapping[str, Mapping[str, bool]] = MappingProxyType({})
 
 
 class Folder:
@@ -53,6 +56,7 @@ class Folder:
         "_changed",
         "_disk",
         "_expunged",
+        "_files",
         "_flagged",
         "_index",
         "_keywords",
@@ -82,6 +86,7 @@ class Folder:
         self._flagged: list[tuple[int, int]] = []
         self._renamed: list[tuple[str, int, int, int]] = []
         self._expunged: list[int] = []
+        self._files: dict[str, dict[str, bool]] = {"new": {}, "cur": {}}
         self.path = path
         self.state = state
         self.row = row
@@ -205,6 +210,10 @@ class Folder:
             if len(self._told) > MAX_TOLD:
                 self._told = None
 
+    def did(self, sub: str, name: str, there: bool) -> None:
+        """A file was given this name, or it has it no more, by us."""
+        self._files[sub][name] = there
+
     def flag(self, uid: int, bits: int) -> None:
         """A message has these flags now."""
         self.touch()
@@ -253,6 +262,7 @@ class Folder:
             sorted(self._expunged),
             self._keywords,
             told is not None,
+            self._files,
         )
 
 

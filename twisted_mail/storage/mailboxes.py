@@ -36,8 +36,10 @@ from .statuses import Statuses
 
 __all__ = ["AccountMailboxes", "Filing", "Selected"]
 
-SLICE = 500
+SLICE = 1000
 """Messages whose flags are changed while the account is locked: deliveries wait meanwhile."""
+MANY = 32
+"""Messages that are changed together: nobody need hear of each."""
 MAX_ENTRIES = 1000
 """Annotations of a mailbox."""
 
@@ -109,6 +111,7 @@ class Selected:
     ) -> Stored:
         modseq, failed = self.snapshot.modseq, list[int]()
         for start in range(0, len(uids), SLICE):
+            self._hold(len(uids) - start)
             modseq, late = await self._call(
                 self._account.store.store,
                 self.mailbox_id,
@@ -130,6 +133,7 @@ class Selected:
         ]
         bases = [row.base for row in await self._rows(chosen) if row.flags & DELETED]
         if bases:
+            self._hold(len(bases))
             await self._filing.expunge(self._account.key, self.mailbox_id, bases)
 
     async def copy(self, uids: Sequence[int], name: str) -> Filed:
@@ -137,6 +141,7 @@ class Selected:
         bases = [row.base for row in await self._rows(uids)]
         if not bases:
             return Filed(0, ())
+        self._hold(len(bases))
         return await self._filing.copy(self._account.key, self.mailbox_id, bases, target)
 
     async def move(self, uids: Sequence[int], name: str) -> Filed:
@@ -155,6 +160,7 @@ class Selected:
         key, source = self._account.key, self.mailbox_id
         taken = await self._call(self._account.store.filler.taken, target, bases)
         if not taken:
+            self._hold(len(bases))
             return await self._filing.move(key, source, bases, target)
         # Somebody has copied files from one to the other. A base is one message of a folder: these get another one.
         again = await self._filing.copy(key, source, taken, target)
@@ -228,6 +234,10 @@ class Selected:
             self._open = False
             self.listen(None)
             self._folder.leave()
+
+    def _hold(self, count: int) -> None:
+        if count >= MANY:
+            self._world.watcher.hold()
 
     async def _target(self, name: str) -> str:
         found = (await self._account.boxes()).get(name)

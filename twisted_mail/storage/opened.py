@@ -8,7 +8,7 @@ folder's mod-sequence: when one is missing in between, another process was there
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -63,7 +63,10 @@ class OpenFolder:
         self._account = account
         self._early: list[FolderChange] = []
         self._watches: list[Callable[[], None]] = []
-        self._names: set[tuple[str, str]] = set()
+        self._names: dict[str, dict[str, bool]] = {"new": {}, "cur": {}}
+        """What the watch has told of, by directory: whether it was there then."""
+        self._ours: Mapping[str, Mapping[str, bool]] = {}
+        """What we did ourselves, while the watch tells of it."""
         self._everything = True
         self._looking: Deferred[None] | None = None
         self._soon: Any = None
@@ -111,7 +114,7 @@ class OpenFolder:
         self.forget()
         # There is nothing to be looked at any more
         self._everything = False
-        self._names.clear()
+        self._taken_names()
         if self.snapshot is not None and self.snapshot.uids:
             gone = self.snapshot.uids
             self._replace(self.snapshot.after(modseq=self.snapshot.modseq + 1, expunged=set(gone)))
@@ -124,20 +127,49 @@ class OpenFolder:
     def _watch(self) -> None:
         for sub in ("new", "cur"):
 
-            def changed(name: str | None, sub: str = sub) -> None:
-                self._happened(sub, name)
+            def changed(found: Mapping[str, bool] | None, sub: str = sub) -> None:
+                self._happened(sub, found)
 
             path = os.path.join(self.box.path, sub)
-            self._watches.append(self._account.world.watcher.watch(path, changed))
+            self._watches.append(self._account.world.watcher.watch_names(path, changed))
 
-    def _happened(self, sub: str, name: str | None) -> None:
+    def _happened(self, sub: str, found: Mapping[str, bool] | None) -> None:
         """Something did in the directory; mostly it was us."""
-        if name is None or len(self._names) >= MAX_NAMES:
+        names = self._names[sub]
+        if found is None or len(names) + len(found) > MAX_NAMES:
             self._everything = True
-            self._names.clear()
-        elif not self._everything and name[:1] != ".":
-            self._names.add((sub, name))
-        self._look_soon()
+            self._taken_names()
+        elif self._everything:
+            pass
+        else:
+            ours = self._ours.get(sub) or {}
+            for name, there in found.items():
+                if ours.get(name) is there:
+                    # The last that is known of it is what we did.
+                    names.pop(name, None)
+                elif name[:1] != ".":
+                    names[name] = there
+        if self.stale:
+            self._look_soon()
+
+    def _own(self, files: Mapping[str, Mapping[str, bool]]) -> None:
+        """We did that, a moment ago: the watch has told of it, or does now. Who else did something with one of these
+        files left it otherwise, or gets it told later."""
+        for sub, names in self._names.items():
+            if names and (ours := files.get(sub)):
+                for name in [name for name, there in names.items() if ours.get(name) is there]:
+                    del names[name]
+        self._ours = files
+        try:
+            self._account.world.watcher.drain()
+        finally:
+            self._ours = {}
+
+    def _taken_names(self) -> list[tuple[str, str]]:
+        taken = [(sub, name) for sub, names in self._names.items() for name in names]
+        if taken:
+            self._names = {"new": {}, "cur": {}}
+        return taken
 
     def listened(self) -> None:
         """Somebody listens from now on: of what a failed look has missed, too."""
@@ -159,7 +191,8 @@ class OpenFolder:
     @property
     def stale(self) -> bool:
         """Whether there is anything to be looked for."""
-        return self._everything or bool(self._names) or self.snapshot is None
+        names = self._names
+        return self._everything or bool(names["cur"] or names["new"]) or self.snapshot is None
 
     def look(self) -> Deferred[None]:
         """Find out what others did. Never fails when there is a snapshot; else as opening does."""
@@ -180,7 +213,7 @@ class OpenFolder:
         threads, store = self._account.world.threads, self._account.store
         folder = self.box.folder
         while self.stale:
-            names, self._names = self._names, set()
+            names = self._taken_names()
             everything, self._everything = self._everything, False
             loaded: Snapshot | None = None
             try:
@@ -240,6 +273,8 @@ class OpenFolder:
             del self._early[:-MAX_NAMES]
             return
         self._apply(change)
+        if self._watches and not self._everything and any(change.files.values()):
+            self._own(change.files)
 
     def _apply(self, change: FolderChange) -> None:
         known = self.snapshot

@@ -222,6 +222,9 @@ def number(disk: Disk, folder: Folder, names: Collection[str]) -> None:
             # Moved by its owner at this moment: it is known by its row alone.
             _log.debug("{name} keeps its name: {error}", name=name, error=str(error))
             new = name
+        else:
+            folder.did("new", name, False)
+            folder.did("new", new, True)
         folder.add(_given(row, new, uid, None, modseq, row.date))
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..watch import Changed
+from ..watch import Changed, ChangedNames
 
 __all__ = ["SimulatedWatcher"]
 
@@ -38,6 +38,8 @@ class SimulatedWatcher:
     def __init__(self, reactor: Any, disk: _Disk) -> None:
         self.every: float | None = 0.05
         """Simulated seconds between two looks. None: only `look` looks; set it before anybody watches."""
+        self.prompt = False
+        """Whether `drain` looks. Unlike inotify it cannot tell of what came and went since the last look."""
         self._reactor = reactor
         self._disk = disk
         self._directories: dict[str, _Directory] = {}
@@ -68,8 +70,23 @@ class SimulatedWatcher:
 
         return cancel
 
+    def watch_names(self, path: str, changed: ChangedNames) -> Callable[[], None]:
+        def one(name: str | None) -> None:
+            directory = self._directories.get(path)
+            names = directory.names if directory is not None else None
+            changed(None if name is None else {name: names is not None and name in names})
+
+        return self.watch(path, one)
+
     def hasten(self) -> None:
         """Nothing waits: what was not looked at is not known."""
+
+    def hold(self) -> None:
+        """It has no events to be left alone."""
+
+    def drain(self) -> None:
+        if self.prompt:
+            self.look()
 
     def look(self) -> None:
         """Tell now what has changed since the last look."""
