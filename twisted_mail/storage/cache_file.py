@@ -106,7 +106,8 @@ class CacheFile:
             return False
 
     def _open(self) -> sqlite3.Connection:
-        if not self._disk.exists(self._path):
+        fresh = not self._disk.exists(self._path)
+        if fresh:
             # What a file that was deleted left behind must not be played into the new one.
             for suffix in ("-wal", "-shm"):
                 if self._disk.exists(self._path + suffix):
@@ -115,6 +116,9 @@ class CacheFile:
         db = sqlite3.connect(self._path, timeout=20, isolation_level=None, check_same_thread=False)
         try:
             db.execute(f"PRAGMA page_size={self._page}")
+            if fresh:
+                # Nothing is in it that a power cut could take
+                db.execute("PRAGMA synchronous=OFF")
             use_wal(db, self._disk, self._path)
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute(f"PRAGMA cache_size=-{self._memory // 1024}")

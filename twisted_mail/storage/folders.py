@@ -63,9 +63,16 @@ class Folders:
             if path is None or state is None or state.furnished:
                 return
             if len(self._home.look()) == 1 and not state.taken_over:
-                for name, use in SPECIAL_USE.items():
-                    self._home.made(self._path(name), (use,))
-                if not self._disk.exists(os.path.join(path, SUBSCRIPTIONS)):
+                wanted = {self._path(name): (use,) for name, use in SPECIAL_USE.items()}
+                subscriptions = os.path.join(path, SUBSCRIPTIONS)
+                if not any(map(self._disk.exists, (*wanted, subscriptions))):
+                    # As below, in a quarter of the time
+                    names = format_subscriptions([INBOX, *SPECIAL_USE])
+                    self._home.made_together(wanted, {subscriptions: names})
+                    return
+                for one, uses in wanted.items():
+                    self._home.made(one, uses)
+                if not self._disk.exists(subscriptions):
                     # Some clients show what is subscribed to, and nothing else.
                     self._subscribed([INBOX, *SPECIAL_USE])
             state = maildir.read_state(self._disk, path) or state

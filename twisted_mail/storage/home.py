@@ -15,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -316,9 +316,14 @@ class Home:
         found: dict[str, tuple[str, FolderState]] = {}
         paths = maildir.folders(self.disk, self.maildir)
         known = {path for path, _ in self._states.values()}
+        states = {path: maildir.read_state(self.disk, path) for path in paths}
+        for path, state in states.items():
+            if state is not None:
+                # What gets its state now must not get another one's UIDVALIDITY.
+                self._states.setdefault(state.folder, (path, state))
         # A copy of a folder, made with cp, is another folder; of two, the one that was there before is who it was.
         for path in sorted(paths, key=lambda path: path not in known):
-            state = maildir.read_state(self.disk, path)
+            state = states[path]
             if state is None or state.folder in found:
                 state = self.made(path, again=state is not None)
             found[state.folder] = (path, state)
@@ -352,20 +357,43 @@ class Home:
         self._states[state.folder] = (path, state)
         return state
 
+    def made_together(
+        self, folders: Mapping[str, tuple[str, ...]], files: Mapping[str, bytes]
+    ) -> None:
+        """Make the first folders of an account but its inbox: their special uses, by their paths, which are not there;
+        and write small `files`. Then the inbox knows that they were made."""
+        inbox = maildir.read_state(self.disk, self.maildir)
+        validity = self._next_validity(inbox)
+        states = {
+            path: FolderState(self._entropy(8).hex(), validity + number, 1, special_use=uses)
+            for number, (path, uses) in enumerate(folders.items())
+        }
+        maildir.make_folders(self.disk, states, files)
+        for path, state in states.items():
+            self._states[state.folder] = (path, state)
+        if inbox is not None:
+            last = validity + len(states) - 1
+            self.keep(self.maildir, replace(inbox, furnished=True, validities=last))
+
     def _validity(self, path: str) -> int:
         """A UIDVALIDITY that no folder of the account ever had: the name of a file that another program moves from
         one to another must not be believed there."""
-        validity = max(1, int(self.now())) & MAX_UID
         if path == self.maildir:
-            return validity
+            return self._time()
         inbox = maildir.read_state(self.disk, self.maildir)
-        given = [state.validity for _, state in self._states.values()]
-        if inbox is not None:
-            given += [inbox.validity, inbox.validities]
-        validity = max([validity, *(one + 1 for one in given)])
+        validity = self._next_validity(inbox)
         if inbox is not None:
             self.keep(self.maildir, replace(inbox, validities=validity))
         return validity
+
+    def _next_validity(self, inbox: FolderState | None) -> int:
+        given = [state.validity for _, state in self._states.values()]
+        if inbox is not None:
+            given += [inbox.validity, inbox.validities]
+        return max([self._time(), *(one + 1 for one in given)])
+
+    def _time(self) -> int:
+        return max(1, int(self.now())) & MAX_UID
 
     def fresh_base(self) -> str:
         """The base name of a message that had none of its own."""

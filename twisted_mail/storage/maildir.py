@@ -20,7 +20,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..disk import Disk, make_directories
@@ -42,6 +42,7 @@ __all__ = [
     "is_maildir",
     "listing",
     "make_folder",
+    "make_folders",
     "numbered",
     "read_file",
     "read_small",
@@ -199,6 +200,23 @@ def read_state(disk: Disk, path: str) -> FolderState | None:
 
 def write_state(disk: Disk, path: str, state: FolderState) -> None:
     """Replace the state file; it is on the disk when this returns."""
+    write_small(disk, os.path.join(path, STATE_FILE), _written(state))
+
+
+def make_folders(disk: Disk, states: Mapping[str, FolderState], files: Mapping[str, bytes]) -> None:
+    """Make folders, which are not there, by their paths in directories that are; and write small `files`.
+
+    All is on the disk when this returns, by far fewer syncs than one after the other; before, no state is seen that is
+    not whole.
+    """
+    for path in states:
+        for part in (path, *(os.path.join(path, sub) for sub in ("tmp", "new", "cur"))):
+            disk.mkdir(part, 0o700)
+    written = {os.path.join(path, STATE_FILE): _written(one) for path, one in states.items()}
+    _write_together(disk, {**written, **files}, map(os.path.dirname, states))
+
+
+def _written(state: FolderState) -> bytes:
     values: dict[str, object] = {
         "version": STATE_VERSION,
         "folder": state.folder,
@@ -216,7 +234,7 @@ def write_state(disk: Disk, path: str, state: FolderState) -> None:
         values["furnished"] = True
     if state.validities:
         values["validities"] = state.validities
-    write_small(disk, os.path.join(path, STATE_FILE), json.dumps(values).encode() + b"\n")
+    return json.dumps(values).encode() + b"\n"
 
 
 def read_small(disk: Disk, path: str, limit: int = 65_536) -> bytes | None:
@@ -233,14 +251,24 @@ def read_small(disk: Disk, path: str, limit: int = 65_536) -> bytes | None:
 
 def write_small(disk: Disk, path: str, data: bytes) -> None:
     """Replace a small file whole; it is on the disk when this returns."""
-    fd = disk.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        disk.write(fd, data)
-        disk.fdatasync(fd)
-    finally:
-        disk.close(fd)
-    disk.rename(f"{path}.new", path)
-    disk.sync_directory(os.path.dirname(path))
+    _write_together(disk, {path: data})
+
+
+def _write_together(
+    disk: Disk, files: Mapping[str, bytes], directories: Iterable[str] = ()
+) -> None:
+    """`directories` are synced as well."""
+    for path, data in files.items():
+        fd = disk.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            disk.write(fd, data)
+            disk.fdatasync(fd)
+        finally:
+            disk.close(fd)
+    for path in files:
+        disk.rename(f"{path}.new", path)
+    for directory in dict.fromkeys((*map(os.path.dirname, files), *directories)):
+        disk.sync_directory(directory)
 
 
 def folders(disk: Disk, maildir: str) -> list[str]:
