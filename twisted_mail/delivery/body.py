@@ -18,8 +18,10 @@ __all__ = ["SMALL", "BodyWatch", "reread"]
 
 SMALL: Final = 256 * 1024
 """Octets that are hashed where they come in."""
-AHEAD: Final = 256 * 1024
+AHEAD: Final = 512 * 1024
 """Octets that may wait for a thread before the writer is told to wait."""
+TOGETHER: Final = 512 * 1024
+"""Octets that a thread is asked to hash, at least, while more is to come: asking and answering is work, too."""
 _BLOCK: Final = 64 * 1024
 
 Sink = Callable[[bytes], Any]
@@ -58,7 +60,7 @@ class BodyWatch:
         self._shown += len(text)
         self._waiting.append(text)
         self._held += len(text)
-        if not self._busy:
+        if not self._busy and self._held >= min(TOGETHER, AHEAD):
             self._start()
         if self._held <= AHEAD:
             return None
@@ -68,7 +70,9 @@ class BodyWatch:
 
     async def finish(self) -> None:
         """All of it has been shown. Raises what a sink raised."""
-        while self._busy:
+        while self._busy or self._waiting:
+            if not self._busy:
+                self._start()
             waiter: Deferred[None] = Deferred()
             self._waiters.append(waiter)
             await waiter
@@ -90,7 +94,7 @@ class BodyWatch:
         if isinstance(result, Failure):
             self._error = result.value
             self.abort()
-        if self._waiting:
+        if self._held >= min(TOGETHER, AHEAD):
             self._start()
         if self._held <= AHEAD:
             waiters, self._waiters = self._waiters, []
