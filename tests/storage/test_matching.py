@@ -36,14 +36,20 @@ class Mail:
         self.searches = Searches(self.site.world)
         self.matching: Matching = self.searches(self.account)
         self.reads = 0
-        read = module.whole
+        self.ways = {name: getattr(module, name) for name in ("whole", "begun")}
+        for name, read in self.ways.items():
+            setattr(module, name, self.counted(read))
 
-        def counted(disk: Any, path: str, row: Any) -> Any:
+    def counted(self, read: Any) -> Any:
+        def reading(*args: Any) -> Any:
             self.reads += 1
-            return read(disk, path, row)
+            return read(*args)
 
-        module.whole = counted
-        self.undo = lambda: setattr(module, "whole", read)
+        return reading
+
+    def undo(self) -> None:
+        for name, read in self.ways.items():
+            setattr(module, name, read)
 
     def text(
         self, text: str, uids: Sequence[int] = range(1, 8), body_only: bool = False

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from mmap import mmap
 from typing import Final, NamedTuple
 from unicodedata import unidata_version
 
 from .collation import fold
+from .decode import IDENTITY
 from .envelope import MAX_HEADER
-from .part import MESSAGE, Part
+from .part import MESSAGE, Part, walk
 from .structure import scan
 from .text import OVERLAP, body_text, field_lines, header_texts, is_text, texts
 
@@ -49,6 +51,10 @@ _PLAIN_ENCODING: Final = re.compile(rb":[ \t]*(?:7bit|8bit|binary)[ \t]*\r?\n").
 _PLAIN_CHARSET: Final = re.compile(
     rb'="?(?:us-ascii|utf-?8|iso-8859-[0-9]{1,2}|windows-125[0-9])"?(?:;|[ \t]*\r?\n)'
 ).match
+
+_PLAIN_TEXT: Final = re.compile(
+    rb"(?:(?:us-)?ascii|utf-?8|iso-8859-[0-9]{1,2}|windows-125[0-9])?"
+).fullmatch
 
 
 class Searchable(NamedTuple):
@@ -133,10 +139,14 @@ def contains(content: bytes | mmap, needle: str, *, body_only: bool) -> bool:
     """Whether one of the texts contains `needle`, which is folded."""
     if not needle:
         return True
-    if not may_contain(content, needle):
+    where = _where(content, needle)
+    if where is _Where.NOWHERE:
         return False
     overlap = max(OVERLAP, len(needle))
-    return _in_any(needle, texts(content, scan(content), headers=not body_only, overlap=overlap))
+    root = scan(content)
+    if where is _Where.ENCODED:
+        return _in_any(needle, _encoded(content, root, overlap))
+    return _in_any(needle, texts(content, root, headers=not body_only, overlap=overlap))
 
 
 def has_field(content: bytes | mmap, name: str, needle: str) -> bool:
@@ -155,20 +165,40 @@ def _in_any(needle: str, some: Iterable[str]) -> bool:
 
 def may_contain(content: bytes | mmap, needle: str) -> bool:
     """False when it plainly does not: nothing in it is encoded, and the longest word of the needle is nowhere."""
+    return _where(content, needle) is not _Where.NOWHERE
+
+
+class _Where(Enum):
+    """Where a needle may be found: if it is in no text that is ``ENCODED``, it is nowhere."""
+
+    NOWHERE = 0
+    ENCODED = 1
+    ANYWHERE = 2
+
+
+def _where(content: bytes | mmap, needle: str) -> _Where:
     words = _WORD.findall(needle)
     if not words or len(content) > MAX_TEXT:
-        return True
+        return _Where.ANYWHERE
     raw = bytes(content)
     if not raw.isascii():
-        return True
+        return _Where.ANYWHERE
     raw = raw.lower()
     word = max(words, key=len).lower().encode("ascii")
     # A header that is broken is unfolded where there is no white space
     if word in raw or b"=?" in raw or word in raw.translate(None, b"\r\n"):
-        return True
-    return _unlike(raw, b"content-transfer-encoding", _PLAIN_ENCODING) or _unlike(
+        return _Where.ANYWHERE
+    encoded = _unlike(raw, b"content-transfer-encoding", _PLAIN_ENCODING) or _unlike(
         raw, b"charset", _PLAIN_CHARSET
     )
+    return _Where.ENCODED if encoded else _Where.NOWHERE
+
+
+def _encoded(content: bytes | mmap, root: Part, overlap: int) -> Iterator[str]:
+    """Of `texts` those that do not stand in the message as they are read."""
+    for part in walk(root):
+        if is_text(part) and not (part.transfer_encoding in IDENTITY and _PLAIN_TEXT(part.charset)):
+            yield from body_text(content, part, overlap)
 
 
 def _unlike(raw: bytes, word: bytes, plain: object) -> bool:

@@ -20,7 +20,7 @@ from ..disk import Disk
 from ..message.searchable import contains, has_field, searchable
 from ..world import World
 from .account import AccountStore
-from .contents import whole
+from .contents import LARGE, begun, whole
 from .fulltext import Found, FullText, Learned
 from .index import Row
 
@@ -53,6 +53,11 @@ def look_at(
     taken, last = _together(rows, LOOKED_AT_BYTES)
     hits = []
     for row in taken:
+        if row.size <= LARGE:
+            some = begun(disk, path, row, LARGE)
+            if some is not None and holds(some):
+                hits.append(row.uid)
+            continue
         with whole(disk, path, row) as content:
             if content is not None and holds(content):
                 hits.append(row.uid)
