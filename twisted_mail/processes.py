@@ -12,6 +12,7 @@ together was measured at 0.15 % of a core.
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import zlib
@@ -27,7 +28,13 @@ from .counters import TOTALS
 from .disk import Disk, make_directories
 from .world import World
 
-__all__ = ["SILENT_SECONDS", "ProcessReport", "ProcessReporter", "read_reports"]
+__all__ = [
+    "SILENT_SECONDS",
+    "ProcessReport",
+    "ProcessReporter",
+    "read_reports",
+    "spare_the_collector",
+]
 
 _log = Logger()
 
@@ -39,8 +46,18 @@ SHARE: Final = 10
 SILENT_SECONDS: Final = 5.0
 """Who has written nothing for longer, and lives, hangs."""
 BLOCK: Final = 4096
+YOUNG: Final = 3_000
+"""Objects that were made and not freed yet, before the collector looks for cycles in them. With Python's own 700 that
+was 1.3 % of the CPU of small mail, in which there are hardly any; now it is 0.3 %."""
 _DIRECTORY: Final = "processes"
 _PAGE: Final = os.sysconf("SC_PAGESIZE")
+
+
+def spare_the_collector() -> None:
+    """At the end of a start: what it made stays for good, so that the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
 
 
 class ProcessReport(NamedTuple):

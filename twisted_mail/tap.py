@@ -12,7 +12,6 @@ the user that stays.
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import pwd
 import signal
@@ -36,7 +35,7 @@ from .config import Config, ConfigError
 from .console import Console, LogFile
 from .first_start import FirstStart
 from .log import make_observer
-from .processes import ProcessReporter
+from .processes import ProcessReporter, spare_the_collector
 from .service import MailService, StartError
 from .site import Owner, configuration_path, read_configuration
 from .world import World, real_world
@@ -263,9 +262,7 @@ class MailServer(Service):
             version=__version__,
             restarts=lambda: 0 if workers is None else workers.restarts,
         )
-        # What a start made stays for good: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        spare_the_collector()
         self._reporter.start()
 
     def _not_serving(self, failure: Failure) -> None:

@@ -6,7 +6,6 @@ are in the middle of, and ends with status 0. What keeps it from serving it says
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from twisted.logger import Logger
 
 from .. import __version__
 from ..listeners import Listeners
-from ..processes import ProcessReporter
+from ..processes import ProcessReporter, spare_the_collector
 from ..rooms import Rooms
 from ..serving import Serving, drained, make_tls
 from ..site import make_certificates
@@ -127,9 +126,7 @@ class Worker:
             return
         self._shared.set_load(1)
         self._listeners.open(self._serving.factories)
-        # What a start made stays for good: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        spare_the_collector()
         self._reporter.start()
 
     def _loads(self) -> tuple[int, Sequence[int]]:
