@@ -45,9 +45,9 @@ __all__ = ["Digests"]
 
 _log = Logger()
 VERSION: Final = DIGEST_VERSION * 100 + 2
-COMPUTED: Final = 200
+COMPUTED: Final = 400
 """Messages that are looked at in one go …"""
-COMPUTED_BYTES: Final = 2 * 1024 * 1024
+COMPUTED_BYTES: Final = 4 * 1024 * 1024
 """… while what is read of them has no more bytes than so many together."""
 BEGINNING: Final = 16_384
 """Bytes of a message that are read for its header; when it has more, all are."""
@@ -186,12 +186,17 @@ class Digests:
             return len(left) if None in missing and () not in missing else len(slice_)
         with self._making:
             # Who waited for another session finds that it has done the same
-            wanted = {
+            wanted = sorted({uid for found in missing for uid in found or ()})
+            some = wanted[:COMPUTED]
+            left_out = {
                 table: found
                 for table in tables
-                if (found := self._missing(folder, table, slice_, slice_))
+                if (found := self._missing(folder, table, some, some))
             }
-            return self._make(folder, slice_, wanted) if wanted else len(slice_)
+            last = self._make(folder, left_out) if left_out else some[-1]
+            if last == wanted[-1]:
+                return len(slice_)
+            return bisect_left(slice_, last + 1)
 
     def _missing(
         self, folder: str, table: _Table, slice_: Sequence[int], left: Sequence[int]
@@ -219,17 +224,15 @@ class Digests:
                 verified.add(slice_)
             return missing
 
-    def _make(
-        self, folder: str, slice_: Sequence[int], missing: Mapping[_Table, Sequence[int]]
-    ) -> int:
-        """The first of those that are missing somewhere: for how many of `slice_` all is done then."""
+    def _make(self, folder: str, missing: Mapping[_Table, Sequence[int]]) -> int:
+        """The first of those that are missing somewhere: up to which UID all is done then."""
         headers = frozenset(missing.get(_NARROW, ()))
         structures = frozenset(missing.get(_STRUCTURE, ()))
         wanted = sorted(headers | structures)
-        path, rows = self._store.found(folder, wanted[:COMPUTED])
+        path, rows = self._store.found(folder, wanted)
         room = COMPUTED_BYTES
         made: list[tuple[int, _Made]] = []
-        last = wanted[:COMPUTED][-1]
+        last = wanted[-1]
         for row in rows:
             uid = row.uid
             cost = row.size if uid in structures else min(row.size, BEGINNING)
@@ -245,9 +248,7 @@ class Digests:
             with self._file.changing() as db:
                 # The file may be another one by now.
                 _insert(db, self._key(db, folder) << 32, made)
-        if last == wanted[-1]:
-            return len(slice_)
-        return bisect_left(slice_, last + 1)
+        return last
 
     def _digested(self, path: str, row: Row, header: bool, structure: bool) -> _Made | None:
         """None: the message is gone."""
