@@ -224,6 +224,33 @@ def test_what_we_did_once_is_no_excuse_later(mail):
     assert mail.flags()[3] == ("\\Seen",)
 
 
+def test_what_others_undo_and_do_again_is_looked_at(mail, between):
+    """Also when all of it is told before the watch is asked about what we did."""
+
+    def twice():
+        after = mail.file(3)
+        os.rename(after, after.removesuffix("S"))
+        mail.watcher.look()
+        mail.run(mail.box.refresh())
+        assert mail.flags()[3] == ()
+        os.rename(after.removesuffix("S"), after)
+
+    between(twice)
+    flagged(mail, "\\Seen")
+    mail.wait()
+    assert mail.flags()[3] == ("\\Seen",)
+
+
+def test_who_leaves_leaves_nothing_to_be_told(mail, monkeypatch):
+    flagged(mail, "\\Seen")
+    mail.box._folder.forget()
+    mail.filed._folder.forget()
+    asked = []
+    monkeypatch.setattr(mail.watcher, "drain", lambda: asked.append(1))
+    mail.wait()
+    assert not asked
+
+
 def test_another_process_is_seen_and_sees(mail):
     second = Site(mail.site.data, seed=2).start()
     session = second.run(second.store.open_mailboxes("d/a"))

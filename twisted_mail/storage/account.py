@@ -382,38 +382,36 @@ class AccountStore:
             [name for name in names if mode is not StoreMode.REMOVE or place.knows(name)]
         )
         there: dict[str, tuple[str, str]] | None = None
-        for row in rows:
-            if unchanged_since is not None and row.modseq > unchanged_since:
-                failed.append(row.uid)
+        adding, removing = mode is StoreMode.ADD, mode is StoreMode.REMOVE
+        path, move = place.path, self._disk.rename
+        cur = f"{path}/cur/"
+        # Most names end in one of a few ways: (what stands behind the colon, the flags wanted) → what shall stand there
+        ends: dict[tuple[str, int], str] = {}
+        for uid, base, sub, old, _, _, _, _, flags, modseq, _, _ in rows:
+            if unchanged_since is not None and modseq > unchanged_since:
+                failed.append(uid)
                 continue
-            if mode is StoreMode.ADD:
-                wanted = row.flags | bits
-            elif mode is StoreMode.REMOVE:
-                wanted = row.flags & ~bits
-            else:
-                wanted = bits
-            if wanted == row.flags:
+            wanted = flags | bits if adding else flags & ~bits if removing else bits
+            if wanted == flags:
                 continue
-            plain = row.name.partition(":")[0]
-            name = plain + info_of(row.name, wanted)
+            plain, _, info = old.partition(":")
+            end = ends.get((info, wanted))
+            if end is None:
+                end = ends[info, wanted] = info_of(f":{info}", wanted)
+            name = plain + end
             try:
-                self._rename(place, row.sub, row.name, name)
+                move(f"{path}/{sub}/{old}", cur + name)
             except FileNotFoundError:
                 # Another program was faster: on what it made of it our change is made.
                 if there is None:
-                    there = maildir.listing(self._disk, place.path)
-                if row.base not in there:
+                    there = maildir.listing(self._disk, path)
+                if base not in there:
                     continue
-                sub, old = there[row.base]
+                sub, old = there[base]
                 name = old.partition(":")[0] + info_of(old, wanted)
-                self._rename(place, sub, old, name)
-            place.rename(row.uid, wanted, name)
+                move(f"{path}/{sub}/{old}", cur + name)
+            place.rename(uid, wanted, sub, old, name)
         return place.modseq, failed
-
-    def _rename(self, place: Folder, sub: str, old: str, name: str) -> None:
-        self._disk.rename(f"{place.path}/{sub}/{old}", f"{place.path}/cur/{name}")
-        place.did(sub, old, False)
-        place.did("cur", name, True)
 
     def keywords(self, folder: str) -> tuple[str, ...]:
         """The names of a folder's keywords, by number."""

@@ -53,7 +53,6 @@ class Folder:
 
     __slots__ = (
         "_added",
-        "_changed",
         "_disk",
         "_expunged",
         "_files",
@@ -82,7 +81,6 @@ class Folder:
         # Of rows that the index has already: what is told of them (too many: nothing), and all their flags
         self._told: list[Added] | None = []
         self._new_flags = 0
-        self._changed: list[tuple[int, int]] = []
         self._flagged: list[tuple[int, int]] = []
         self._renamed: list[tuple[str, int, int, int]] = []
         self._expunged: list[int] = []
@@ -217,14 +215,13 @@ class Folder:
     def flag(self, uid: int, bits: int) -> None:
         """A message has these flags now."""
         self.touch()
-        self._changed.append((bits, uid))
         self._flagged.append((bits, uid))
 
-    def rename(self, uid: int, bits: int, name: str) -> None:
-        """`flag`, by a file's being called `name` now, in ``cur``."""
-        modseq = self.touch()
-        self._changed.append((bits, uid))
-        self._renamed.append((name, bits, modseq, uid))
+    def rename(self, uid: int, bits: int, sub: str, old: str, name: str) -> None:
+        """`flag`, by the file `old` in `sub` being called `name` now, in ``cur``."""
+        self._renamed.append((name, bits, self.touch(), uid))
+        self._files[sub][old] = False
+        self._files["cur"][name] = True
 
     def expunge(self, bases: Iterable[str]) -> None:
         """Messages are gone; what is not known is passed over."""
@@ -245,10 +242,18 @@ class Folder:
         if (self.uidnext, self.modseq) != (self.row.uidnext, self.row.modseq):
             self._index.set_numbers(key, self.uidnext, self.modseq)
         if not tell or not (
-            told or told is None or self._changed or self._expunged or self._new_keywords
+            told
+            or told is None
+            or self._flagged
+            or self._renamed
+            or self._expunged
+            or self._new_keywords
         ):
             return None
-        for bits, _ in self._changed:
+        changed = [(uid, bits, self.modseq) for bits, uid in self._flagged]
+        changed += [(uid, bits, modseq) for _, bits, modseq, uid in self._renamed]
+        changed.sort()
+        for bits in {bits for _, bits, _ in changed}:
             self._new_flags |= bits
         if self._keywords is None and self._new_flags >> FIRST_KEYWORD:
             # Another process, or another program, may have given them their names
@@ -258,7 +263,7 @@ class Folder:
             self.modseq,
             self.uidnext,
             sorted(told or ()),
-            sorted((uid, bits, self.modseq) for bits, uid in self._changed),
+            changed,
             sorted(self._expunged),
             self._keywords,
             told is not None,

@@ -31,6 +31,8 @@ MAX_NAMES = 4096
 """Names of changed files that are gathered before everything is looked at."""
 SOON = 0.02
 """Seconds after which files that changed are looked at: they seldom change alone."""
+TOLD = 0.005
+"""Seconds after which the watch is asked about what we did ourselves: who waits for the change is answered first."""
 AGAIN = 1.0
 """Seconds after which a look that failed is tried again while somebody listens, twice as long each time, …"""
 AGAIN_MOST = 60.0
@@ -65,8 +67,9 @@ class OpenFolder:
         self._watches: list[Callable[[], None]] = []
         self._names: dict[str, dict[str, bool]] = {"new": {}, "cur": {}}
         """What the watch has told of, by directory: whether it was there then."""
-        self._ours: Mapping[str, Mapping[str, bool]] = {}
-        """What we did ourselves, while the watch tells of it."""
+        self._ours: dict[str, dict[str, bool]] = {"new": {}, "cur": {}}
+        """What we did ourselves a moment ago: until the watch has told of it."""
+        self._telling: Any = None
         self._everything = True
         self._looking: Deferred[None] | None = None
         self._soon: Any = None
@@ -97,6 +100,10 @@ class OpenFolder:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+            self._ours = {"new": {}, "cur": {}}
         # Nobody tells what others do from now on.
         self._everything = True
 
@@ -142,28 +149,36 @@ class OpenFolder:
         elif self._everything:
             pass
         else:
-            ours = self._ours.get(sub) or {}
+            ours = self._ours[sub]
             for name, there in found.items():
                 if ours.get(name) is there:
                     # The last that is known of it is what we did.
                     names.pop(name, None)
                 elif name[:1] != ".":
                     names[name] = there
+                    # Whatever comes of it now, it is looked at.
+                    ours.pop(name, None)
         if self.stale:
             self._look_soon()
 
     def _own(self, files: Mapping[str, Mapping[str, bool]]) -> None:
-        """We did that, a moment ago: the watch has told of it, or does now. Who else did something with one of these
-        files left it otherwise, or gets it told later."""
+        """We did that: the watch has told of it, or does soon. Who else did something with one of these files left it
+        otherwise, or gets it told later."""
         for sub, names in self._names.items():
-            if names and (ours := files.get(sub)):
-                for name in [name for name, there in names.items() if ours.get(name) is there]:
-                    del names[name]
-        self._ours = files
+            ours = files[sub]
+            for name in [name for name, there in names.items() if ours.get(name) is there]:
+                del names[name]
+        for sub, ours in self._ours.items():
+            ours.update(files[sub])
+        if self._telling is None:
+            self._telling = self._account.world.reactor.callLater(TOLD, self._tell_own)
+
+    def _tell_own(self) -> None:
+        self._telling = None
         try:
             self._account.world.watcher.drain()
         finally:
-            self._ours = {}
+            self._ours = {"new": {}, "cur": {}}
 
     def _taken_names(self) -> list[tuple[str, str]]:
         taken = [(sub, name) for sub, names in self._names.items() for name in names]
