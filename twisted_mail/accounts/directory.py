@@ -48,9 +48,9 @@ __all__ = [
 ]
 
 _CACHE_SIZE: Final = 4096
-FRESH: Final = 0.005
+FRESH: Final = 0.02
 """Seconds for which nobody asks again whether another process has changed something, to find where mail goes. A message
-asks four times and hundreds come in a second; who has run ``mailctl user add`` has not seen it end by then."""
+asks four times and hundreds come in a second; who has run ``mailctl user add`` has hardly seen it end by then."""
 
 
 class Directory:

@@ -43,6 +43,8 @@ from .telling import Teller
 __all__ = ["IntakeSettings", "MailIntake"]
 
 _log = Logger()
+_IDS = 64
+"""Ids that are drawn at once: each call of the kernel lets another thread have the interpreter."""
 MAX_SPREAD = 10_000
 """Addresses elsewhere that the recipients of one message lead to by aliases; a single alias may have its 1000."""
 
@@ -98,6 +100,7 @@ class MailIntake:
             if realm is not None
             else None
         )
+        self._ids: list[str] = []
         self._outbound = Outbound(
             directory, routes, srs, settings.hostname, settings.lifetime, settings.warn_after
         )
@@ -165,7 +168,7 @@ class MailIntake:
             envelope.departing += not way.here
 
     def begin(self, client: Client, envelope: Envelope) -> Incoming:
-        message_id = self._world.entropy(6).hex()
+        message_id = self._new_id()
         settings = self._settings
         now = self._world.now()
         recipients = envelope.recipients
@@ -195,6 +198,13 @@ class MailIntake:
             inspection = client.visit.begin(client, envelope, message_id)
         draft = self._store.draft()
         return Message(self, message_id, client, envelope, draft, rules, received, inspection)
+
+    def _new_id(self) -> str:
+        ids = self._ids
+        if not ids:
+            drawn = self._world.entropy(6 * _IDS).hex()
+            ids += [drawn[at : at + 12] for at in range(0, len(drawn), 12)]
+        return ids.pop()
 
     def another_draft(self) -> Draft:
         """For a body that takes the place of the one that came."""

@@ -20,7 +20,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "Kind",
@@ -69,8 +69,7 @@ class Kind(enum.IntEnum):
     """Everything before this in a folder is over; its directory is the ``target`` now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One place a message goes to: the account's key, the folder's id, the file's base name.
 
     The folder "" is the inbox. `flags` are names, as letters are a folder's own; None for mail that arrives. `date`
@@ -102,7 +101,8 @@ class Place:
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
     """One message's bytes, as a record has them. `meta` says of them what an ACCEPT does: ``size`` as stored, ``wire``
-    with CRLF, ``ascii`` downgraded, ``crc`` (None: what has the inode of the spill file), ``spill``.
+    with CRLF, ``ascii`` downgraded, ``crc``, ``spill``. Where ``crc`` is None it is that of `content`; of a spill file,
+    what has its inode is whole.
     """
 
     meta: dict[str, Any]
@@ -246,4 +246,4 @@ def _read(view: memoryview, at: int, epoch: int) -> tuple[Record, int] | None:
 _KINDS = frozenset(Kind)
 _PIECE = ("size", "wire", "ascii", "crc", "spill")
 # json.dumps would make an encoder for each record.
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode

@@ -6,8 +6,9 @@ What cannot be done is `Owed`: it is written to a file of its own, and tried aga
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.logger import Logger
@@ -160,7 +161,7 @@ class Settler:
             if wish.piece is not None and wish.place is not None and not wish.filled:
                 # Of another boot stays of another boot: what is there has to be checked then, too.
                 boot = "" if wish.elsewhere else self._boot
-                meta = accepted(wish.piece.meta, [replace(wish.place, folder=wish.folder)])
+                meta = accepted(wish.piece.meta, [wish.place._replace(folder=wish.folder)])
                 owed.append(Owed(Kind.ACCEPT, meta, [bytes(wish.piece.content)], boot))
         owed += [
             Owed(Kind.MOVE, moving(account, *course, bases), (), self._boot)
@@ -255,7 +256,7 @@ class Settler:
             "size": meta["size"],
             "wire": meta["wire"],
             "ascii_size": meta.get("ascii"),
-            "crc": meta["crc"],
+            "crc": _crc(meta, piece.content),
             "date": None if place is None else _date(place),
         }
         if not meta.get("spill"):
@@ -289,7 +290,7 @@ class Settler:
                     source = self._source(Piece(found.meta, found.content), None)
                     if source is not None:
                         sources.append(source)
-                        item.crc = found.meta["crc"] if elsewhere else None
+                        item.crc = _crc(found.meta, found.content) if elsewhere else None
                         item.message = QueuedMessage.from_json(found.meta["queue"])
                         item.source = source
                 except Exception as error:
@@ -318,6 +319,12 @@ class Settler:
                 meta = {"changes": [change.to_json() for change in changes]}
                 owed.append(Owed(Kind.CHANGE, meta, (), boot))
         return owed
+
+
+def _crc(meta: dict[str, Any], content: bytes | memoryview) -> int | None:
+    crc: int | None = meta["crc"]
+    # The record's own has vouched for what stands in it.
+    return zlib.crc32(content) if crc is None and not meta.get("spill") else crc
 
 
 def _arrives(wish: Wish) -> bool:

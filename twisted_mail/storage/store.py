@@ -290,6 +290,10 @@ class MailStore:
         spill = draft.spill
         draft.forget()
         # The caller may be cancelled (its connection is lost) while the commit goes on.
+        if spill is None:
+            # Nobody else waits for it, and nothing is left to be done then.
+            await self._journal.commit(entry)
+            return
         outcome: Deferred[None] = Deferred()
         self._journal.commit(entry).addBoth(self._accepted, spill, outcome)
         await outcome
@@ -308,8 +312,8 @@ class MailStore:
                 )
         return found
 
-    def _accepted(self, result: Any, spill: str | None, outcome: Deferred[None]) -> None:
-        if isinstance(result, Failure) and spill is not None:
+    def _accepted(self, result: Any, spill: str, outcome: Deferred[None]) -> None:
+        if isinstance(result, Failure):
             path = os.path.join(self._journal.spill, spill)
             self._world.threads.call(self._disk.unlink, path).addErrback(
                 lambda failure: _log.error("{path} stays: {error}", path=path, error=failure.value)
@@ -343,7 +347,8 @@ class MailStore:
             "size": draft.size,
             "wire": draft.size + draft.lines,
             "ascii": ascii_size,
-            "crc": draft.crc,
+            # What stands in the record is under the record's own.
+            "crc": None if draft.spill is None else draft.crc,
             "spill": draft.spill,
             "envelope": envelope,
         }
@@ -368,8 +373,10 @@ class MailStore:
         """An account's quota; None when it has none. Reactor thread only."""
         if self._limits is None:
             return None
-        limits = Limits(*self._limits(key))
-        return limits or None
+        storage, messages = self._limits(key)
+        if storage is None and messages is None:
+            return None
+        return Limits(storage, messages)
 
     def _limited(self, keys: Collection[str]) -> Mapping[str, Limits]:
         return {key: limits for key in keys if (limits := self.limits(key)) is not None}
