@@ -115,7 +115,7 @@ def header_block(content: bytes, whole: bool) -> bytes | None:
 def header_digest(block: bytes) -> HeaderDigest:
     """Of a header block as `envelope.unfolded_block` gives it. Never raises."""
     values = plain_digest(block)
-    return read_header(block) if values is None else HeaderDigest(*values)
+    return read_header(block) if values is None else HeaderDigest._make(values)
 
 
 def read_header(block: bytes) -> HeaderDigest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from .addresses import usual_address
@@ -26,6 +27,9 @@ MAX_KEY: Final = 500
 """Characters of a sort key."""
 MAX_REFERENCES: Final = 100
 """Message ids that are kept: the first and the last ones."""
+
+KNOWN: Final = 200
+"""Octets of a list of addresses that is remembered."""
 
 Values: TypeAlias = tuple[
     bytes,
@@ -73,7 +77,7 @@ def plain_digest(block: bytes) -> Values | None:
             return None
         found[name] = value
         if name in _ADDRESSES:
-            read = _list(value)
+            read = _known_list(value) if len(value) <= KNOWN else _list(value)
             if read is None:
                 return None
             lists[name] = read
@@ -150,6 +154,10 @@ def _list(value: bytes) -> tuple[bytes, str, str, str] | None:
                 shown = f"{key}@{domain.decode('ascii')}"
             first = key[:MAX_KEY], shown[:MAX_KEY].upper()
     return b"(%b)" % out, _text(value).upper(), *first
+
+
+# Most mail of a mailbox is from a few, and to one
+_known_list = lru_cache(512)(_list)
 
 
 def _text(value: bytes) -> str:
