@@ -329,7 +329,7 @@ def test_no_inodes_left(tmp_path, monkeypatch):
 
 
 def test_a_spill_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
-    disk = FaultyDisk(number=errno.ENOSPC, counted=["write"])
+    disk = FaultyDisk(number=errno.ENOSPC, counted=["pwrite"])
     site = Site(str(tmp_path / "data"), disk=disk).start()
     disk.fail_at = disk.count + 2
     with pytest.raises(MailError) as caught:
