@@ -222,7 +222,7 @@ def _serve(directory: Path) -> None:
             implicit_tls=implicit_tls,
         )
         ports.append(reactor.listenTCP(0, factory, 1024, "127.0.0.1").getHost().port)
-    # as the server does (twisted_mail.tap)
+    # as the server does (twisted_mail.server)
     gc.collect()
     gc.freeze()
 

@@ -37,6 +37,7 @@ IN_NO_WORKER = {
     "twisted_mail.queue",
     "twisted_mail.remote",
     "twisted_mail.reports.sending",
+    "twisted_mail.server",
     "twisted_mail.service",
     "twisted_mail.smtp.client",
     "twisted_mail.tap",
@@ -55,7 +56,7 @@ def imported(*modules: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def at_start() -> set[str]:
-    return imported("twisted_mail.tap", "twisted_mail.service")
+    return imported("twisted_mail.tap", "twisted_mail.server")
 
 
 def test_the_server_is_there(at_start: set[str]) -> None:

@@ -14,12 +14,15 @@ from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python import usage
+from twisted.scripts.twistd import ServerOptions
 
 from twisted_mail import tap
 from twisted_mail.config import default, load
+from twisted_mail.server import MailServer, _owner
 from twisted_mail.service import StartError
 from twisted_mail.site import Owner
 from twisted_mail.testing.world import simulated_world
+from twisted_mail.workers import zygote
 from twisted_mail.workers.orders import LogPlace
 
 
@@ -41,6 +44,26 @@ class Console:
         self.closed = True
 
 
+class Zygote:
+    ended = False
+
+    def end(self):
+        self.ended = True
+
+
+@pytest.fixture(autouse=True)
+def zygotes(monkeypatch):
+    """Those that would have been started."""
+    started = []
+
+    def start(output):
+        started.append(Zygote())
+        return started[-1]
+
+    monkeypatch.setattr(zygote, "start_zygote", start)
+    return started
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -58,7 +81,7 @@ def make(here):
 
     def make_server(config=None, **twistd):
         world = simulated_world()
-        server = tap.MailServer(config or default(here), world, twistd, Console())
+        server = MailServer(config or default(here), world, twistd, Console())
         made.append((server, world))
         return server, world
 
@@ -350,7 +373,7 @@ def test_syslog_is_twistds_own_matter(make):
     ],
 )
 def test_who_the_process_will_be(twistd, owner):
-    assert tap._owner(twistd) == owner
+    assert _owner(twistd) == owner
 
 
 # Workers
@@ -366,6 +389,45 @@ def test_workers_as_the_configuration_has_them(make, here, monkeypatch, text, co
     server, _ = make(load(here / "mail.toml"))
     assert (server._workers and server._workers.count) == workers
     assert (server.mail._fleet is not None) is (workers is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "early"),
+    [
+        ("workers = 2", "-n", True),
+        ("", "-n", True),
+        ("workers = 0", "-n", False),
+        ("workers = nonsense", "-n", False),
+        ('[listen]\nsmtp = ["tcp:2525"]', "-n", False),
+        ('[listen]\nimaps = ["tcp:993"]', "-n", True),
+        ("workers = 2", "", False),
+        ("workers = 2", "-n --umask 027", False),
+        ("workers = 2", "-n --rundir /", False),
+    ],
+)
+def test_the_zygote_is_started_before_the_rest_is_imported(
+    here, monkeypatch, zygotes, text, arguments, early
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    (here / "mail.toml").write_text(text)
+    parent = ServerOptions()
+    parent.parseOptions([*arguments.split(), "mailserver"])
+    given = parent.subOptions
+    try:
+        server = tap.makeService(given)
+    except SystemExit:
+        assert text.endswith("nonsense")
+    else:
+        server._console.close()
+        assert not early or server._workers._zygote is zygotes[0]
+    assert len(zygotes) == early and not any(one.ended for one in zygotes)
+
+
+def test_a_zygote_that_is_not_needed_after_all_is_ended(here, zygotes):
+    early = Zygote()
+    (here / "mail.toml").write_text("workers = 0")
+    MailServer(load(here / "mail.toml"), simulated_world(), {}, Console(), early)
+    assert early.ended
 
 
 def test_the_start_without_configuration_is_one_process(make, monkeypatch):

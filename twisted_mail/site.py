@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from .accounts.directory import Directory
 from .certs import make_development_certificates
 from .config import CertificatePair, Config, default, load
 from .disk import Disk, make_directories
+from .early import CONFIG_VARIABLE, configuration_path
 from .storage.store import MailStore
 from .world import World
 
@@ -31,22 +31,6 @@ __all__ = [
     "open_directory",
     "read_configuration",
 ]
-
-CONFIG_VARIABLE: Final = "TWISTED_MAIL_CONFIG"
-"""The environment variable that names the configuration."""
-
-
-def configuration_path(
-    given: str | None, environment: Mapping[str, str], directory: Path
-) -> Path | None:
-    """The configuration that is meant: `given` on the command line, else what the environment names,
-    else ``mail.toml`` in `directory` when there is one, else none (None).
-    """
-    name = given or environment.get(CONFIG_VARIABLE)
-    if name:
-        return Path(name).absolute()
-    path = directory / "mail.toml"
-    return path if path.exists() else None
 
 
 def read_configuration(path: Path | None, directory: Path) -> Config:

@@ -12,12 +12,21 @@ from pathlib import Path
 from mailsite import ALICE, Site, letter, until
 
 
-def children(pid: int) -> set[int]:
+def own_children(pid: int) -> set[int]:
     """The processes that `pid` has started and that live."""
     found = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found |= {int(one) for one in (task / "children").read_text().split()}
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found |= {int(one) for one in (task / "children").read_text().split()}
+    except (FileNotFoundError, ProcessLookupError):
+        return set()  # gone meanwhile
     return found
+
+
+def children(pid: int) -> set[int]:
+    """The same, and theirs."""
+    found = own_children(pid)
+    return found.union(*map(children, found))
 
 
 def serving(site: Site) -> list[int]:
@@ -42,6 +51,13 @@ def by_worker(log: str) -> Counter[str]:
 def children_of(site: Site) -> set[int]:
     assert site.process is not None
     return children(site.process.pid)
+
+
+def zygote_of(site: Site) -> int:
+    """Of which workers are forked."""
+    assert site.process is not None
+    (pid,) = own_children(site.process.pid)
+    return pid
 
 
 class Senders:

@@ -48,7 +48,7 @@ class Child:
 class Spawner:
     """Its processes are ready at once, and leave when they are asked to."""
 
-    def __init__(self, reactor, descriptors, output):
+    def __init__(self, reactor, descriptors, output, zygote):
         self.clock = reactor
         self.children = []
 
@@ -129,3 +129,40 @@ def test_the_user_that_counts_is_the_effective_one(workers, monkeypatch):
 
     monkeypatch.setattr(os, "access", access)
     assert "may not read" in workers.impossible() and asked == [True]
+
+
+class Zygote:
+    ended = 0
+
+    def end(self):
+        self.ended += 1
+
+
+def test_a_zygote_that_was_started_early_is_the_spawners(clock, monkeypatch, config):
+    found = []
+    monkeypatch.setattr(
+        fleet, "ProcessSpawner", lambda *given: found.append(given) or Spawner(*given)
+    )
+    early = Zygote()
+    workers = Workers(clock, 1, lambda: (LogPlace(), None), os.urandom, early)
+    workers.prepare()
+    started(workers, clock, config)
+    assert found[0][3] is early
+    assert outcome_of(workers.stop()) == [None]
+    assert not early.ended  # that is the spawner's part
+
+
+def test_a_zygote_that_nobody_has_come_to_need_is_ended(clock):
+    early = Zygote()
+    workers = Workers(clock, 1, lambda: (LogPlace(), None), os.urandom, early)
+    assert outcome_of(workers.stop()) == [None]
+    assert outcome_of(workers.stop()) == [None]
+    assert early.ended == 1
+
+
+def test_who_has_no_pidfd_starts_no_workers(workers, monkeypatch):
+    def pidfd_open(pid):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    assert "Linux 5.3" in workers.impossible()

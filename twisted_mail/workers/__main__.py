@@ -1,32 +1,67 @@
-"""``python -m twisted_mail.workers``: what `spawning` starts. Not for hands."""
+"""``python -m twisted_mail.workers``: the zygote that `zygote.start_zygote` starts, and each worker that is forked of
+it. Not for hands.
+"""
 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import os
 import signal
 import socket
 import sys
+import traceback
+from contextlib import suppress
 from typing import Any
 
-from .control import Channel, join, read_frame
+from . import zygote
 
 __all__ = ["main"]
 
 _CONTROL = 3
 _LAST_SECONDS = 2.0
+_LAST_WORDS = 4000
 
 
 def main() -> None:
-    """Read what this worker is to be, and be it until its end."""
-    # A terminal sends these to all processes; the main one says what is to be done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """Import all that a worker needs; then be forked, until the main process is gone."""
+    os.closerange(zygote.CHANNEL + 1, 1 << 30)
+    # A terminal, and who stops a service, send these to all processes; the main one says what is to be done.
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     faulthandler.enable()
-    # Before there is anything to do: who is started ahead waits with all in memory, but no reactor.
-    from . import logs, worker  # noqa: F401
+    # What is imported stays: to look for garbage in it takes time, and would make pages that are shared one's own.
+    gc.disable()
+    channel = socket.socket(fileno=zygote.CHANNEL)
+    os.set_inheritable(zygote.CHANNEL, False)
+    try:
+        _import()
+        gc.freeze()
+        # It holds no log that is moved away, and no terminal.
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in range(3):
+            os.dup2(nowhere, number)
+        os.close(nowhere)
+        zygote.serve(channel, begin)
+    except Exception:
+        with suppress(OSError):
+            zygote.send(channel, ["failed", traceback.format_exc()[-_LAST_WORDS:]])
+        raise
 
+
+def _import() -> None:
+    # By `begin`, and until the first client is greeted
+
+    from . import control, logs, loop, orders, worker  # noqa: F401
+
+
+def begin() -> None:
+    """In a child: read what this worker is to be, and be it until its end."""
+    from .control import read_frame
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.enable()
     control = socket.socket(fileno=_CONTROL)
     control.setblocking(True)
     try:
@@ -43,6 +78,7 @@ def _run(control: socket.socket, frame: Any) -> None:
     from twisted.logger import globalLogBeginner
 
     from ..world import real_world
+    from .control import Channel, join
     from .logs import make_log
     from .orders import read_order
     from .worker import Worker

@@ -21,10 +21,11 @@ from ..rooms import Rooms
 from ..service import StartError
 from .bus import Bus
 from .control import Frame
-from .orders import LogPlace, Order, first_frame, search_path
+from .orders import LogPlace, Order, first_frame
 from .shared_counts import SharedCounts, make_shared_counts
 from .spawning import COUNTS, SOCKETS, ProcessSpawner
 from .supervisor import LaunchError, Supervisor
+from .zygote import Started, search_path, start_zygote
 
 __all__ = ["Workers"]
 
@@ -55,7 +56,8 @@ class _Launch:
 class Workers:
     """`count` of them. `log` gives where their log goes, when one starts, and the descriptor of that, None: nowhere.
 
-    `siblings` is the main process's part in what the processes of the site know of each other.
+    `siblings` is the main process's part in what the processes of the site know of each other. `zygote`: one that was
+    started before this was imported.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class Workers:
         count: int,
         log: Callable[[], tuple[LogPlace, int | None]],
         entropy: Callable[[int], bytes] = os.urandom,
+        zygote: Started | None = None,
     ) -> None:
         self.count = count
         self._reactor = reactor
         self._log = log
         self._entropy = entropy
+        self._zygote = zygote
         self._memory: tuple[int, SharedCounts] | None = None
         self._sockets: Sequence[Socket] = ()
         self._addresses: Sequence[tuple[str, str]] = ()
@@ -93,7 +97,25 @@ class Workers:
         for path, how in ((sys.executable, os.X_OK), (package, os.R_OK | os.X_OK)):
             if not path or not os.access(path, how, effective_ids=True):
                 return f"user {os.geteuid()} may not read {path or 'python'}"
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError as error:
+            return f"this needs pidfd_open(2), Linux 5.3 or later: {error.strerror}"
         return ""
+
+    def prepare(self) -> None:
+        """Have the zygote import what workers need while this process opens its rooms, as the user that it is."""
+        if self._zygote is None:
+            try:
+                self._zygote = start_zygote(self._log()[1])
+            except OSError as error:
+                _log.warn("no zygote can be started yet: {error}", error=str(error))
+
+    def give_up(self) -> None:
+        """There will be no workers."""
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            zygote.end()
 
     # -- service.Fleet
 
@@ -108,10 +130,12 @@ class Workers:
         """See `service.Fleet`."""
         self._sockets, self._addresses = sockets, addresses
         memory, shared = self._shared()
+        zygote, self._zygote = self._zygote, None
         self._spawner = ProcessSpawner(
             self._reactor,
             [memory, *(one.descriptor for one in sockets)],
             lambda: self._log()[1],
+            zygote,
         )
         self._supervisor = supervisor = Supervisor(
             self._reactor,
@@ -147,17 +171,16 @@ class Workers:
         """The log's file has been moved away."""
         if self._supervisor is not None:
             self._supervisor.tell(["log"])
-        if self._spawner is not None:
-            self._spawner.forget()
 
     async def stop(self) -> None:
         """See `service.Fleet`."""
         supervisor, self._supervisor = self._supervisor, None
         spawner, self._spawner = self._spawner, None
-        if spawner is not None:
-            spawner.stop()
+        self.give_up()
         if supervisor is not None:
             await supervisor.stop()
+        if spawner is not None:
+            spawner.stop()
         launch, self._launch = self._launch, None
         await self._settled(launch)
 

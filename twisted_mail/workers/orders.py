@@ -7,11 +7,9 @@ or be for root's eyes. So do the certificates and their keys.
 from __future__ import annotations
 
 import base64
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..config import Config
 from ..listeners import Socket
@@ -21,9 +19,7 @@ __all__ = [
     "LogPlace",
     "Order",
     "first_frame",
-    "python_environment",
     "read_order",
-    "search_path",
 ]
 
 
@@ -98,13 +94,3 @@ def _encode(files: Mapping[Path, bytes]) -> dict[str, str]:
 
 def _decode(told: Mapping[str, str]) -> dict[Path, bytes]:
     return {Path(path): base64.b64decode(content) for path, content in told.items()}
-
-
-def search_path() -> list[str]:
-    """Where this process looks for modules; it may go to another directory."""
-    return [os.path.abspath(one) for one in sys.path]
-
-
-def python_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """For a Python that is to find what this one finds."""
-    return {**environment, "PYTHONPATH": os.pathsep.join(search_path())}
