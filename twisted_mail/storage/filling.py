@@ -238,17 +238,17 @@ class Filler:
         if found is None:
             return
         there: dict[str, tuple[str, str]] | None = None
-        rows = locked.index.by_bases(found.row.key, bases)
+        # If a file cannot be unlinked the rows are not gone either: it is one transaction.
+        seen = found.expunge(bases)
         for base in bases:
-            known = rows.get(base)
-            if known is not None and self._unlink(f"{found.path}/{known.sub}/{known.name}"):
-                found.did(known.sub, known.name, False)
+            known = seen.get(base)
+            if known is not None and self._unlink(f"{found.path}/{known[0]}/{known[1]}"):
+                found.did(*known, False)
                 continue
             if there is None:
                 there = maildir.listing(self._disk, found.path)
             if base in there:
                 self._unlink(os.path.join(found.path, *there[base]))
-        found.expunge(bases)
 
     def taken(self, folder: str, bases: Sequence[str]) -> list[str]:
         """Those of `bases` that another message of this folder has: somebody copied files from one to the other."""

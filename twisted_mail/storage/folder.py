@@ -223,12 +223,15 @@ class Folder:
         self._files[sub][old] = False
         self._files["cur"][name] = True
 
-    def expunge(self, bases: Iterable[str]) -> None:
-        """Messages are gone; what is not known is passed over."""
+    def expunge(self, bases: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Messages are gone, or are about to go; what is not known is passed over. Gives where their files were seen
+        last: base → (``new`` or ``cur``, name)."""
         gone = self._index.delete(self.row.key, bases)
         if gone:
-            self._expunged += gone
-            self._index.remember(self.row.key, self.touch(), gone)
+            uids = [uid for uid, _, _, _ in gone]
+            self._expunged += uids
+            self._index.remember(self.row.key, self.touch(), uids)
+        return {base: (sub, name) for _, base, sub, name in gone}
 
     def settle(self, *, tell: bool) -> FolderChange | None:
         """Write what was gathered into the index. With `tell`, what has changed, if anything."""

@@ -289,15 +289,16 @@ class Index:
             [(bits, modseq, uid, key) for bits, uid in flags],
         )
 
-    def delete(self, key: int, bases: Iterable[str]) -> list[int]:
-        """Forget messages. Gives the UIDs of those that were known."""
-        gone: list[int] = []
+    def delete(self, key: int, bases: Iterable[str]) -> list[tuple[int, str, str, str]]:
+        """Forget messages. Gives (UID, base, sub, name) of those that were known."""
+        gone: list[tuple[int, str, str, str]] = []
         for marks, some in _parts(bases):
             found = self._db.execute(
-                f"DELETE FROM message WHERE folder = ? AND base IN ({marks}) RETURNING uid",  # noqa: S608
+                f"DELETE FROM message WHERE folder = ? AND base IN ({marks})"  # noqa: S608
+                " RETURNING uid, base, sub, name",
                 (key, *some),
             )
-            gone += [uid for (uid,) in found.fetchall()]
+            gone += found.fetchall()
         return gone
 
     def remember(self, key: int, modseq: int, uids: Iterable[int]) -> None:
