@@ -161,6 +161,11 @@ def receive(channel: socket.socket) -> tuple[Words, list[int]]:
     return json.loads(content), list(descriptors)
 
 
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+
 # The zygote's side
 
 
@@ -206,8 +211,7 @@ class _Zygote:
         except OSError as error:
             send(self._channel, ["refused", identifier, str(error)])
         finally:
-            for one in given:
-                os.close(one)
+            _close(given)
 
     def _fork(self, identifier: int, given: list[int]) -> None:
         if _REACTOR in sys.modules:
@@ -225,6 +229,8 @@ class _Zygote:
                 sys.excepthook(*sys.exc_info())
             finally:
                 os._exit(status)
+        # Before it is told: then nothing of this child's is open here.
+        _close(given)
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
