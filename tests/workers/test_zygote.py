@@ -214,8 +214,11 @@ def test_a_worker_has_its_parents_ways_and_none_of_its_signals(started, tmp_path
     theirs.close()
     (_, _, pid), (pidfd,) = receive(started.channel)
     # It has closed all else when the log is there
-    while names(pid, 2) != str(tmp_path / "log") or len(os.listdir(f"/proc/{pid}/fd")) != 4:
-        pass
+    for _ in range(1_000_000):
+        if names(pid, 2) == str(tmp_path / "log") and len(os.listdir(f"/proc/{pid}/fd")) == 4:
+            break
+    else:
+        raise AssertionError(os.listdir(f"/proc/{pid}/fd"))
     status, own = status_of(pid), status_of("self")
     for same in ("Uid", "Gid", "Groups", "Umask", "Seccomp", "NoNewPrivs", "CapEff"):
         assert status[same] == own[same], same
