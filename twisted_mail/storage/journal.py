@@ -40,7 +40,8 @@ __all__ = ["Entry", "Journal", "Steps"]
 _log = Logger()
 GATHER = 0.005
 """Seconds at most that a record waits for as many others as the last batch had. A batch costs as much as some messages
-(a sync, locks, two threads taking turns), so bigger ones are worth a short wait; who is alone never waits."""
+(a sync, locks, two threads taking turns), so bigger ones are worth a short wait; who is alone waits for the end of the
+loop's round."""
 MAX_BATCH = 256
 """Records in one batch."""
 MAX_BUFFERS = 1000
@@ -146,16 +147,15 @@ class Journal:
 
     def _next_batch(self) -> None:
         """See that what waits gets to the lane. Reactor thread only, as all that touches `_running`."""
-        if self._gathering is not None and len(self._waiting) >= self._crowd:
+        if self._gathering is not None and len(self._waiting) == self._crowd:
             self._gathering.cancel()
-            self._begin()
+            self._gathering = self._world.reactor.callLater(0, self._begin)
         if self._running or not self._waiting or not self._open:
             return
         self._running = True
-        if self._crowd > 1:
-            self._gathering = self._world.reactor.callLater(GATHER, self._begin)
-        else:
-            self._begin()
+        # Not at once, even so: what others commit in this round of the loop goes with it.
+        wait = GATHER if self._crowd > len(self._waiting) else 0
+        self._gathering = self._world.reactor.callLater(wait, self._begin)
 
     def _begin(self) -> None:
         self._gathering = None
