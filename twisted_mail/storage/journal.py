@@ -38,7 +38,7 @@ from .writers import Writers
 __all__ = ["Entry", "Journal", "Steps"]
 
 _log = Logger()
-GATHER = 0.005
+GATHER = 0.0015
 """Seconds at most that a record waits for as many others as the last batch had. A batch costs as much as some messages
 (a sync, locks, two threads taking turns), so bigger ones are worth a short wait; who is alone waits for the end of the
 loop's round."""
