@@ -198,6 +198,11 @@ class Home:
             self._was = self._identity()
         return found.st_ino, found.st_ctime_ns
 
+    def furnished(self) -> bool:
+        """Whether it has the folders of a new account, as the inbox's state says. No lock is taken."""
+        state = maildir.read_state(self.disk, self.maildir)
+        return state is not None and state.furnished
+
     def _identity(self) -> tuple[int, int] | None:
         try:
             found = self.disk.stat(self.path)

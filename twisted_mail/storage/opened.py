@@ -30,7 +30,11 @@ _log = Logger()
 MAX_NAMES = 4096
 """Names of changed files that are gathered before everything is looked at."""
 SOON = 0.02
-"""Seconds after which files that changed are looked at: they seldom change alone."""
+"""Seconds after which files that changed are looked at: they seldom change alone …"""
+PROMPT = 0.002
+"""… but for the first after a quiet time …"""
+QUIET = 0.2
+"""… of so many seconds."""
 TOLD = 0.005
 """Seconds after which the watch is asked about what we did ourselves: who waits for the change is answered first."""
 AGAIN = 1.0
@@ -74,6 +78,7 @@ class OpenFolder:
         self._looking: Deferred[None] | None = None
         self._soon: Any = None
         self._again = 0.0
+        self._looked_at = 0.0
         """Seconds until the next look, after one that failed; 0: the last one did not."""
         self._users = 0
         self.box = box
@@ -193,7 +198,10 @@ class OpenFolder:
 
     def _look_soon(self) -> None:
         if self.listeners and self._looking is None and self._soon is None:
-            pause = self._again or SOON
+            world = self._account.world
+            # Who hears of something after a while hears it at once; a burst of others is looked at in turns.
+            quiet = not 0 <= world.now() - self._looked_at < QUIET
+            pause = self._again or (PROMPT if quiet else SOON)
             self._soon = self._account.world.reactor.callLater(pause, self._look_now)
 
     def _look_now(self) -> None:
@@ -220,6 +228,7 @@ class OpenFolder:
 
     def _looked(self, result: Any) -> Any:
         self._looking = None
+        self._looked_at = self._account.world.now()
         if self._again:
             self._look_soon()
         return result

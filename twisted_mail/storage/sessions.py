@@ -102,7 +102,9 @@ class Sessions:
         home, now = account.store.files, self._world.now()
         mark = home.mark()
         known, since = self._furnished.pop(account.key, (None, 0.0))
-        if mark is None or mark != known or not 0 <= now - since < FURNISHED_SECONDS:
+        fresh = mark is not None and mark == known and 0 <= now - since < FURNISHED_SECONDS
+        # Else one small file tells, which another process of the site has mostly read a moment ago.
+        if not fresh and (mark is None or not home.furnished()):
             await called(self._world, account.store.folders.furnish)
             mark = home.mark()
         if mark is not None:
