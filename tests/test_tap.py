@@ -14,12 +14,14 @@ from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python import usage
+from twisted.python.failure import Failure
 from twisted.scripts.twistd import ServerOptions
 
 from twisted_mail import tap
 from twisted_mail.config import default, load
 from twisted_mail.server import MailServer, _owner
 from twisted_mail.service import StartError
+from twisted_mail.service_manager import ServiceManager
 from twisted_mail.site import Owner
 from twisted_mail.testing.world import simulated_world
 from twisted_mail.workers import zygote
@@ -439,6 +441,7 @@ def test_the_start_without_configuration_is_one_process(make, monkeypatch):
 @pytest.mark.parametrize("text", ["", "workers = 2"])
 def test_a_program_that_the_user_may_not_run_serves_alone(make, here, monkeypatch, text):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
     (here / "mail.toml").write_text(text)
     server, world = make(load(here / "mail.toml"))
     monkeypatch.setattr(server._workers, "impossible", lambda: "user 7 may not read /usr")
@@ -521,3 +524,107 @@ def test_a_hangup_while_it_starts_does_not_end_it(make):
     finally:
         server._give_back_signals(None)
     assert signal.getsignal(signal.SIGHUP) == before
+
+
+# What systemd is told
+
+
+class Manager(ServiceManager):
+    """Notes what would be told."""
+
+    def __init__(self, clock):
+        super().__init__(clock, {})
+        self.told = []
+
+    def _tell(self, *words):
+        self.told.append(words[0])
+
+
+def test_systemd_is_told_of_a_start_a_change_and_an_end(make, here):
+    (here / "mail.toml").write_text(LOOPBACK)
+    server, world = make(load(here / "mail.toml"))
+    server._manager = manager = Manager(world.reactor)
+    server.privilegedStartService()
+    server.startService()
+    assert manager.told == [], "a port that is open is not yet a server that serves"
+    turns(world, lambda: server._console.closed)
+    assert manager.told == ["READY=1"]
+    (here / "mail.toml").write_text(LOOPBACK + "[smtp]\nmax_message_bytes = 70_000\n")
+    hang_up(world, lambda: manager.told[-1] == "READY=1" and len(manager.told) > 1)
+    assert manager.told == ["READY=1", "RELOADING=1", "READY=1"]
+    assert server.mail.config.smtp.max_message_bytes == 70_000
+    stopped = server.stopService()
+    assert manager.told[3:] == ["STOPPING=1"]
+    turns(world, lambda: stopped.called)
+    assert manager.told[3:] == ["STOPPING=1"]
+
+
+@pytest.mark.parametrize("text", [LOOPBACK, "colour = 1\n"])
+def test_a_change_that_comes_to_nothing_is_over_for_systemd_too(make, here, text):
+    (here / "mail.toml").write_text(LOOPBACK)
+    server, world = make(load(here / "mail.toml"))
+    start(server, world)
+    server._manager = manager = Manager(world.reactor)
+    manager.ready()
+    (here / "mail.toml").write_text(text)
+    hang_up(world)
+    assert manager.told == ["READY=1", "RELOADING=1", "READY=1"]
+
+
+def test_a_server_that_cannot_start_is_never_ready(make, here):
+    (here / "mail.toml").write_text(LOOPBACK)
+    server, world = make(load(here / "mail.toml"))
+    server._manager = manager = Manager(world.reactor)
+    server.privilegedStartService()
+    world.reactor.stop = lambda: None
+    server._not_serving(Failure(StartError("no")))
+    assert manager.told == []
+    server._failed = False
+    server.running = True
+
+
+# Who may do what
+
+
+def test_root_does_not_stay_root_on_the_ports_of_the_system(make, here, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (here / "mail.toml").write_text('[listen]\nsmtp = ["tcp:25"]\n')
+    server, world = make(load(here / "mail.toml"))
+    with pytest.raises(StartError, match="root would serve port 25: .*--uid USER"):
+        server.privilegedStartService()
+    assert not world.reactor.listeners
+    server._failed = False
+
+
+@pytest.mark.parametrize(
+    ("user", "twistd", "told"), [(0, {}, 1), (0, {"uid": 0}, 0), (1000, {}, 0)]
+)
+def test_root_on_other_ports_is_told_once(make, here, monkeypatch, user, twistd, told):
+    (here / "mail.toml").write_text(LOOPBACK)
+    server, _ = make(load(here / "mail.toml"), **twistd)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with capturedLogs() as events:
+        server._look_around()
+    assert len([one for one in events if "root serves" in one.get("warning", "")]) == told
+
+
+def test_a_data_directory_that_others_may_write_is_refused(make, here):
+    (here / "mail.toml").write_text('data = "open"\n' + LOOPBACK)
+    (here / "open").mkdir()
+    (here / "open").chmod(0o777)
+    server, world = make(load(here / "mail.toml"))
+    with pytest.raises(StartError, match="others than its owner may write there"):
+        server.privilegedStartService()
+    assert not world.reactor.listeners
+    server._failed = False
+
+
+def test_what_others_may_read_is_said(make, here):
+    (here / "mail.toml").write_text('data = "seen"\n' + LOOPBACK)
+    (here / "seen").mkdir()
+    (here / "seen").chmod(0o755)
+    server, world = make(load(here / "mail.toml"))
+    with capturedLogs() as events:
+        start(server, world)
+    said = [one["exposure"] for one in events if "exposure" in one]
+    assert said == [f"others may look in: chmod 700 {here / 'seen'}"]

@@ -34,8 +34,10 @@ from .config import Config, ConfigError
 from .console import Console, LogFile
 from .first_start import FirstStart
 from .log import make_observer
+from .permissions import check_not_root, check_writable_by_nobody_else, exposures
 from .processes import ProcessReporter, spare_the_collector
 from .service import MailService, StartError
+from .service_manager import ServiceManager
 from .site import Owner, read_configuration
 from .world import World, real_world
 
@@ -60,12 +62,13 @@ def make_server(
     except ConfigError as error:
         # twistd would show an exception as a traceback. Nothing is begun yet.
         raise SystemExit(f"the configuration cannot be used\n{error}") from None
-    return MailServer(config, real_world(reactor), twistd, Console(), zygote)
+    manager = ServiceManager(reactor, os.environ)
+    return MailServer(config, real_world(reactor), twistd, Console(), zygote, manager)
 
 
 class MailServer(Service):
     """`MailService` as a process of its own. `twistd` holds twistd's options. `zygote`: one of the workers' that was
-    started already.
+    started already. `manager`: whom it tells how it is.
     """
 
     _log = Logger()
@@ -77,8 +80,10 @@ class MailServer(Service):
         twistd: Mapping[str, Any],
         console: Console,
         zygote: Started | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self.config = config
+        self._manager = manager or ServiceManager(world.reactor, {})
         self._world = world
         self._twistd = twistd
         self._console = console
@@ -141,11 +146,24 @@ class MailServer(Service):
         # Early: who asks for another configuration while it starts is not to end it.
         self._take_hangup()
         try:
+            self._look_around()
             self.mail.privilegedStartService()
         except StartError as error:
             self._give_back_signals(None)
             self._refuse(error)
             raise
+
+    def _look_around(self) -> None:
+        """Who else may read what is the server's, and who it is itself. Raises StartError."""
+        disk = self._world.disk
+        try:
+            check_writable_by_nobody_else(self.config, disk)
+            if os.geteuid() == 0 and self._twistd.get("uid") is None:
+                self._log.warn("{warning}", warning=check_not_root(self.config))
+        except ValueError as error:
+            raise StartError(str(error)) from error
+        for one in exposures(self.config, disk):
+            self._log.warn("{path}: {exposure}", path=str(one.path), exposure=one.text)
 
     def startService(self) -> None:
         self.running = True
@@ -180,11 +198,17 @@ class MailServer(Service):
         # The reactor cannot be stopped twice: what it would do is a traceback.
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous_ends[number] = signal.signal(number, self._stops_already)
+        self._manager.stopping()
         stopped = self.mail.stopService()
         stopped.addBoth(self._stop_reporting)
         # Not before: a SIGHUP would end a server that still drains.
         stopped.addBoth(self._give_back_signals)
+        stopped.addBoth(self._stop_telling)
         return stopped
+
+    def _stop_telling(self, outcome: T) -> T:
+        self._manager.stop()
+        return outcome
 
     def _stop_reporting(self, outcome: T) -> Deferred[T]:
         reporter, self._reporter = self._reporter, None
@@ -228,6 +252,8 @@ class MailServer(Service):
         )
         spare_the_collector()
         self._reporter.start()
+        count = 0 if workers is None else workers.count
+        self._manager.ready(f"serving, {count} workers" if count else "serving")
 
     def _not_serving(self, failure: Failure) -> None:
         self._log.critical("cannot start: {error}", error=str(failure.value))
@@ -267,6 +293,7 @@ class MailServer(Service):
             self._previous_hangup(number, frame)
 
     def _reload(self) -> None:
+        self._manager.reloading()
         if self._log_file is not None:
             try:
                 self._log_file.reopen()
@@ -276,12 +303,15 @@ class MailServer(Service):
             self._workers.open_log_again()
         config = self._read_again()
         self.mail.reload()
-        if config is not None:
+        if config is None:
+            self._manager.reloaded()
+        else:
             self.mail.reconfigure(config).addCallback(self._reconfigured)
 
     def _reconfigured(self, _: object) -> None:
         if self._observer is not None:
             self._observer.follow(self.mail.config)
+        self._manager.reloaded()
 
     def _read_again(self) -> Config | None:
         """The configuration as the file has it now, if that can be used."""

@@ -14,6 +14,7 @@ from ..acme.files import AcmeFiles
 from ..certs import inspect_certificate
 from ..config import CertificatePair, Config
 from ..disk import OsDisk
+from ..permissions import directory_exposure, file_exposure
 from ..site import directory_path
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "filters", "permissions", "private"]
@@ -124,8 +125,9 @@ def permissions(config: Config) -> Iterator[Finding]:
         yield Finding(ERROR, subject, "is not a directory")
     elif not os.access(data, os.R_OK | os.W_OK | os.X_OK):
         yield Finding(ERROR, subject, f"belongs to user {found.st_uid}, and is not for us to write")
-    elif found.st_mode & 0o077:
-        yield Finding(WARNING, subject, f"others may look in: chmod 700 {data}")
+    elif exposure := directory_exposure(data, found.st_mode):
+        # the server does not start where others may write
+        yield Finding(ERROR if found.st_mode & 0o022 else WARNING, subject, exposure.text)
     else:
         yield Finding(OK, subject, "ours alone")
     if directory_path(config).exists():
@@ -147,9 +149,7 @@ def private(path: Path) -> Iterator[Finding]:
     except OSError as error:
         yield Finding(ERROR, subject, str(error))
         return
-    if mode & 0o007:
-        yield Finding(ERROR, subject, f"everybody may read it: chmod 600 {path}")
-    elif mode & 0o070:
-        yield Finding(WARNING, subject, "its group may read it")
+    if exposure := file_exposure(path, mode):
+        yield Finding(ERROR if exposure.everybody else WARNING, subject, exposure.text)
     else:
         yield Finding(OK, subject, "ours alone")
