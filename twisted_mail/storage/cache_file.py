@@ -81,7 +81,7 @@ class CacheFile:
                 if self._db is not None and not self._current():
                     self._close()
                 if self._db is None:
-                    self._db = self._open()
+                    self._db = self._open_sound()
                 yield self._db
             except sqlite3.Error as error:
                 self._close()
@@ -104,6 +104,17 @@ class CacheFile:
             return self._disk.stat(self._path).st_ino == self._inode
         except FileNotFoundError:
             return False
+
+    def _open_sound(self) -> sqlite3.Connection:
+        """What a power cut has left half there is found when it is opened, mostly: then nobody need hear of it."""
+        try:
+            return self._open()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            _log.error("{path}: {error}", path=self._path, error=str(error))
+            set_aside(self._disk, self._path)
+            return self._open()
 
     def _open(self) -> sqlite3.Connection:
         fresh = not self._disk.exists(self._path)
