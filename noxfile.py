@@ -26,6 +26,20 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Storms over a simulated site for an hour, or $SOAK_SECONDS."""
+    session.install(*LOCK, "-e", ".[test]")
+    session.run("pytest", "-m", "soak", "-s", "tests/simulation", *session.posargs)
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """A server under load is killed five hundred times, or $KILLS."""
+    session.install(*LOCK, "-e", ".[test]")
+    session.run("pytest", "-m", "soak", "-s", "tests/e2e/test_killed_often.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Form, types, and which way imports go."""
     session.install(*LOCK, "-e", ".[dev]")

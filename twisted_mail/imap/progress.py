@@ -79,6 +79,9 @@ async def during(
             if not over:
                 yield inprogress(tag, task.done, task.goal)
                 yield b""
+    except GeneratorExit:
+        # Dropped together with its whole process, in a simulation: nothing can be awaited.
+        raise
     except BaseException:
         # Nobody listens any more
         if not whole:
