@@ -590,7 +590,7 @@ def test_root_does_not_stay_root_on_the_ports_of_the_system(make, here, monkeypa
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     (here / "mail.toml").write_text('[listen]\nsmtp = ["tcp:25"]\n')
     server, world = make(load(here / "mail.toml"))
-    with pytest.raises(StartError, match="root would serve port 25: .*--uid USER"):
+    with pytest.raises(StartError, match=r"root would serve port 25: .*--uid USER"):
         server.privilegedStartService()
     assert not world.reactor.listeners
     server._failed = False
