@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -474,3 +475,41 @@ def test_who_is_told_may_ask_hold_and_end(watched: Watched) -> None:
     assert watched.reactor.readers == [] and not watched.reactor.getDelayedCalls()
     watched.watcher.drain()
     watched.watcher.hold()
+
+
+def test_one_descriptor_for_all_who_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To close one takes the kernel longer than a client may be kept waiting."""
+    made: list[int] = []
+    closed: list[int] = []
+    init, close = module._libc.inotify_init1, os.close
+
+    def opening(flags: int) -> int:
+        made.append(init(flags))
+        return made[-1]
+
+    def closing(fd: int) -> None:
+        closed.extend({fd} & set(made))
+        close(fd)
+
+    monkeypatch.setattr(module._libc, "inotify_init1", opening)
+    monkeypatch.setattr(module.os, "close", closing)
+    reactor = Reactor()
+    watcher = DirectoryWatcher(reactor, Looks())
+    told: list[str | None] = []
+    for number in range(3):
+        cancel = watcher.watch(str(tmp_path), told.append)
+        (tmp_path / f"{number}").touch()
+        reactor.read()
+        assert told == [f"{number}"], "and nothing of what came while nobody watched"
+        cancel()
+        assert not reactor.readers
+        assert not reactor.getDelayedCalls()
+        (tmp_path / f"{number}.unseen").touch()
+        told.clear()
+    assert len(made) == 1
+    assert not closed
+    del watcher, cancel
+    gc.collect()
+    assert closed == made

@@ -169,8 +169,9 @@ class DirectoryWatcher:
         self._polled.pop(directory.path, None)
         self._leave_inotify(directory)
         if not self._directories and self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+            # Kept: to close one that has watched anything takes the kernel some 16 ms (a grace period of SRCU), which
+            # every client who is alone, and goes, would cost all others.
+            self._inotify.stop()
         if not self._polled and self._poll is not None:
             self._poll.cancel()
             self._poll = None
@@ -182,6 +183,7 @@ class DirectoryWatcher:
         try:
             if self._inotify is None:
                 self._inotify = _Inotify(self._reactor, self._read)
+            self._inotify.start()
             wd = self._inotify.add(directory.path)
         except (FileNotFoundError, NotADirectoryError):
             return False
@@ -224,7 +226,6 @@ class DirectoryWatcher:
             # One name has the same NULs behind it each time; b"": the directory itself
             names[events[position - size : position]] = mask
             overflow |= mask & _Q_OVERFLOW != 0
-        inotify = self._inotify
         if overflow:
             self._log.warn("more happened in watched directories than inotify could hold")
             for directory in tuple(self._directories.values()):
@@ -232,8 +233,6 @@ class DirectoryWatcher:
         for wd, names in told.items():
             gone = names.pop(b"", 0) & _GONE
             found = _found(names)
-            if inotify is not self._inotify:
-                return  # all was cancelled by who was told before: other watches may have these numbers now
             for directory in tuple(self._by_wd.get(wd, ())):
                 if found:
                     self._tell(directory, found)
@@ -311,33 +310,46 @@ class _Inotify:
     every `REST` seconds."""
 
     def __init__(self, reactor: Any, read: Callable[[bytes], None]) -> None:
-        self._fd = _call(_libc.inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = -1
         self._read = read
         self._reactor = reactor
         self._resting: IDelayedCall | None = None
         self._reading = False
         self._since = float("-inf")
         self._reads = 0
-        try:
-            reactor.addReader(self)
-        except AttributeError:
+        self._started = False
+        # A reactor that knows no descriptors says so now.
+        self._add_reader = reactor.addReader
+        self._fd = _call(_libc.inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def start(self) -> None:
+        """Listen, from now on."""
+        if not self._started:
+            self._started = True
+            self._reads = 0
+            self._add_reader(self)
+
+    def stop(self) -> None:
+        """Nobody watches anything: no timer, and nothing for the reactor. What is not read yet is nobody's, as the
+        kernel gives no number of a watch a second time.
+        """
+        if self._started:
+            self._started = False
+            if self._resting is not None:
+                self._resting.cancel()
+                self._resting = None
+            else:
+                self._reactor.removeReader(self)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
             os.close(self._fd)
-            raise
 
     def add(self, path: str) -> int:
         return _call(_libc.inotify_add_watch, self._fd, os.fsencode(path), _MASK)
 
     def remove(self, wd: int) -> None:
         _libc.inotify_rm_watch(self._fd, wd)  # which fails when the directory is gone: as well
-
-    def close(self) -> None:
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
-        else:
-            self._reactor.removeReader(self)
-        os.close(self._fd)
-        self._fd = -1
 
     def fileno(self) -> int:
         return self._fd
@@ -369,14 +381,14 @@ class _Inotify:
 
     def hold(self) -> None:
         """Read nothing for a while."""
-        if self._resting is None:
+        if self._started and self._resting is None:
             self._reactor.removeReader(self)
             self._resting = self._reactor.callLater(HELD, self._go_on)
 
     def drain(self) -> None:
         if not self._reading:
             for _ in range(HASTY):
-                if self._fd < 0 or not self._take():
+                if not self._started or not self._take():
                     break
 
     def _take(self) -> bool:
