@@ -17,7 +17,7 @@ from twisted_mail.testing.disk import HookedDisk
 NOBODY = "nobody@two.example"
 AGAIN = 2
 """Copies at most."""
-UNDER_WAY = 4
+UNDER_WAY = 6
 """Turns that the content, once written, still takes to the peer's disk."""
 
 
