@@ -10,20 +10,26 @@ from store_site import Site
 from twisted_mail.disk import OsDisk
 from twisted_mail.status import MailError
 from twisted_mail.storage import sessions
+from twisted_mail.storage.maildir import STATE_FILE
 
 KEY = "d/a"
 MAIL = b"Subject: x\n\nx\n"
 
 
 class Telling(OsDisk):
-    """A disk that counts locks: who does anything with an account takes its lock."""
+    """A disk that counts looks: who does anything with an account takes its lock, or reads what state it is in."""
 
     def __init__(self):
         self.locks = 0
+        self.states = 0
 
     def flock(self, fd, operation):
         self.locks += 1
         super().flock(fd, operation)
+
+    def open(self, path, flags, mode=0o600):
+        self.states += os.path.basename(path) == STATE_FILE
+        return super().open(path, flags, mode)
 
 
 @pytest.fixture
@@ -38,10 +44,10 @@ def login(site):
 
 
 def visit(site):
-    """How many locks it took."""
-    before = site.disk.locks
+    """How many looks it took."""
+    before = site.disk.locks + site.disk.states
     site.run(login(site).close())
-    return site.disk.locks - before
+    return site.disk.locks + site.disk.states - before
 
 
 def names(site):
@@ -73,7 +79,9 @@ def test_the_second_time_nothing_is_looked_for(site):
 def test_after_a_while_it_is_looked_at_again(site):
     visit(site)
     site.world.reactor.advance(sessions.FURNISHED_SECONDS + 1)
+    locks = site.disk.locks
     assert visit(site) > 0
+    assert site.disk.locks == locks, "one small file says that it has its folders"
     assert visit(site) == 0
 
 

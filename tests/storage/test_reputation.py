@@ -87,8 +87,6 @@ def test_a_damaged_file_is_made_anew(path):
     with open(path, "wb") as file:
         file.write(b"SQLite format 3\0" + b"\xff" * 5000)
     broken = reopened(path)
-    with pytest.raises(sqlite3.Error):
-        broken.load(NOW)
     assert broken.load(NOW) == []
     broken.put([("x", b"a", NOW + 1, b"")])
     assert len(broken.load(NOW)) == 1
