@@ -513,3 +513,22 @@ def test_one_descriptor_for_all_who_come_and_go(
     del watcher, cancel
     gc.collect()
     assert closed == made
+
+
+def test_who_asks_need_not_wait_for_the_next_poll(tmp_path: Path) -> None:
+    """A directory that was not there, and is made, and gets something, within one second."""
+    reactor = Reactor()
+    watcher = DirectoryWatcher(reactor, Looks())
+    told: list[str | None] = []
+    cancel = watcher.watch(str(tmp_path / "later"), told.append)
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "x").touch()
+    assert told == []
+    watcher.hasten()
+    assert told == [None]
+    told.clear()
+    (tmp_path / "later" / "y").touch()
+    reactor.read()
+    assert told == ["y"]
+    cancel()
+    assert not reactor.getDelayedCalls()

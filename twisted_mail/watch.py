@@ -153,6 +153,10 @@ class DirectoryWatcher:
         return cancel
 
     def hasten(self) -> None:
+        if self._poll is not None:
+            # Such as the Maildir of an account that is being made: it is there by now, perhaps.
+            self._poll.cancel()
+            self._poll_all()
         if self._inotify is not None:
             self._inotify.hasten()
 

@@ -64,8 +64,13 @@ def connected(site: Site) -> bytes:
 
 def test_the_room_of_a_worker_that_is_killed_is_given_back(make: Any) -> None:
     site = make("[limits]\nconnections_per_address = 6\n")
-    held = [site.connect("smtp") for _ in range(7)]
-    assert [one.recv(3) for one in held][-1] == b"421"
+    held = []
+    # One after the other: two workers who let somebody in in the same instant may both find room.
+    for _ in range(6):
+        held.append(site.connect("smtp"))
+        assert held[-1].recv(3) == b"220"
+    held.append(site.connect("smtp"))
+    assert held[-1].recv(3) == b"421"
     for pid in serving(site):
         os.kill(pid, signal.SIGKILL)
     for one in held:
