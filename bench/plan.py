@@ -22,8 +22,8 @@ SHARES = {
     "growth": 270.0,
 }
 """The usual suites in their order, and what part of the time each is given: about the seconds of three rounds on a
-quiet machine of two cores, two of `imap` and `relay`. A first round has peers that later ones leave out, and another one
-is begun when there is time for one as long: `smtp` and `many` are given more.
+quiet machine of two cores, two of `imap` and `relay`. A first round has peers that later ones leave out, and another
+one is begun when there is time for one as long: `smtp` and `many` are given more.
 """
 
 
