@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_site import running, scratch
+from store_site import made, running, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -15,10 +15,10 @@ def _nothing_is_left_open() -> Iterator[None]:
     yield
     while running:
         running.pop().kill()
+    while made:
+        shutil.rmtree(made.pop(), ignore_errors=True)
 
 
 @pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    path = scratch()
-    yield Path(path)
-    shutil.rmtree(path, ignore_errors=True)
+def tmp_path() -> Path:
+    return Path(scratch())

@@ -26,9 +26,14 @@ def seen(account: Any) -> list[Any]:
     return [row for row in account.rows() if row[1] not in gone]
 
 
+made: list[str] = []
+"""By `scratch`; removed at the end of each test."""
+
+
 def scratch() -> str:
     """A new directory, in memory where that can be had."""
-    return tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
+    made.append(tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
+    return made[-1]
 
 
 running: list[Site] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import shutil
 import zlib
 from dataclasses import replace
 
@@ -110,6 +111,8 @@ def test_what_was_written_is_there_with_what_came_on_top(plan, room, fits, direc
         assert made.read() == top + expected
     assert os.listdir(os.path.dirname(path)) == [os.path.basename(file.path)]
     assert getattr(disk, "on", set()) == set()
+    # not only at the end of the test: there are hundreds of examples
+    shutil.rmtree(os.path.dirname(path))
 
 
 def test_much_goes_past_the_page_cache_in_large_pieces():
