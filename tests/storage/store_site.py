@@ -27,13 +27,15 @@ def seen(account: Any) -> list[Any]:
 
 
 made: list[str] = []
-"""By `scratch`; removed at the end of each test."""
+"""By `scratch`, and to be removed at the end of the test."""
 
 
-def scratch() -> str:
-    """A new directory, in memory where that can be had."""
-    made.append(tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
-    return made[-1]
+def scratch(*, kept: bool = False) -> str:
+    """A new directory, in memory where that can be had. `kept`: who asked for it removes it, not the end of the test."""
+    path = tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
+    if not kept:
+        made.append(path)
+    return path
 
 
 running: list[Site] = []

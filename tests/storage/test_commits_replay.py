@@ -178,7 +178,7 @@ def template():
     """An account with its folders, so that they need not be made each time."""
     from store_site import scratch
 
-    root = scratch()
+    root = scratch(kept=True)
     site = Site(os.path.join(root, "data"), seed=99).start()
     append(site, KEY, "Work", message(text(0)))
     expunge(site, KEY, "Work", bases(site, KEY, "Work"))
