@@ -31,7 +31,7 @@ made: list[str] = []
 
 
 def scratch(*, kept: bool = False) -> str:
-    """A new directory, in memory where that can be had. `kept`: who asked for it removes it, not the end of the test."""
+    """A new directory, in memory where that can be had. `kept`: who asked for it removes it, not the test's end."""
     path = tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
     if not kept:
         made.append(path)
