@@ -172,18 +172,26 @@ def test_a_ca_without_renewal_info_is_not_told_what_is_replaced(ca: Ca) -> None:
 
 
 def test_an_old_nonce_is_tried_again_with_the_new_one(ca: Ca) -> None:
-    left = [3]
+    left = [0]
 
-    def sometimes(payload: Any) -> Answer:
-        left[0] -= 1
-        if left[0]:
-            problem = {"type": "urn:ietf:params:acme:error:badNonce", "detail": "old"}
-            return 400, PROBLEM, json.dumps(problem).encode()
-        return answer(ORDER, 201, Location="https://ca/order/1")
+    def sometimes(then: Answer) -> Callable[[Any], Answer]:
+        def given(payload: Any) -> Answer:
+            left[0] -= 1
+            if left[0]:
+                problem = {"type": "urn:ietf:params:acme:error:badNonce", "detail": "old"}
+                return 400, PROBLEM, json.dumps(problem).encode()
+            return then
 
-    ca.paths["/order"] = sometimes
+        return given
+
+    ca.paths["/account"] = sometimes(
+        answer({"status": "valid"}, 201, Location="https://ca/account/1")
+    )
+    ca.paths["/order"] = sometimes(answer(ORDER, 201, Location="https://ca/order/1"))
     client = ca.connect()
-    client.account("https://ca/account/1")
+    left[0] = 4
+    assert client.account("") == "https://ca/account/1"
+    left[0] = 4
     assert client.new_order(("a.example",), "").status == "pending"
     left[0] = 10**6
     with pytest.raises(AuthorityError, match="badNonce"):

@@ -37,13 +37,16 @@ class NotInTime(AssertionError):
     """What was waited for did not happen."""
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
-    """Ask again and again until `condition()` is true."""
+def until(
+    condition: Callable[[], object], what: str | Callable[[], str], seconds: float = DEADLINE
+) -> None:
+    """Ask again and again until `condition()` is true. `what`: in words, or what gives them when time is over."""
     tick = threading.Event()
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise NotInTime(f"not within {seconds} seconds: {what}")
+            words = what if isinstance(what, str) else what()
+            raise NotInTime(f"not within {seconds} seconds: {words}")
         tick.wait(0.02)
 
 

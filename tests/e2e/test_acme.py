@@ -148,7 +148,8 @@ class CertifiedSite(Site):
 
     def wait_until_issued(self) -> None:
         until(
-            lambda: self.has_certificate, f"a certificate\n{self.log}\n{self._pebble.log[-3000:]}"
+            lambda: self.has_certificate,
+            lambda: f"a certificate\n{self.log}\n{self._pebble.log[-3000:]}",
         )
         # this process has read it when it says so
         until(lambda: "a new certificate for" in self.log, "it is served")

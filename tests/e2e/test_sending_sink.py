@@ -55,8 +55,6 @@ FAULTS = {
     "-Q data": (DEFERRED, "421"),
     "-Q .": (DEFERRED, "421"),
     "-Q quit": (DELIVERED, "250"),
-    # speaks while nobody asked it, and hangs up: what that is an answer to is anybody's guess
-    "-A 0": (DEFERRED, "550 This violates SMTP"),
     # knows less
     "-e": (DELIVERED, "250"),
     "-E": (DELIVERED, "250"),
@@ -94,6 +92,21 @@ def test_a_fault(sender, outside, fault):
         assert words in notice.words
         sender.empty(ALICE)
     else:
+        assert sender.messages(ALICE) == []
+
+
+def test_a_server_that_speaks_in_the_midst_of_the_message(sender, outside):
+    """And hangs up: what that answers depends on whether it overtakes the end of the message."""
+    outside.domain("hasty.example")
+    with sink(outside.address_of("mx.hasty.example"), outside.port, "-A", "0"):
+        id_ = sender.submit(ALICE, ["bob@hasty.example"], "hasty")
+        (one,) = sender.wait_for(id_, DEFERRED, BOUNCED)["recipients"]
+    if one["state"] == BOUNCED:
+        assert "550 5.0.0 This violates SMTP" in one["reason"]
+        assert "This violates SMTP" in sender.notice(ALICE, "hasty").words
+        sender.empty(ALICE)
+    else:
+        assert "550 This violates SMTP" in one["reason"] or "closed" in one["reason"]
         assert sender.messages(ALICE) == []
 
 

@@ -11,7 +11,7 @@ import email.utils
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import requests
 from acme import errors, messages
@@ -36,6 +36,7 @@ _MAX_NAMES: Final = 200
 _NONCES: Final = 4
 """Tries of one request. RFC 8555 section 6.5: an old nonce is to be tried again with the new one."""
 _AGENT: Final = "twisted-mail"
+_T = TypeVar("_T")
 
 
 class CaSettings(NamedTuple):
@@ -87,17 +88,7 @@ class AcmeClient:
                 binding = messages.ExternalAccountBinding.from_data(
                     self._key.public_key(), kid, key, self._directory
                 )
-        with self._understood():
-            wish = messages.NewRegistration.from_data(
-                email=self._settings.email or None,
-                external_account_binding=binding,
-                terms_of_service_agreed=True,
-            )
-            try:
-                made = ClientV2(self._directory, self._net).new_account(wish)
-                url = str(made.uri)
-            except errors.ConflictError as conflict:  # RFC 8555 section 7.3: there is one
-                url = str(conflict.location)
+        url = self._tried(lambda: self._made_account(binding))
         self._use(url)
         return url
 
@@ -167,12 +158,27 @@ class AcmeClient:
     def _use(self, url: str) -> None:
         self._net.account = messages.RegistrationResource(uri=url, body=messages.Registration())
 
+    def _made_account(self, binding: Any) -> str:
+        wish = messages.NewRegistration.from_data(
+            email=self._settings.email or None,
+            external_account_binding=binding,
+            terms_of_service_agreed=True,
+        )
+        try:
+            return str(ClientV2(self._directory, self._net).new_account(wish).uri)
+        except errors.ConflictError as conflict:  # RFC 8555 section 7.3: there is one
+            return str(conflict.location)
+
     def _post(self, url: str, payload: _Payload | None) -> requests.Response:
         """A signed request; None: POST-as-GET (RFC 8555 section 6.3)."""
+        return self._tried(lambda: self._net.post(url, payload, new_nonce_url=self._new_nonce))
+
+    def _tried(self, request: Callable[[], _T]) -> _T:
+        """Again with a new nonce as long as the CA calls the last one old."""
         for left in reversed(range(_NONCES)):
             try:
                 with self._understood():
-                    return self._net.post(url, payload, new_nonce_url=self._new_nonce)
+                    return request()
             except _BadNonce:
                 if not left:
                     raise
