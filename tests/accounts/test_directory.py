@@ -7,7 +7,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ def test_it_syncs_what_it_commits(tmp_path: Path, world: World) -> None:
 
 def test_a_newer_file_is_refused(tmp_path: Path, open_directory: OpenDirectory) -> None:
     open_directory().close()
-    with sqlite3.connect(tmp_path / "accounts.sqlite3") as db:
+    with closing(sqlite3.connect(tmp_path / "accounts.sqlite3")) as db, db:
         db.execute("PRAGMA user_version = 7")
     db.close()
     with pytest.raises(DirectoryError, match=r"newer version of twisted_mail \(schema 7; .* 2\)"):
@@ -472,7 +472,7 @@ def test_readers_do_not_wait_for_a_writer(
 
 
 def test_a_refused_write_is_explained(tmp_path: Path, directory: Directory, alice: User) -> None:
-    with sqlite3.connect(tmp_path / "accounts.sqlite3") as db:
+    with closing(sqlite3.connect(tmp_path / "accounts.sqlite3")) as db, db:
         db.execute(
             "CREATE TRIGGER broken BEFORE DELETE ON users BEGIN SELECT RAISE(ABORT, 'no'); END"
         )

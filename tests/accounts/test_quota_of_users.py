@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(
     first.add_domain("example.org")
     first.add_user(ALICE, record("secret"))
     first.close()
-    with sqlite3.connect(tmp_path / "accounts.sqlite3") as db:
+    with closing(sqlite3.connect(tmp_path / "accounts.sqlite3")) as db, db:
         db.execute("ALTER TABLE users DROP COLUMN storage")
         db.execute("ALTER TABLE users DROP COLUMN messages")
         db.execute("PRAGMA user_version = 1")

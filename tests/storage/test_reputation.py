@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_what_is_over_and_what_is_too_much_is_purged(path):
     assert [row[1] for row in left if row[0] == "x"] == [b"%d" % n for n in range(40, 50)]
     assert len([row for row in left if row[0] == "y"]) == 4
     file.close()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("SELECT count(*) FROM reputation").fetchone() == (14,)
     db.close()
 

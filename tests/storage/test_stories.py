@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 from twisted.internet.defer import ensureDeferred
@@ -89,7 +90,7 @@ def test_what_waits_is_bounded(tmp_path, monkeypatch):
 def test_a_file_of_another_version_is_begun_anew_and_a_broken_one_is_in_nobodys_way(tmp_path):
     world = simulated_world()
     path = tmp_path / "stories.sqlite3"
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE stories (other)")
         database.execute("PRAGMA user_version=99")
     database.close()
@@ -148,7 +149,7 @@ def test_many_stand_in_few_rows_and_each_is_found_and_goes_by_itself(tmp_path, m
         told.put(story(number, world)._replace(lines=[(0.0, "“\n”"), (1.0015, '"\\')]))
     wait(world)
     assert [len(find(path, f"{number}@example.org")) for number in range(8)] == [0] * 4 + [1] * 4
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         assert list(database.execute("SELECT last, count FROM told")) == [(6, 2), (8, 2)]
     database.close()
     (found,) = find(path, "c4")
