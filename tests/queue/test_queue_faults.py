@@ -10,6 +10,7 @@ from queue_site import Site
 from twisted.internet.defer import CancelledError, Deferred
 
 from twisted_mail.queue.interfaces import DestinationError, Result
+from twisted_mail.status import MailError
 from twisted_mail.storage.queued import Change, Options, QueuedRecipient, State, Verdict
 from twisted_mail.testing.queue import sleep
 
@@ -37,6 +38,49 @@ def test_what_was_taken_is_not_lost_when_the_back_offs_cannot_be_read() -> None:
     site.run(30)
     assert failed
     assert {site.state(mail) for mail in mails} == {"DELIVERED"}
+
+
+def lost(address: str, tries: int) -> Result:
+    """A host's judgement: some content cannot be had."""
+    if address.startswith("lost"):
+        raise MailError(554, "5.3.0", "Its content was lost", "queue/aa/aa00 is not there")
+    if address.startswith("ill"):
+        raise MailError(
+            451, "4.3.0", "Its content cannot be read", OSError(5, "Input/output error")
+        )
+    return Result.DELIVERED
+
+
+def test_mail_whose_content_is_lost_comes_back_at_the_second_try_and_harms_no_other() -> None:
+    site = Site(start=False)
+    site.host("far.example", judge=lost, latency=0.01)
+    site.manager.start()
+    gone = site.accept("lost@far.example")
+    ill = site.accept("ill@far.example")
+    site.run(1)
+    others = [site.accept(f"bob{number}@far.example") for number in range(5)]
+    site.run(1)
+    # It is not the destination that fails: nobody is kept waiting.
+    assert {site.state(mail) for mail in others} == {"DELIVERED"}
+    assert site.state(gone) == site.state(ill) == "DEFERRED" and not site.door.notices
+    site.run(3600)
+    assert site.state(gone) == "BOUNCED" and site.state(ill) == "DEFERRED"
+    ((_, notice, _),) = site.door.notices
+    assert b"Its content was lost" in notice and b"Status: 5.3.0" in notice
+    later = site.accept("bob@far.example")
+    site.run(10)
+    assert site.state(later) == "DELIVERED"
+
+
+def test_mail_that_is_removed_when_it_is_about_to_be_sent_does_not_come_back() -> None:
+    site = Site(start=False)
+    site.host("far.example", judge=lost, latency=1)
+    mail = site.accept("lost@far.example")
+    site.manager.start()
+    site.run(0.5)
+    site.spool.apply(Change(mail, (Verdict(0, State.REMOVED),)))
+    site.run(7200)
+    assert site.state(mail) == "REMOVED" and not site.door.notices
 
 
 def test_a_destination_that_waits_for_its_share_is_not_forgotten_when_the_spool_fails() -> None:

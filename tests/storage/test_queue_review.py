@@ -316,7 +316,7 @@ def test_a_large_file_that_is_cut_off_is_not_sent(site):
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(MailError) as caught:
         site.run(site.store.queue.open(message))
-    assert caught.value.temporary
+    assert not caught.value.temporary
     assert set(os.listdir("/proc/self/fd")) == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -358,9 +359,13 @@ def test_another_process_sees_that_something_changed(site):
     assert not site.store.queue.changed()
 
 
-def test_a_file_that_is_gone_is_a_temporary_failure(site):
+def test_a_file_that_is_gone_is_lost_and_all_of_them_are_not(site):
     message = site.enqueue(TEXT, "aa00", "b@b.example")
     os.unlink(site.store._spool.path("aa00"))
+    with pytest.raises(MailError) as caught:
+        site.run(site.store.queue.open(message))
+    assert not caught.value.temporary
+    shutil.rmtree(site.store._spool.directory)
     with pytest.raises(MailError) as caught:
         site.run(site.store.queue.open(message))
     assert caught.value.temporary

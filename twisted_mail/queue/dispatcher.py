@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from ..interfaces import Content
+from ..status import MailError
 from ..storage.queued import QueuedMessage
 from ..world import World
 from .bell import Bell
@@ -24,7 +25,7 @@ from .destination import Batch, Connection, Destination, Destinations
 from .interfaces import Carrier, DestinationError, Job
 from .learning import Learning, Results
 from .schedule import Settings, Standing
-from .verdicts import error_outcomes
+from .verdicts import error_outcomes, unreadable_outcomes
 from .window import Window
 
 __all__ = ["Dispatcher"]
@@ -237,6 +238,15 @@ class Dispatcher:
                 outcomes = await courier.deliver(job)
                 if len(outcomes) != len(batch.taken):
                     raise ValueError(f"{len(outcomes)} outcomes for {len(batch.taken)} recipients")
+            except MailError as error:
+                # No fault of the destination: what else waits for it goes on by the same connection.
+                _log.error(
+                    "cannot be sent: {error}",
+                    error=str(error),
+                    message=batch.message.id,
+                    sender=batch.message.sender,
+                )
+                outcomes = unreadable_outcomes(error, batch.taken)
             except (Exception, CancelledError) as error:
                 if isinstance(error, CancelledError) and connection.given_up:
                     text = f"not done within {self._settings.deliver_limit:.0f} seconds"

@@ -93,7 +93,8 @@ class Job:
     """One transaction: some recipients of a message, by their number in it, that share hop and `mail_from`.
 
     `mail_from` is "" for ``<>``. `open` gives the content as it is to be sent (LF line ends, what is the mailboxes'
-    only left out); it may be called more than once. Raises MailError or OSError when the file cannot be had.
+    only left out); it may be called more than once. Raises MailError or OSError when the file cannot be had; a
+    `Courier` lets that through, and may be used again.
     """
 
     message: QueuedMessage
@@ -212,7 +213,7 @@ class Spool(Protocol):
         """Which recipients of these messages are ACTIVE still: the others were held or removed meanwhile."""
 
     async def open(self, message: QueuedMessage) -> Content:
-        """The content to send. Raises MailError when the file is gone."""
+        """The content to send. Raises MailError when it cannot be read, one with a 5xx when it is lost."""
 
     async def prune(self, before: float, keep: int) -> None:
         """Forget finished messages that ended before `before`, and all but the last `keep`; a bounded number a call."""

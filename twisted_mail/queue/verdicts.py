@@ -6,12 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..message.notice import Action
+from ..status import MailError
 from ..storage.queued import Attempt, Change, QueuedMessage, State, Taken, Verdict
 from .bounce import Told, expired_outcome, tellable
 from .interfaces import DestinationError, Outcome, Result
 from .schedule import Settings, next_try
 
-__all__ = ["Judged", "attempt_of", "error_outcomes", "judge", "judge_expired", "judge_here"]
+__all__ = [
+    "Judged",
+    "attempt_of",
+    "error_outcomes",
+    "judge",
+    "judge_expired",
+    "judge_here",
+    "unreadable_outcomes",
+]
 
 
 class Judged(NamedTuple):
@@ -52,6 +61,20 @@ def error_outcomes(error: DestinationError, taken: Sequence[Taken]) -> list[Outc
         )
         for one in taken
     ]
+
+
+def unreadable_outcomes(error: MailError, taken: Sequence[Taken]) -> list[Outcome]:
+    """What it is for each recipient that the content cannot be had.
+
+    What is lost (5xx) is not kept for days: it fails when the try before has found the same. The first does not count:
+    a message that is removed by hand just now has no content either, and its sender is told nothing.
+    """
+    found = []
+    for one in taken:
+        lost = not error.temporary and one.last is not None and one.last.text == error.text
+        result, enhanced = (Result.FAILED, error.enhanced) if lost else (Result.DEFERRED, "4.3.0")
+        found.append(Outcome(one.number, result, 0, enhanced, error.text, said=False))
+    return found
 
 
 def judge(

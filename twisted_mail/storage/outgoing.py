@@ -141,6 +141,9 @@ class Outgoing:
                     self._world.threads, disk.close, disk.open, path, os.O_RDONLY
                 )
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and disk.exists(self._spool.directory):
+                raise _lost(path, "is not there") from error
+            # All of them are gone: that can be mended.
             raise MailError(451, "4.3.0", "Its content cannot be read", error) from error
         content = FileContent(self._world, fd, message.skip)
         if message.size - message.skip > AT_ONCE:
@@ -148,7 +151,7 @@ class Outgoing:
                 return content
             # Half of a message would be sent as a whole one.
             content.close()
-            raise MailError(451, "4.3.0", "Its content cannot be read", f"{path} is damaged")
+            raise _lost(path, "is damaged")
         missing = message.size - message.skip
         blocks: list[bytes] = []
         try:
@@ -158,10 +161,15 @@ class Outgoing:
         finally:
             content.close()
         if missing:
-            raise MailError(451, "4.3.0", "Its content cannot be read", f"{path} is damaged")
+            raise _lost(path, "is damaged")
         return BytesContent(b"".join(blocks))
 
     async def prune(self, before: float, keep: int) -> None:
         for _ in range(PRUNINGS):
             if await self._world.threads.call(self.view.prune, before, keep) < PRUNED:
                 break
+
+
+def _lost(path: str, how: str) -> MailError:
+    # Nothing that the journal knows of is ever without its file: a disk, or somebody, has taken it.
+    return MailError(554, "5.3.0", "Its content was lost at this server", f"{path} {how}")
