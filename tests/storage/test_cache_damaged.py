@@ -40,10 +40,20 @@ def test_what_is_damaged_is_made_anew_at_once(tmp_path: Path, how: str) -> None:
     after.close()
 
 
-def test_what_cannot_be_opened_at_all_is_said(tmp_path: Path) -> None:
+def test_a_directory_in_its_place_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite3"
     path.mkdir()
+    (path / "somebody's").write_bytes(b"x")
     one = cache(path)
+    with one.changing() as db:
+        db.execute("INSERT INTO t VALUES (1)")
+    one.close()
+    (aside,) = tmp_path.glob("cache.sqlite3.broken-*")
+    assert (aside / "somebody's").read_bytes() == b"x"
+
+
+def test_what_cannot_be_opened_at_all_is_said(tmp_path: Path) -> None:
+    one = cache(tmp_path / "missing" / "cache.sqlite3")
     with pytest.raises((sqlite3.Error, OSError)), one.opened():
         pass
     one.close()

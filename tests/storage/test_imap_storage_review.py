@@ -133,9 +133,8 @@ def test_a_file_that_was_linked_without_its_row_keeps_its_uid_for_itself(here, m
         assert here.add() == 0
     assert len(here.files()) == 2
     # `no such table` is taken for damage: here the index is whole
-    os.rename(
-        os.path.join(here.home, "index.sqlite3.broken"), os.path.join(here.home, "index.sqlite3")
-    )
+    (aside,) = [name for name in os.listdir(here.home) if ".broken-" in name]
+    os.rename(os.path.join(here.home, aside), os.path.join(here.home, "index.sqlite3"))
     here.store.refresh()
     linked = set(here.flags()) - {1}
     assert len(linked) == 1

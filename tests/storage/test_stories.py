@@ -87,7 +87,23 @@ def test_what_waits_is_bounded(tmp_path, monkeypatch):
     assert not find(tmp_path / "stories.sqlite3", "c2")
 
 
-def test_a_file_of_another_version_is_begun_anew_and_a_broken_one_is_in_nobodys_way(tmp_path):
+def test_a_damaged_row_is_passed_over_by_who_looks_and_who_sweeps(tmp_path):
+    world = simulated_world()
+    path = tmp_path / "stories.sqlite3"
+    kept = Stories(world, path, most=3)
+    for number in range(3):
+        kept.put(story(number, world))
+        wait(world)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE told SET stories = ? WHERE last = 1", (b'[["\xff\x00',))
+    assert find(path, "c2") and not find(path, "c0")
+    for number in range(3, 403):
+        kept.put(story(number, world))
+    wait(world)
+    assert find(path, "c402") and not find(path, "c2")
+
+
+def test_a_file_of_another_version_is_begun_anew_and_a_broken_one_too(tmp_path):
     world = simulated_world()
     path = tmp_path / "stories.sqlite3"
     with closing(sqlite3.connect(path)) as database, database:
@@ -103,8 +119,8 @@ def test_a_file_of_another_version_is_begun_anew_and_a_broken_one_is_in_nobodys_
         (tmp_path / f"stories.sqlite3{name}").unlink(missing_ok=True)
     kept.put(story(2, world))
     wait(world)
-    with pytest.raises(sqlite3.Error):
-        find(path, "c2")
+    assert find(path, "c2")
+    assert len(list(tmp_path.glob("stories.sqlite3.broken-*"))) == 1
     with pytest.raises(FileNotFoundError):
         find(tmp_path / "none", "c2")
 

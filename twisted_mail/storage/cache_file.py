@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from twisted.logger import Logger
 
 from ..disk import Disk
-from .index import is_damage, set_aside
+from .aside import is_damage, no_file, set_aside
 from .transaction import transaction, use_wal
 
 __all__ = ["CacheFile", "OverError"]
@@ -84,10 +84,12 @@ class CacheFile:
                     self._db = self._open_sound()
                 yield self._db
             except sqlite3.Error as error:
+                opened = self._db is not None
                 self._close()
-                _log.error("{path}: {error}", path=self._path, error=str(error))
-                if is_damage(error):
-                    set_aside(self._disk, self._path)
+                if opened and is_damage(error):
+                    self._set_aside(error, self._inode)
+                else:
+                    _log.error("{path}: {error}", path=self._path, error=str(error))
                 raise
             except OSError as error:
                 _log.error("{path}: {error}", path=self._path, error=str(error))
@@ -110,11 +112,19 @@ class CacheFile:
         try:
             return self._open()
         except sqlite3.Error as error:
-            if not is_damage(error):
+            if not is_damage(error) and not no_file(self._disk, self._path):
                 raise
-            _log.error("{path}: {error}", path=self._path, error=str(error))
-            set_aside(self._disk, self._path)
+            self._set_aside(error)
             return self._open()
+
+    def _set_aside(self, error: sqlite3.Error, inode: int = 0) -> None:
+        aside = set_aside(self._disk, self._path, inode)
+        _log.error(
+            "{path} is damaged ({error}): set aside as {aside}, and begun anew; what was in it is found out again",
+            path=self._path,
+            error=str(error),
+            aside=aside,
+        )
 
     def _open(self) -> sqlite3.Connection:
         fresh = not self._disk.exists(self._path)

@@ -23,10 +23,11 @@ from twisted.logger import Logger
 
 from ..disk import Disk, make_directories
 from . import maildir
+from .aside import is_damage, no_file, set_aside
 from .dovecot import UIDLIST, UidList, parse_uidlist
 from .errors import AccountOver, mailbox_broken
 from .folder import Folder, FolderChange
-from .index import Index, is_damage, set_aside
+from .index import Index
 from .maildir import MAX_UID, FolderState
 
 __all__ = ["Home", "Locked"]
@@ -454,12 +455,17 @@ class Home:
         try:
             self._index = Index(self.disk, self._index_path)
         except sqlite3.DatabaseError as error:
-            if not is_damage(error):
+            if not is_damage(error) and not no_file(self.disk, self._index_path):
                 raise
             self._set_aside(error)
             self._index = Index(self.disk, self._index_path)
         return self._index
 
     def _set_aside(self, error: Exception) -> None:
-        _log.error("index {path} set aside: {error}", path=self._index_path, error=str(error))
-        set_aside(self.disk, self._index_path)
+        aside = set_aside(self.disk, self._index_path)
+        _log.error(
+            "{path} is damaged ({error}): set aside as {aside}, and made anew of the mail that is there",
+            path=self._index_path,
+            error=str(error),
+            aside=aside,
+        )

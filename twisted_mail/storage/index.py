@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..disk import Disk
 
-__all__ = ["UNSEEN", "FolderRow", "Index", "Row", "RowTuple", "is_damage", "set_aside"]
+__all__ = ["UNSEEN", "FolderRow", "Index", "Row", "RowTuple"]
 
 VERSION = 2
 _TABLES = """
@@ -454,19 +454,3 @@ def _parts(values: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:
     for start in range(0, len(values), MANY):
         some = values[start : start + MANY]
         yield ",".join("?" * len(some)), some
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the index is to be made anew: not for a full disk or a lock, but for what it should not hold."""
-    # The plain SQLITE_ERROR is "no such table" and the like: another's schema, or what a repair left.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR
-
-
-def set_aside(disk: Disk, path: str) -> None:
-    """Move a broken index out of the way (``.broken``, one is kept); its Maildir makes a new one."""
-    for suffix in ("-wal", "-shm"):
-        if disk.exists(path + suffix):
-            disk.unlink(path + suffix)
-    if disk.exists(path):
-        disk.rename(path, f"{path}.broken")

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from ..disk import Disk, OsDisk
 from ..message.words import one_line
 from ..world import World
+from .aside import is_damage, no_file, set_aside
 from .transaction import transaction, use_wal
 
 __all__ = ["MAX_LINE", "Stories", "Story", "find", "find_mail", "kept", "similar"]
@@ -150,6 +151,22 @@ class Stories:
             )
             for some in (stories[at : at + _TOGETHER] for at in range(0, len(stories), _TOGETHER))
         ]
+        disk = self._world.disk
+        try:
+            self._write_rows(rows, now)
+        except sqlite3.Error as error:
+            if not is_damage(error) and not no_file(disk, str(self._path)):
+                raise
+            aside = set_aside(disk, str(self._path))
+            _log.error(
+                "{path} is damaged ({error}): set aside as {aside}, and begun anew; what was told in it is only there",
+                path=str(self._path),
+                error=str(error),
+                aside=aside,
+            )
+            self._write_rows(rows, now)
+
+    def _write_rows(self, rows: Sequence[tuple[int, float, bytes]], now: float | None) -> None:
         with _opened(self._path, self._world.disk) as database, transaction(database):
             for count, until, text in rows:
                 database.execute(
@@ -170,7 +187,7 @@ class Stories:
             "SELECT last, stories FROM told WHERE last - count < ? ORDER BY last LIMIT 1", (gone,)
         ).fetchone()
         if cut is not None:
-            left = json.loads(cut[1])[gone - cut[0] :]
+            left = _stored(cut[1])[gone - cut[0] :]
             database.execute(
                 "UPDATE told SET count = ?, stories = ? WHERE last = ?",
                 (len(left), _json(left).encode(), cut[0]),
@@ -257,9 +274,18 @@ def _told(database: sqlite3.Connection, words: Sequence[str]) -> Iterator[Story]
             lower = text.lower()
             if not all(needle in lower for needle in needles):
                 continue
-        for id_, at, message, connection, facts, lines in reversed(json.loads(text)):
+        for id_, at, message, connection, facts, lines in reversed(_stored(text)):
             told = [(milliseconds / 1000.0, words) for milliseconds, words in lines]
             yield Story(id_, at, message, connection, facts, told)
+
+
+def _stored(text: bytes) -> list[Any]:
+    """The stories of a row; of a damaged one none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
 
 
 @contextmanager
