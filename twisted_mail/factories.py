@@ -12,6 +12,7 @@ from .accounts.checkers import DirectoryChecker, make_checkers
 from .accounts.directory import Directory
 from .accounts.passwords import MAX_AT_ONCE, Hasher, Remembered
 from .config import WEB_LISTENERS, Config
+from .config.secrets import secret_text
 from .connection.factory import MailFactory
 from .connection.limits import ConnectionLimits
 from .connection.protocol import Bounds
@@ -81,6 +82,8 @@ def make_factories(
         return Bounds(
             idle_seconds=idle_seconds,
             message_seconds=limits.message_seconds,
+            message_rate=limits.message_bytes_per_second,
+            stranger_seconds=limits.stranger_seconds,
             read_ahead_bytes=limits.read_ahead_bytes,
         )
 
@@ -158,7 +161,8 @@ def make_authenticator(
         base=config.limits.login_delay_seconds,
         cap=config.limits.login_max_delay_seconds,
     )
-    checkers = make_checkers(config.auth.checkers, our_checker)
+    described = [secret_text(text) for text in config.auth.checkers]
+    checkers = make_checkers(described, our_checker)
     return Authenticator(Portal(realm, checkers), world, delays, client_network)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .config import LISTENERS, WEB_LISTENERS, Config
 from .config.endpoints import tcp_port
+from .config.secrets import in_environment
 from .disk import Disk
 
 __all__ = [
@@ -77,7 +78,15 @@ def secret_files(config: Config) -> list[Path]:
     found += [config.tls.key, *(pair.key for pair in config.tls.sni)]
     found += [route.password_file for route in config.routes]
     found += [one.password_file for one in config.filters]
-    if config.file is not None and any(route.password for route in config.routes):
+    found.append(config.acme.eab_key_file)
+    if config.development:
+        found += [config.certificates / "ca.key", config.certificates / f"{config.hostname}.key"]
+    written = [config.acme.eab_key]
+    written += [route.password for route in config.routes]
+    written += [one.password for one in config.filters]
+    # a strcred string that is more than a name may hold a password, or the name of a file
+    written += [text for text in config.auth.checkers if text.startswith("memory:")]
+    if config.file is not None and any(text and not in_environment(text) for text in written):
         found.append(config.file)
     return list(dict.fromkeys(path for path in found if path is not None))
 

@@ -10,7 +10,6 @@ import hmac
 import ipaddress
 import sqlite3
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Literal
 
 from twisted.logger import Logger
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 
 from .config import Config, Filter
 from .config.policy import parse_rate
-from .config.secrets import read_secret
+from .config.secrets import HasPassword, password_of
 from .delivery.alarms import Alarms
 from .delivery.guard import SiteGuard
 from .delivery.interfaces import Guard
@@ -320,7 +319,7 @@ def _filter(world: World, one: Filter) -> StageFilter | Scanner:
         if one.kind == "rspamd":
             from .filters.rspamd import Rspamd, RspamdSettings
 
-            return Rspamd(world, RspamdSettings(scanner, _password(one.password_file)))
+            return Rspamd(world, RspamdSettings(scanner, _password(one)))
         if one.kind == "clamav":
             from .filters.clamd import Clamd, ClamdSettings
 
@@ -335,15 +334,13 @@ def _filter(world: World, one: Filter) -> StageFilter | Scanner:
         raise ValueError(f"filter {name}: {error}") from error
 
 
-def _password(path: Path | None) -> str:
+def _password(table: HasPassword) -> str:
     """Raises ValueError. The file was there when the configuration was read; root read it, perhaps, and we are not."""
-    if path is None:
-        return ""
+    path = table.password_file
+    key = "password" if path is None else f"password_file {path}"
     try:
-        return read_secret(path)
+        return password_of(table)
     except OSError as error:
-        raise ValueError(
-            f"password_file {path} must be a file that can be read ({error.strerror})"
-        ) from None
+        raise ValueError(f"{key} must be a file that can be read ({error.strerror})") from None
     except ValueError as error:
-        raise ValueError(f"password_file {path} {error}") from None
+        raise ValueError(f"{key} {error}") from None

@@ -33,12 +33,12 @@ __all__ = [
 ]
 
 
-def read_configuration(path: Path | None, directory: Path) -> Config:
+def read_configuration(path: Path | None, directory: Path, *, serves: bool = True) -> Config:
     """What `path` says; without one, the start without configuration in `directory`.
 
     Raises ConfigError.
     """
-    return default(directory) if path is None else load(path)
+    return default(directory) if path is None else load(path, serves=serves)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ from cryptography import x509
 
 from ..certs import ServerKey
 from ..config import Config
-from ..config.secrets import read_secret
-from ..config.web import eab_key
 from ..world import World
 from .challenges import Challenges
 from .files import AcmeFiles
@@ -81,7 +79,7 @@ class SiteCertificates:
 def _by_https(config: Config, now: Callable[[], float]) -> Connect:
     acme = config.acme
     # Now, while it is still allowed to.
-    key = "" if acme.eab_key_file is None else eab_key(read_secret(acme.eab_key_file))
+    key = acme.binding_key()
 
     def connect(account_key: bytes) -> Authority:
         # Lean import: half a second, in a thread, and only on days when there is something to ask.

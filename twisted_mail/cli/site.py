@@ -87,7 +87,7 @@ class SiteFiles:
         from ..site import read_configuration
 
         try:
-            return read_configuration(self.path, Path.cwd())
+            return read_configuration(self.path, Path.cwd(), serves=False)
         except ConfigError as error:
             raise Refusal(f"the configuration cannot be used\n{error}") from None
 

@@ -15,9 +15,9 @@ from .filtering import Filter
 from .lines import KeyPath
 from .model import Auth, Tls
 from .outgoing import Delivery, Route
-from .secrets import read_secret
+from .secrets import password_of, secret_text
 from .section import Section
-from .web import Acme, eab_key
+from .web import Acme
 
 __all__ = ["SECTIONS"]
 
@@ -42,9 +42,11 @@ def check_auth(auth: Auth) -> Iterator[tuple[KeyPath, str]]:
         from ..accounts.checkers import CheckerError, described_checker
 
         try:
-            described_checker(text)
+            described_checker(secret_text(text))
         except CheckerError as error:
             yield ("checkers", index), f"must be a checker that can be had: {error}"
+        except ValueError as error:
+            yield ("checkers", index), str(error)
     if auth.realm:
         from ..accounts.realm import RealmError, find_callable
 
@@ -62,14 +64,13 @@ def check_delivery(delivery: Delivery) -> Iterator[tuple[KeyPath, str]]:
 def check_acme(acme: Acme) -> Iterator[tuple[KeyPath, str]]:
     """The authorities and the key of the binding can be read."""
     yield from _authorities(acme.ca_file)
-    if acme.eab_key_file is None:
-        return
+    key = "eab_key" if acme.eab_key_file is None else "eab_key_file"
     try:
-        eab_key(read_secret(acme.eab_key_file))
+        acme.binding_key()
     except OSError as error:
-        yield ("eab_key_file",), f"must be a file that can be read ({error.strerror})"
+        yield (key,), f"must be a file that can be read ({error.strerror})"
     except ValueError as error:
-        yield ("eab_key_file",), str(error)
+        yield (key,), str(error)
 
 
 def _authorities(ca_file: Path | None) -> Iterator[tuple[KeyPath, str]]:
@@ -85,15 +86,14 @@ def _authorities(ca_file: Path | None) -> Iterator[tuple[KeyPath, str]]:
 
 
 def check_password(table: Route | Filter) -> Iterator[tuple[KeyPath, str]]:
-    """There is a password in its file."""
-    if table.password_file is None:
-        return
+    """There is a password where it should be."""
+    key = "password" if table.password_file is None else "password_file"
     try:
-        read_secret(table.password_file)
+        password_of(table)
     except OSError as error:
-        yield ("password_file",), f"must be a file that can be read ({error.strerror})"
+        yield (key,), f"must be a file that can be read ({error.strerror})"
     except ValueError as error:
-        yield ("password_file",), str(error)
+        yield (key,), str(error)
 
 
 SECTIONS: dict[str, tuple[type[Section], Callable[[Any], Iterator[tuple[KeyPath, str]]]]] = {

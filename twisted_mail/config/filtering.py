@@ -15,6 +15,7 @@ __all__ = ["Filter"]
 
 _OF_KIND: Final = {
     "password_file": "rspamd",
+    "password": "rspamd",
     "malware": "clamav",
     "refuse_score": "spamassassin",
     "headers": "spamassassin",
@@ -72,6 +73,12 @@ class Filter(Section):
         default=None,
         description="rspamd: a file with the password of its controller, in its first line.",
     )
+    password: Text = Field(
+        default="",
+        repr=False,
+        json_schema_extra={"secret": True},
+        description='rspamd: `"${NAME}"`, the password is in the environment, by that name; or the password itself.',
+    )
     malware: Literal["refuse", "junk", "hold", "discard"] = Field(
         default="refuse",
         description="clamav: what becomes of a message with malware. `hold`: what would leave waits in the queue for "
@@ -90,6 +97,8 @@ class Filter(Section):
     @model_validator(mode="after")
     def _obeyed(self) -> Filter:
         mistakes_in(self._in_vain())
+        if self.password and self.password_file is not None:
+            mistakes_in([(("password",), "must not be there beside password_file")])
         return self
 
     def _in_vain(self) -> Iterator[tuple[tuple[str | int, ...], str]]:

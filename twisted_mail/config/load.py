@@ -18,6 +18,7 @@ from .checks import SECTIONS
 from .lines import KeyPath, key_lines, line_of
 from .mistakes import ConfigError, Mistake, dotted, from_validation, shown_value
 from .model import Config, Listen
+from .secrets import names_variable
 
 __all__ = ["default", "load"]
 
@@ -42,8 +43,9 @@ def default(cwd: Path) -> Config:
     )
 
 
-def load(path: Path) -> Config:
-    """The configuration in the TOML file `path`. Raises ConfigError with all its mistakes.
+def load(path: Path, *, serves: bool = True) -> Config:
+    """The configuration in the TOML file `path`. Raises ConfigError with all its mistakes. `serves`: not for a tool,
+    which does not have the environment in which the server's secrets are, and needs none of them.
 
     The certificates it names are read and compared with their keys, its checkers made and its realm
     imported; nothing listens and nothing is written.
@@ -71,9 +73,9 @@ def load(path: Path) -> Config:
             for key, value in data.items()
             if isinstance(value, list) and (key,) not in no_tables
         }
-        found += _outside({**data_left, **lists}, context)
+        found += _outside({**data_left, **lists}, context, serves)
     else:
-        found += _outside(data, context)
+        found += _outside(data, context, serves)
     if found or config is None:
         raise ConfigError(
             [
@@ -105,7 +107,9 @@ def _without(data: dict[str, Any], found: list[tuple[KeyPath, str]]) -> dict[str
     return left
 
 
-def _outside(data: dict[str, Any], context: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+def _outside(
+    data: dict[str, Any], context: dict[str, Any], serves: bool
+) -> Iterator[tuple[KeyPath, str]]:
     for name, (section, check) in SECTIONS.items():
         written = data.get(name, {})
         several = isinstance(written, list)
@@ -114,8 +118,15 @@ def _outside(data: dict[str, Any], context: dict[str, Any]) -> Iterator[tuple[Ke
                 value = section.model_validate(table, context=context)
             except ValidationError:
                 continue  # its mistakes are known already, or it is not there
+            if not serves and _refers_to_environment(table):
+                continue
             for key, allowed in check(value):
                 yield (name, *((index,) if several else ()), *key), allowed
+
+
+def _refers_to_environment(table: dict[str, Any]) -> bool:
+    texts = [text for one in table.values() for text in (one if isinstance(one, list) else [one])]
+    return any(isinstance(text, str) and names_variable(text) for text in texts)
 
 
 def _read(path: Path) -> str:

@@ -221,8 +221,8 @@ class Limits(Section):
         default=300,
         ge=300,  # RFC 5321 section 4.5.3.2.7
         le=86_400,
-        description="Silence after which an SMTP client is told 421. RFC 5321 asks for at least 5 "
-        "minutes.",
+        description="Silence after which an SMTP client is told 421; half a command is silence, too. RFC 5321 asks "
+        "for at least 5 minutes.",
     )
     pop3_idle_seconds: float = Field(
         default=600,
@@ -245,6 +245,20 @@ class Limits(Section):
         description="Time for one whole message, from DATA or the first BDAT to its end. A client "
         "that sends a byte now and then is never idle; 50 MiB at 128 kbit/s take 55 "
         "minutes.",
+    )
+    message_bytes_per_second: float = Field(
+        default=500,
+        ge=0,
+        le=1_000_000,
+        description="How fast a message has to come at least, five minutes apart; who sends it slower is told 421. "
+        "500 is less than the slowest telephone does; a byte a minute holds a connection. 0: as slow as it likes.",
+    )
+    stranger_seconds: float = Field(
+        default=600,
+        ge=60,
+        le=86_400,
+        description="Time in which a client has to log in, or to name a recipient who is here; whatever it says "
+        "meanwhile, then it is told 421. Twenty failed logins with the longest wait have room in it.",
     )
     errors: int = Field(
         default=10,
@@ -318,7 +332,8 @@ class Auth(Section):
         json_schema_extra={"secret": True},  # a strcred string may hold a password
         description='Asked in this order. `"directory"` is the accounts of `mailctl`; anything '
         'else is a twisted.cred strcred string, such as `"file:/etc/mail/passwd"` or '
-        '`"unix"`. SCRAM is offered when a checker can do it.',
+        '`"unix"`. SCRAM is offered when a checker can do it. `"${NAME}"`: the string is in the '
+        "environment, by that name.",
     )
     realm: Realm = Field(
         default="",

@@ -274,8 +274,8 @@ class Route(Section):
         default="",
         repr=False,
         json_schema_extra={"secret": True},
-        description="The password itself. The file is better: this one is shown to whom you show "
-        "your configuration.",
+        description='`"${NAME}"`: the password is in the environment, by that name. Or the password '
+        "itself; a file is better: what stands here is shown to whom you show your configuration.",
     )
     tls: TlsLevel | None = Field(
         default=None,

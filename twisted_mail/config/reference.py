@@ -42,6 +42,12 @@ SIGHUP, which loses nobody who is in the middle of a message ([operating](operat
 `listen`, `data` and `workers` after a restart. Certificates are read again when their files change,
 and accounts are changed by `mailctl` in the running server.
 
+Secrets stand outside of it: a password is in a file of its own (`password_file`), or in the
+environment: `password = "${NAME}"`. The name of a file may begin with `${NAME}/`, a directory that
+the environment names: with `LoadCredential=smarthost:/etc/twisted-mail/smarthost` in a systemd unit
+it is `password_file = "${CREDENTIALS_DIRECTORY}/smarthost"`, and the file itself may be root's alone.
+What others may read is warned of at the start.
+
 ```toml
 hostname = "mail.example.org"
 data = "/var/lib/twisted-mail"

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from ..address import Address, normalize_domain
 from . import endpoints, via
+from .secrets import placed
 
 __all__ = [
     "Account",
@@ -57,7 +58,8 @@ def _path(value: Any, info: ValidationInfo) -> Any:
     if not str(value) or "\0" in str(value):
         raise PydanticCustomError("allowed", "must be the name of a file or directory")
     directory = (info.context or {}).get("directory")
-    return Path(value) if directory is None else Path(directory, value)
+    path = placed(str(value))
+    return Path(path) if directory is None else Path(directory, path)
 
 
 def _hostname(value: str) -> str:

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from .lines import KeyPath
+from .secrets import read_secret, secret_text
 from .section import Section
 from .values import Account, File, Hostname, mistakes_in
 
@@ -77,6 +78,14 @@ class Acme(Section):
         default=None,
         description="File with the key that belongs to it, base64url, in its first line.",
     )
+    eab_key: str = Field(
+        default="",
+        max_length=2048,
+        repr=False,
+        json_schema_extra={"secret": True},
+        description='In place of the file: `"${NAME}"`, the key is in the environment, by that name; or the '
+        "key itself.",
+    )
     alarm_days: int = Field(
         default=14,
         ge=1,
@@ -101,10 +110,20 @@ class Acme(Section):
 
     @model_validator(mode="after")
     def _whole_binding(self) -> Acme:
-        if bool(self.eab_kid) != (self.eab_key_file is not None):
+        if self.eab_key and self.eab_key_file is not None:
+            mistakes_in([(("eab_key",), "must not be there beside eab_key_file")])
+        if bool(self.eab_kid) != (bool(self.eab_key) or self.eab_key_file is not None):
             missing = "eab_key_file" if self.eab_kid else "eab_kid"
             mistakes_in([((missing,), "must be there: acme.eab_kid and its key go together")])
         return self
+
+    def binding_key(self) -> str:
+        """The key of the external account binding; "" without one. Raises OSError, or ValueError that does not say
+        it."""
+        if not self.eab_kid:
+            return ""
+        file = self.eab_key_file
+        return eab_key(secret_text(self.eab_key) if file is None else read_secret(file))
 
 
 class MtaSts(Section):
