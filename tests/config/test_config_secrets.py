@@ -78,7 +78,11 @@ def test_the_password_of_a_filter(here: Path, line: str) -> None:
 
 
 def test_the_key_of_an_account_at_a_ca(here: Path) -> None:
-    for line in ('eab_key = "${SMARTHOST}"', 'eab_key_file = "credentials/smarthost"'):
+    for line in (
+        f'eab_key = "{SECRET}"',
+        'eab_key = "${SMARTHOST}"',
+        'eab_key_file = "credentials/smarthost"',
+    ):
         config = configured(here, ACME + line)
         assert config.acme.binding_key() == SECRET
         assert SECRET not in repr(config)
