@@ -40,6 +40,13 @@ def kills(session: nox.Session) -> None:
 
 
 @nox.session
+def powercuts(session: nox.Session) -> None:
+    """The power goes forty times, or $CUTS, on a file system that forgets what was not synced. As root."""
+    session.install(*LOCK, "-e", ".[test]")
+    session.run("pytest", "-m", "soak", "-s", "tests/e2e/test_power_cut.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Form, types, and which way imports go."""
     session.install(*LOCK, "-e", ".[dev]")
