@@ -244,7 +244,7 @@ def test_inspect(tmp_path: Path) -> None:
     assert seen.chain == 2
     assert seen.key_matches
     assert seen.not_before == NOW - 3600
-    assert seen.not_after == NOW + 397 * DAY
+    assert seen.not_after == NOW + 365 * DAY
     assert "twisted-mail development CA" in seen.issuer
     assert inspect_certificate(made.certificate).key_matches is None
     assert inspect_certificate(made.certificate, made.ca.with_suffix(".key")).key_matches is False

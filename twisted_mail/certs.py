@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _CA_VALID: Final = timedelta(days=3650)
-_LEAF_VALID: Final = timedelta(days=397)  # what browsers and Apple's clients take
+_LEAF_VALID: Final = timedelta(days=365)  # browsers and Apple's clients take 397
 _RENEW: Final = timedelta(days=30)
 _SKEW: Final = timedelta(hours=1)  # for clients whose clock is behind
 _LOCAL_NAMES: Final = ("localhost",)

@@ -92,7 +92,9 @@ def make_life(
     pairs = make_certificates(config, world.now(), owner)
     certificates = _certificates_of_ca(config, world)
     files = [(pair.certificate, pair.key) for pair in pairs]
-    return Life(config, make_tls(files, certificates, world, held), certificates)
+    return Life(
+        config, make_tls(files, certificates, world, held, cbc=config.tls.cbc), certificates
+    )
 
 
 def _certificates_of_ca(config: Config, world: World) -> SiteCertificates | None:

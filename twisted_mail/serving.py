@@ -89,6 +89,8 @@ def make_tls(
     certificates: SiteCertificates | None,
     world: World,
     held: Mapping[Path, bytes] | None = None,
+    *,
+    cbc: bool = False,
 ) -> ServerTls:
     """What TLS connections are made by. Raises OSError or ValueError."""
     return ServerTls(
@@ -97,4 +99,5 @@ def make_tls(
         preferred=certificates.certificate if certificates else None,
         prove=certificates.prove if certificates else None,
         held=held,
+        cbc=cbc,
     )

@@ -130,14 +130,41 @@ def test_nothing_older_than_1_2(site: Site, old: ssl.TLSVersion) -> None:
         Talk(server, client)
 
 
-@pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA"])
-def test_no_cipher_without_forward_secrecy_or_with_sha1(site: Site, cipher: str) -> None:
-    server = ServerTls([site.pair("mail", "mail.example.org")], Clock().seconds)
+CBC = "ECDHE-ECDSA-AES256-SHA384"
+
+
+def old_client(site: Site, ciphers: str) -> ssl.SSLContext:
     client = site.client()
     client.maximum_version = ssl.TLSVersion.TLSv1_2
-    client.set_ciphers(cipher)
+    client.set_ciphers(ciphers)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("cbc", "cipher"),
+    [
+        (False, "AES128-GCM-SHA256"),
+        (False, "ECDHE-ECDSA-AES128-SHA"),
+        (False, "ECDHE-ECDSA-AES128-CCM"),
+        (False, CBC),
+        (True, "AES128-GCM-SHA256"),
+        (True, "ECDHE-ECDSA-AES128-SHA"),
+    ],
+)
+def test_no_cipher_without_forward_secrecy_or_authentication(
+    site: Site, cbc: bool, cipher: str
+) -> None:
+    server = ServerTls([site.pair("mail", "mail.example.org")], Clock().seconds, cbc=cbc)
+    client = old_client(site, cipher)
     with pytest.raises((ssl.SSLError, SSL.Error)):
         Talk(server, client)
+
+
+def test_cbc_where_it_is_asked_for_and_there_is_nothing_better(site: Site) -> None:
+    server = ServerTls([site.pair("mail", "mail.example.org")], Clock().seconds, cbc=True)
+    for offered, taken in ((CBC, CBC), (f"{CBC}:ECDHE+AESGCM", "ECDHE-ECDSA-AES256-GCM-SHA384")):
+        cipher = Talk(server, old_client(site, offered)).client.cipher()
+        assert cipher is not None and cipher[0] == taken
 
 
 def test_no_renegotiation(site: Site) -> None:

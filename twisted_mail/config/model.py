@@ -57,7 +57,7 @@ class Tls(Section):
     """Certificates. `acme = true` is all that a site on the internet needs: they are had from Let's Encrypt, and
     renewed. With neither, a development CA and certificate are made in `certs/` beside the
     configuration file. They are read again when the files change, and on SIGHUP; open connections
-    stay. TLS 1.2 and newer.
+    stay. TLS 1.2 and newer, with forward secrecy and authenticated encryption alone.
     """
 
     acme: bool = Field(
@@ -78,6 +78,11 @@ class Tls(Section):
         max_length=1000,
         description="More certificates: tables `[[tls.sni]]` with `certificate` and `key`. The "
         "one whose names (wildcards too) match what the client asks for is used.",
+    )
+    cbc: bool = Field(
+        default=False,
+        description="Also offer CBC suites with SHA-2, after all others. For mail from servers of before 2016 that "
+        "have no better ones for an RSA certificate, and would send in clear instead; scanners call it weak.",
     )
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
 """The server's side of TLS: contexts made of certificate files, chosen by name, read again in time.
 
-`ServerTls` is what a `layer` wants of a server. Promises: TLS 1.2 and newer, forward
-secrecy always, no compression, no renegotiation; sessions are resumed by tickets, without a cache;
-the whole chain is sent. Files that changed are noticed at a new handshake, a few seconds later at
+`ServerTls` is what a `layer` wants of a server. Promises: TLS 1.2 and newer, forward secrecy and authenticated
+encryption (AEAD) always, unless `cbc` is asked for; no compression, no renegotiation; sessions are resumed by tickets,
+without a cache; the whole chain is sent. Files that changed are noticed at a new handshake, a few seconds later at
 most, and open connections keep what they have. When the new files are broken, the old certificates
 go on and one line in the log says why.
 
@@ -40,9 +40,12 @@ Prove = Callable[[str], tuple[x509.Certificate, ServerKey] | None]
 LOOK_SECONDS: Final = 5.0
 """The least time between two looks at the files."""
 
-# TLS 1.3 suites are OpenSSL's own. CBC with SHA-2 is last: Exchange 2013 on Windows Server 2012 R2
-# has nothing better for RSA, and would deliver in clear instead.
-_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!aNULL"
+# Of TLS 1.2; those of 1.3 are OpenSSL's own. Forward secrecy and AEAD: BCP 195 (RFC 9325 section 4.2), and what
+# Mozilla calls "intermediate".
+_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
+# And last, CBC with SHA-2: Exchange on Windows Server 2012 R2, whose maker's support ended in October 2026, has nothing
+# better for a certificate with an RSA key, and would deliver in clear instead.
+_WITH_CBC: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES256+SHA384:ECDHE+AES128+SHA256:!aNULL"
 
 _PROOF: Final = b"acme-tls/1"  # RFC 8737 section 6.2
 
@@ -56,7 +59,7 @@ class ServerTls:
     `pairs` are the certificates, the first one for clients that name no host or one nobody knows;
     `clock` gives seconds. `preferred`, a file with a key and a chain, goes before them when it is
     there. `prove` is asked for CAs that look. `held`: what is in files that this process may not
-    read, for the start. Raises OSError and ValueError, which name the file,
+    read, for the start. `cbc`: offer CBC suites, too, last. Raises OSError and ValueError, which name the file,
     when the pairs can not be used.
     """
 
@@ -70,12 +73,14 @@ class ServerTls:
         preferred: Path | None = None,
         prove: Prove | None = None,
         held: Mapping[Path, bytes] | None = None,
+        cbc: bool = False,
     ) -> None:
         self.files: dict[Path, bytes] = {}
         """What was in the files that are used."""
         self._pairs = tuple(pairs)
         self._preferred = preferred
         self._prove = prove
+        self._ciphers = _WITH_CBC if cbc else _CIPHERS
         self._clock = clock
         self._looked = clock()
         self._stamp = self._stamps()
@@ -129,7 +134,7 @@ class ServerTls:
                 files[path] = held[path]
             return files[path]
 
-        context = _context_of(pairs, self._prove, read)
+        context = _context_of(pairs, self._prove, read, self._ciphers)
         self.files = files
         return context
 
@@ -151,13 +156,13 @@ class ServerTls:
 
 
 def _context_of(
-    pairs: Sequence[Pair], prove: Prove | None, read: Callable[[Path], bytes]
+    pairs: Sequence[Pair], prove: Prove | None, read: Callable[[Path], bytes], ciphers: bytes
 ) -> SSL.Context:
     """The context of the first pair, which hands over to the others by the name asked for."""
     contexts: dict[bytes, SSL.Context] = {}
     first: SSL.Context | None = None
     for certificate, key in pairs:
-        context, names = _single(certificate, key, read)
+        context, names = _single(certificate, key, read, ciphers)
         if prove is not None:
             # Of each: the one that the name has chosen is asked.
             context.set_alpn_select_callback(_proving(prove))
@@ -208,10 +213,10 @@ def _proving(prove: Prove) -> Callable[[SSL.Connection, list[bytes]], Any]:
 
 
 def _single(
-    certificate: Path, key: Path, read: Callable[[Path], bytes]
+    certificate: Path, key: Path, read: Callable[[Path], bytes], ciphers: bytes
 ) -> tuple[SSL.Context, list[bytes]]:
     chain, private = load_pair(certificate, key, read)
-    context = _plain()
+    context = _plain(ciphers)
     try:
         context.use_certificate(chain[0])
         context.use_privatekey(private)
@@ -222,13 +227,13 @@ def _single(
     return context, [name.lower().encode() for name in names_of(chain[0])]
 
 
-def _plain() -> SSL.Context:
+def _plain(ciphers: bytes = _CIPHERS) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8996
     context.set_options(
         SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
     )
-    context.set_cipher_list(_CIPHERS)
+    context.set_cipher_list(ciphers)
     # Idle connections give their 34 KiB of buffers back.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need none

@@ -103,7 +103,7 @@ class Worker:
                 certificates = SiteCertificates(order.config, world, renews=False)
             pairs = make_certificates(order.config, world.now())
             files = [(pair.certificate, pair.key) for pair in pairs]
-            self._tls = make_tls(files, certificates, world, order.files)
+            self._tls = make_tls(files, certificates, world, order.files, cbc=order.config.tls.cbc)
             take = take_over(world.reactor, Fairness(world.reactor, self._loads))
             for one in order.sockets:
                 self._listeners.adopt(one, take)
