@@ -204,9 +204,17 @@ def test_too_many_errors_end_a_session(site: Site) -> None:
 
 
 def test_a_flood_of_commands_is_answered_in_full(site: Site) -> None:
-    client = site.connect("smtp")
-    client.ask(b"EHLO c\r\n")
-    client.send(b"NOOP\r\n" * 20_000)
+    client = site.connect("pop3")
+    client.ask(b"CAPA\r\n")
+    client.send(b"UTF8\r\n" * 20_000)
     heard = client.read().splitlines()
     assert len(heard) == 20_000
-    assert {line[:9] for line in heard} == {b"250 2.0.0"}
+    assert {line[:3] for line in heard} == {b"+OK"}
+
+
+def test_a_flood_of_commands_that_lead_nowhere_ends(site: Site) -> None:
+    client = site.connect("smtp")
+    client.ask(b"EHLO c\r\n")
+    heard = client.ask(b"NOOP\r\n" * 200).splitlines()
+    assert [line[:3] for line in heard] == [b"250"] * 109 + [b"421"]
+    assert client.closed is not None

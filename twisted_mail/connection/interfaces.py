@@ -19,6 +19,7 @@ __all__ = [
     "CompressibleEngine",
     "Engine",
     "PokableSession",
+    "ProvingSession",
     "Session",
     "Signal",
     "Then",
@@ -168,10 +169,19 @@ class TimedSession(Session, Protocol):
 
     idle_seconds: float | None
     """Seconds until `timed_out` asks for the parting words; None: `Bounds.idle_seconds`. Looked at
-    after each answer and each packet (IMAP: 60 before login; RFC 9051 section 5.4: 1800 at least
-    afterwards). It is the whole time without a byte from the client, except that a client which does
-    not read what it is sent gets no more than `Bounds.idle_seconds`. While `Engine.midway`,
-    `Bounds.message_seconds` ends it too: an engine that waits for the end of an IDLE is not midway."""
+    after each answer (IMAP: 60 before login; RFC 9051 section 5.4: 1800 at least afterwards). It is the whole time
+    without an event from the client, whatever bytes of one come meanwhile, except that a client which does not read
+    what it is sent gets no more than `Bounds.idle_seconds`. While `Engine.midway`, `Bounds.message_seconds` and
+    `message_rate` end it too: an engine that waits for the end of an IDLE is not midway."""
+
+
+class ProvingSession(Session, Protocol):
+    """A session that tells whether its client has proved to be of use: it has logged in, or sends mail to somebody who
+    is here. Who has not within `Bounds.stranger_seconds` is sent away, or before, when there is no room. The driver
+    looks for an attribute `proven`, as for `poke`; the first True counts for good."""
+
+    @property
+    def proven(self) -> bool: ...
 
 
 class GreetingSession(Session, Protocol):

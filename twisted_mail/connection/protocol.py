@@ -10,8 +10,10 @@ It promises that
 - what came in clear is never run under TLS (RFC 3207 section 4.2);
 - what comes compressed is inflated as the engine consumes it, so that it is bounded as the rest is;
 - a session that has something to say unasked is heard between two answers, as soon as the peer reads;
-- every connection ends: by its session, by an idle client, a message that takes too long, too
-  many errors, a draining server; and then whatever the session waited for is cancelled.
+- every connection ends: by its session, by an idle client, a message that takes too long or comes too slowly, a
+  stranger who stays one, too many errors, a draining server; and then whatever the session waited for is cancelled;
+- who sends a byte now and then is idle: only a whole command counts as something done, and of a message so many bytes
+  a second.
 
 It knows no command and no reply. Its peers write it nothing that could raise here: what a session
 raises ends the connection and is logged.
@@ -22,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, cast
 
 from twisted.python.failure import Failure
@@ -56,6 +59,13 @@ class Bounds:
     handshake_seconds: float = 30.0
     message_seconds: float = 3600.0
     """For one message (or SASL exchange), from the answer that asks for it to its last byte."""
+    message_grace: float = 300.0
+    """It has to come with `message_rate` bytes a second at least, these seconds apart: RFC 5321 section 4.5.3.2.5 gives
+    a block three minutes, section 4.5.3.2.7 a server five."""
+    message_rate: float = 500.0
+    """Below GPRS. 0: none is asked."""
+    stranger_seconds: float = 600.0
+    """For who is no stranger any more by then: `ProvingSession`. From the connection on."""
     read_ahead_bytes: int = 64 * 1024
     """What may wait in the engine while the last event is being answered; one read comes on top."""
 
@@ -64,7 +74,8 @@ class Connection(Output):
     """One client: an engine, a session, and what happens between them.
 
     `id` is the log's name for it; `protocol` such as ``smtp``; `client` its IP address.
-    `gone` is called once, at the end.
+    `gone` is called once, at the end; `proved` once before that, or never, when the client is no stranger any more
+    (at the beginning, for a session that tells nothing of it).
     """
 
     __slots__ = (
@@ -77,17 +88,22 @@ class Connection(Output):
         "_greets",
         "_idle_seconds",
         "_in_turn",
+        "_message_began",
         "_message_due",
+        "_message_from",
         "_next_turn",
         "_pokable",
         "_poked",
         "_pokes",
         "_protocol",
+        "_proved",
         "_session",
         "_since",
+        "_stranger_due",
         "_timed",
         "_unasked",
         "_waiting",
+        "_worked",
         "bytes_read",
         "client",
         "id",
@@ -108,6 +124,7 @@ class Connection(Output):
         pokes: Pokes,
         turns: Turns,
         gone: Callable[[Connection], object],
+        proved: Callable[[Connection], object] | None = None,
     ) -> None:
         super().__init__(reactor, tls, implicit_tls, turns)
         self.id = id
@@ -128,8 +145,18 @@ class Connection(Output):
         self._waiting: Waiting | None = None
         # What the next turn begins with: the answer that came while `blocked`, or in the middle of a turn.
         self._first: Callable[[], bool] | None = None
-        # When the client must be done with what it is in the middle of (a message), else None.
+        # When the client must be done with what it is in the middle of (a message), else None; when it began, and how
+        # many bytes had come before.
         self._message_due: float | None = None
+        self._message_began = 0.0
+        self._message_from = 0
+        # Until when it must have proved to be of use; None: it has.
+        self._stranger_due: float | None = None
+        self._proved = proved
+        if _has(session, "proven"):
+            self._stranger_due = self._since + bounds.stranger_seconds
+        # Something was done in this turn: more than bytes have come.
+        self._worked = False
         self._pokes = pokes
         self._poked = False
         # Nothing but a poke has been answered since the last `_touch`.
@@ -152,6 +179,13 @@ class Connection(Output):
         if self._poked and self.phase is Phase.OPEN and not self._busy:
             self._unasked = True
             self._take_turn(self._answer_poke)
+
+    def send_away(self, reason: str) -> None:
+        """It has to make room for others: say so, where words can be said, and close."""
+        if self.phase is Phase.OPEN and not self._busy:
+            self._part(self._session.timed_out(), reason)
+        else:
+            self.abort(reason)
 
     def drain(self) -> None:
         """The server stops: say so and close, but let a message on its way be finished first."""
@@ -190,7 +224,6 @@ class Connection(Output):
         else:
             self._compression.feed(data)
         if self._waiting is not None or self.blocked or self._next_turn or self._in_turn:
-            self._touch(self._turns.seconds())
             self._regulate()
         elif self._turns.full:
             self._next_turn = True
@@ -226,10 +259,8 @@ class Connection(Output):
             self.abort("does not read")
         elif self._busy:
             self.alarm.set(self._bounds.idle_seconds)  # it is the server that takes its time
-        elif self._message_due is not None and self._message_due <= self._reactor.seconds():
-            self._part(self._session.timed_out(), "message takes too long")
         else:
-            self._part(self._session.timed_out(), "idle")
+            self._part(self._session.timed_out(), self._too_late(self._reactor.seconds()))
 
     def lost(self) -> None:
         self._next_turn = False
@@ -267,6 +298,7 @@ class Connection(Output):
         turns = self._turns
         began = turns.seconds()
         self._in_turn = True
+        self._worked = first is not None
         try:
             if first is None or first():
                 self._answer_events(began + TURN)
@@ -276,7 +308,7 @@ class Connection(Output):
         if self._out_size or self._compression is not None:
             self._flush()
         now = turns.seconds()
-        if not self._unasked or self.blocked:
+        if (self._worked and not self._unasked) or self.blocked:
             self._touch(now)
         if not self._reading or self._waiting is not None or self.blocked or self._next_turn:
             self._regulate()
@@ -317,6 +349,7 @@ class Connection(Output):
                 if self._compression is None or event is not NEED_DATA or not self._inflated():
                     return
             else:
+                self._worked = True
                 coroutine = handle(event)
                 try:
                     awaited = coroutine.send(None)
@@ -419,7 +452,9 @@ class Connection(Output):
         self._engine.resume(answer.expect)
         if self._engine.midway:
             if self._message_due is None:
-                self._message_due = self._reactor.seconds() + self._bounds.message_seconds
+                self._message_began = now = self._reactor.seconds()
+                self._message_from = self.bytes_read
+                self._message_due = now + self._bounds.message_seconds
         else:
             self._message_due = None
             if self._draining:
@@ -475,8 +510,33 @@ class Connection(Output):
             own = self._session.idle_seconds
             idle = min(own, idle) if self.blocked else own
         if self._message_due is not None:
-            idle = max(0.0, min(idle, self._message_due - now))
+            idle = max(0.0, min(idle, self._message_due - now, self._slow_due() - now))
+        if self._stranger_due is not None:
+            if self._session.proven:
+                self._stranger_due = None
+                if self._proved is not None:
+                    self._proved(self)
+            else:
+                idle = max(0.0, min(idle, self._stranger_due - now))
         self.alarm.set(idle, now)
+
+    def _slow_due(self) -> float:
+        """When a message that comes no further is too slow."""
+        bounds = self._bounds
+        if not bounds.message_rate:
+            return inf
+        earned = (self.bytes_read - self._message_from) / bounds.message_rate
+        return self._message_began + bounds.message_grace + earned
+
+    def _too_late(self, now: float) -> str:
+        if self._message_due is not None:
+            if self._message_due <= now:
+                return "message takes too long"
+            if self._slow_due() <= now:
+                return "message comes too slowly"
+        if self._stranger_due is not None and self._stranger_due <= now:
+            return "stranger for too long"
+        return "idle"
 
     def _regulate(self) -> None:
         """Read from the peer, or not."""

@@ -191,6 +191,11 @@ class ImapSession(Standing):
         self.tls = True
         self.exchange = None
 
+    @property
+    def proven(self) -> bool:
+        """`ProvingSession`: somebody has logged in."""
+        return self._login is not None
+
     def too_many_errors(self) -> bytes | None:
         if self._parting is not None:
             return self._parting

@@ -126,6 +126,11 @@ class Pop3Session:
         self._user = None
         self._exchange = None
 
+    @property
+    def proven(self) -> bool:
+        """`ProvingSession`: somebody has logged in."""
+        return self._login is not None
+
     def too_many_errors(self) -> bytes | None:
         if self._errors >= self._max_errors:
             return err("Too many errors")

@@ -45,6 +45,10 @@ class Profile(enum.Enum):
     """The same under TLS from the first octet (RFC 8314 section 3.3)."""
 
 
+IDLE_TALK: Final = 100
+"""Commands that lead nowhere (NOOP, RSET, VRFY, HELP, EHLO) between two messages; each further one is a mistake."""
+
+
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
     """What the configuration says to all sessions; sizes in octets as sent, without dot-stuffing."""
@@ -99,7 +103,7 @@ class SmtpSession:
         self._login: Login | None = None
         self._mechanism = ""
         self._exchange: Exchange | None = None
-        self._errors = 0
+        self._errors = self._idle_talk = 0
         self._login_failures = 0
         self._visit = intake.visit(client_ip, connection, submission=self._needs_login)
         if self._visit is not None and self._visit.waits:
@@ -151,7 +155,7 @@ class SmtpSession:
             self._errors += 1
         elif type(event) in _ENDS and answer.data[:1] == b"2" and not self._transactions.midway:
             # Who sends mail that is taken is no guesser: a kept connection does not gather old refusals.
-            self._errors = 0
+            self._errors = self._idle_talk = 0
         if answer.expect is None and self._transactions.midway:
             # Between two chunks, whatever the command was: the time for the message goes on.
             return Answer(answer.data, answer.then, MORE)
@@ -166,6 +170,11 @@ class SmtpSession:
         self._extended = False
         self._secure = True
         self._tls = description
+
+    @property
+    def proven(self) -> bool:
+        """`ProvingSession`: somebody has logged in; or named a recipient who is here."""
+        return self._login is not None or (self._transactions.served and not self._needs_login)
 
     def too_many_errors(self) -> bytes | None:
         if self._errors >= self._settings.max_errors:
@@ -199,6 +208,7 @@ class SmtpSession:
         if self._settings.strict and not _is_host(argument):
             return replies.HELLO_SYNTAX
         self._transactions.reset()  # RFC 5321 section 4.1.4
+        self._talk_idly()
         self._helo = _printable(argument)
         if self._visit is not None:
             self._visit.helo(self._helo)
@@ -324,17 +334,26 @@ class SmtpSession:
         if argument:
             return replies.NO_ARGUMENT  # RFC 5321 section 4.1.1.5
         self._transactions.reset()
+        self._talk_idly()
         return replies.OK
 
     # The rest
 
+    def _talk_idly(self) -> None:
+        """A command that leads to no message. Many of them are mistakes: else they would hold a connection for ever."""
+        self._idle_talk += 1
+        self._errors += self._idle_talk > IDLE_TALK
+
     async def _noop(self, argument: bytes) -> Answer:
+        self._talk_idly()
         return replies.OK  # RFC 5321 section 4.1.1.9: an argument is ignored
 
     async def _vrfy(self, argument: bytes) -> Answer:
+        self._talk_idly()
         return replies.CANNOT_VERIFY if argument else replies.VRFY_SYNTAX
 
     async def _help(self, argument: bytes) -> Answer:
+        self._talk_idly()
         return replies.HELP
 
     async def _quit(self, argument: bytes) -> Answer:

@@ -108,6 +108,8 @@ class Transactions:
         self._latest: Envelope | None = None
         self._recipient: Address | None = None
         self._message = ""
+        self.served = False
+        """Whether a recipient has been taken, ever."""
         # Of the chunk that is being read.
         self._chunk_size = 0
         self._chunk_is_last = False
@@ -201,6 +203,7 @@ class Transactions:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 section 4.5.3.1.10
         await self._intake.route(current.client, envelope, address)
         envelope.recipients.append(recipient)
+        self.served = True
         return replies.RECIPIENT_OK
 
     async def data(self, argument: bytes) -> Answer:
