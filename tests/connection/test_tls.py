@@ -167,6 +167,21 @@ def test_cbc_where_it_is_asked_for_and_there_is_nothing_better(site: Site) -> No
         assert cipher is not None and cipher[0] == taken
 
 
+@pytest.mark.parametrize(
+    ("group", "taken"),
+    [("prime256v1", True), ("secp384r1", True), ("X25519", True), ("secp521r1", False)],
+)
+def test_groups(site: Site, group: str, taken: bool) -> None:
+    server = ServerTls([site.pair("mail", "mail.example.org")], Clock().seconds)
+    client = site.client()
+    client.set_ecdh_curve(group)
+    if taken:
+        assert Talk(server, client).client.version() == "TLSv1.3"
+    else:
+        with pytest.raises((ssl.SSLError, SSL.Error)):
+            Talk(server, client)
+
+
 def test_no_renegotiation(site: Site) -> None:
     server = ServerTls([site.pair("mail", "mail.example.org")], Clock().seconds)
     client = site.client()
