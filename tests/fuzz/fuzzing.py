@@ -1,0 +1,76 @@
+"""What all targets share: how one is named, how its input is cut into pieces, what answers must look like.
+
+A target takes any octets and returns, or raises: an exception that is no promise of what it calls, or an assertion that
+one of its properties does not hold. It needs no fuzzer: `test_fuzz_corpus.py` runs them all, on what has been found so
+far; `run.py` looks for more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["HERE", "TARGETS", "Target", "cut", "finished", "several", "target"]
+
+HERE = Path(__file__).parent
+
+# The fakes of other tests. pytest finds them by itself; a script does not.
+for _area in ("smtp", "pop3", "imap"):
+    if str(HERE.parent / _area) not in sys.path:
+        sys.path.append(str(HERE.parent / _area))
+
+
+class Target(NamedTuple):
+    """`dictionary`: a file of dictionaries/ without its ending, or ""; `longest`: octets of an input."""
+
+    name: str
+    run: Callable[[bytes], None]
+    dictionary: str
+    longest: int
+
+
+TARGETS: dict[str, Target] = {}
+
+
+def target(
+    dictionary: str = "", longest: int = 4096
+) -> Callable[[Callable[[bytes], None]], Callable[[bytes], None]]:
+    """Make a function a target by its own name."""
+
+    def known(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        assert run.__name__ not in TARGETS
+        TARGETS[run.__name__] = Target(run.__name__, run, dictionary, longest)
+        return run
+
+    return known
+
+
+def cut(stream: bytes, seed: int) -> Iterator[bytes]:
+    """The stream in pieces, none empty: at each octet for seed 0, else in sizes that the seed chooses."""
+    at = 0
+    state = seed
+    while at < len(stream):
+        size = 1
+        if seed:
+            state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+            size = 1 + (state >> 16) % (4 if seed & 1 else 61)
+        yield stream[at : at + size]
+        at += size
+
+
+def several(data: bytes, most: int) -> list[bytes]:
+    """The input as `most` values, cut at its first octets 0xFF; those that are missing are empty."""
+    parts = data.split(b"\xff", most - 1)
+    return parts + [b""] * (most - len(parts))
+
+
+def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise AssertionError("it waits")
