@@ -3,8 +3,7 @@
 `FaultyDisk` fails the Nth operation. `PowerCutDisk` remembers what was synced; `PowerCutDisk.after_cut` makes the
 directory that a power cut at this moment would leave.
 
-SQLite opens its files itself: a cut keeps an index as it was at the last `syncfs`, or not at all. The queue's database
-is no cache, and SQLite's own syncs keep it whole: a cut keeps it as it was at the last `syncfs`, or as it is.
+SQLite opens its files itself: what a cut leaves of them is `cut_databases`' matter.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from ..disk import OsDisk
+from . import cut_databases
+from .cut_databases import Database, is_database, is_part
 
 __all__ = ["FaultyDisk", "HookedDisk", "PowerCutDisk"]
 
@@ -132,6 +133,8 @@ class PowerCutDisk(FaultyDisk):
         self._times: dict[int, int] = {}
         self._kept: dict[int, int] = {}
         self._renames: list[_Rename] = []
+        self._databases: dict[int, Database] = {}
+        self._databases_now: dict[int, Database] | None = None
 
     @property
     def alive(self) -> bool:
@@ -158,12 +161,26 @@ class PowerCutDisk(FaultyDisk):
                     self._sync_file(os.path.join(directory, file), times=True)
             self._renames.clear()
 
+    def power_off(self) -> None:
+        """This is the moment of the cut, for SQLite's files. Without it `after_cut` is.
+
+        To be called before the databases of the process are closed: that is more than a process does that dies.
+        """
+        if self._databases_now is None:
+            self._databases_now = {
+                os.stat(path).st_ino: cut_databases.read(path)
+                for directory, _, files in os.walk(self.root)
+                for path in (os.path.join(directory, name) for name in files if is_database(name))
+            }
+
     def _sync_file(self, path: str, *, times: bool) -> None:
         fd = os.open(path, os.O_RDONLY)
         try:
             status = os.fstat(fd)
             self._hold(status.st_ino, fd)
             self._bytes[status.st_ino] = os.pread(fd, status.st_size, 0)
+            if is_database(real := os.path.realpath(path)):
+                self._databases[status.st_ino] = cut_databases.read(real)
             if times:
                 self._times[status.st_ino] = status.st_mtime_ns
         finally:
@@ -202,6 +219,7 @@ class PowerCutDisk(FaultyDisk):
 
     def after_cut(self, target: str, *, luck: Random | None = None) -> None:
         """Make `target` what a cut now leaves: only what was synced, or with `luck` some of the rest, too."""
+        self.power_off()
         paths: dict[int, str] = {}
         """Where what is there now can be read."""
         now: dict[int, dict[str, int]] = {}
@@ -256,17 +274,17 @@ class PowerCutDisk(FaultyDisk):
         luck: Random | None,
         made: dict[int, str],
     ) -> None:
-        names = dict(known.get(own, {}))
-        as_it_is = luck is not None and luck.random() < 0.5
-        for name in ("queue.sqlite3", "queue.sqlite3-wal"):
-            number = names.pop(name, None)
-            if own in now.paths:
-                new = os.path.join(target, name)
-                self._keep_database(os.path.join(now.paths[own], name), new, number, as_it_is)
+        names = known.get(own, {})
         for name, number in sorted(names.items()):
             new = os.path.join(target, name)
-            if name == "queue.sqlite3-shm":
-                continue  # SQLite makes it anew after a boot
+            if is_part(name):
+                # Comes with its database; what is left without one is of no use to anybody.
+                if name.endswith("-wal") and name[:-4] not in names and number in now.paths:
+                    shutil.copyfile(now.paths[number], new)
+                continue
+            if is_database(name):
+                self._restore_database(new, number, luck)
+                continue
             if number in now.directories or self._is_directory(number):
                 assert number not in made, f"{new} and {made[number]} are one directory"
                 made[number] = new
@@ -281,15 +299,9 @@ class PowerCutDisk(FaultyDisk):
     def _is_directory(self, number: int) -> bool:
         return number in self._kept and stat.S_ISDIR(os.fstat(self._kept[number]).st_mode)
 
-    def _keep_database(self, old: str, new: str, number: int | None, as_it_is: bool) -> None:
-        """Both files, at one time: the one is nothing without the other."""
-        if as_it_is:
-            if os.path.exists(old):
-                shutil.copyfile(old, new)
-            return
-        if number is not None and number in self._bytes:
-            with open(new, "wb") as file:
-                file.write(self._bytes[number])
+    def _restore_database(self, new: str, number: int, luck: Random | None) -> None:
+        now = (self._databases_now or {}).get(number)
+        cut_databases.write(new, cut_databases.left_of(self._databases.get(number), now, luck))
 
     def _restore(self, old: str | None, new: str, number: int, luck: Random | None) -> None:
         data = self._bytes.get(number, b"")

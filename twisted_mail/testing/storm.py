@@ -410,6 +410,7 @@ class Storm:
         """What is on the disk now is some of what was written, at least all that was synced."""
         self._forget_sessions()
         self.cuts += 1
+        self._disk.power_off()
         self.server.kill()
         after = self._directory / str(self._epoch + 1)
         luck = Random(self._random.random()) if self._random.random() < 0.8 else None

@@ -53,6 +53,7 @@ class StormyDisk(PowerCutDisk):
         try:
             super().before(name, args)
         except OSError:
+            self.power_off()
             self._cut()
             raise
         if self._fails is not None and name in self.counted:
