@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from imapsite import imap, listed, ok
+from imapsite import imap, listed
 from mailsite import ALICE, BOB, DEADLINE, Site, letter, subject_of
 
 from twisted_mail.disk import OsDisk
@@ -210,6 +210,12 @@ def _validity(session: imaplib.IMAP4) -> int:
     return int(said)
 
 
+def _yes(answer: tuple[str, list]) -> None:
+    """NO is no promise: a disk without power gives an error to whoever is still asked."""
+    if answer[0] != "OK":
+        raise imaplib.IMAP4.error(answer)
+
+
 class Traffic:
     """Everybody at once. `stop` waits for them, and raises what they found wrong."""
 
@@ -277,7 +283,7 @@ class Traffic:
             with contextlib.suppress(imaplib.IMAP4.error):
                 session.create("Archive")
             while not self._stop.is_set():
-                ok(session.select("INBOX"))
+                _yes(session.select("INBOX"))
                 validity = _validity(session)
                 mail = [(uid, token) for uid, (_, token) in listed(session).items()]
                 for uid, token in mail:
@@ -291,23 +297,23 @@ class Traffic:
                     self._one(session, random, uid, promises.fate(ALICE, token))
                 token = promises.token(SMALL)
                 (fate,) = promises.begin(token, ALICE)
-                ok(session.append("INBOX", r"(\Seen)", None, letter(token, size=SMALL)))
+                _yes(session.append("INBOX", r"(\Seen)", None, letter(token, size=SMALL)))
                 fate.delivered = True
 
     def _one(self, session: imaplib.IMAP4, random: Random, uid: int, fate: Fate) -> None:
         what = random.random()
         if what < 0.4:
             fate.moving = True
-            ok(session.uid("MOVE", str(uid), "Archive"))
+            _yes(session.uid("MOVE", str(uid), "Archive"))
             fate.moved = True
         elif what < 0.55:
             fate.moving = fate.copying = True
-            ok(session.uid("COPY", str(uid), "Archive"))
+            _yes(session.uid("COPY", str(uid), "Archive"))
             fate.copied = True
         else:
-            ok(session.uid("STORE", str(uid), "+FLAGS.SILENT", r"(\Deleted)"))
+            _yes(session.uid("STORE", str(uid), "+FLAGS.SILENT", r"(\Deleted)"))
             fate.removing = True
-            ok(session.uid("EXPUNGE", str(uid)))
+            _yes(session.uid("EXPUNGE", str(uid)))
             fate.removed = True
 
     def _fetch(self, random: Random) -> None:
