@@ -21,6 +21,7 @@ __all__ = ["mailctl", "main"]
 
 _COMMANDS: Final = (
     "alias",
+    "backup",
     "certs",
     "check",
     "dkim",
@@ -31,6 +32,7 @@ _COMMANDS: Final = (
     "export",
     "import",
     "queue",
+    "restore",
     "status",
     "tls",
     "user",

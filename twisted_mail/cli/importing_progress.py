@@ -23,10 +23,11 @@ _EVERY: Final = 5.0
 
 
 class Shown:
-    """A `storage.importing.Progress` for people. `now` is a clock, seconds."""
+    """A `storage.importing.Progress` for people. `now` is a clock, seconds; `things`: what is counted."""
 
-    def __init__(self, now: Any) -> None:
+    def __init__(self, now: Any, things: str = "messages") -> None:
         self.interrupted = False
+        self._things = things
         self._now = now
         self._bar: Any = None
         self._task: Any = None
@@ -69,7 +70,7 @@ class Shown:
 
     def _text(self) -> str:
         of = f" of {self._total}" if self._total else ""
-        text = f"{self._messages}{of} messages"
+        text = f"{self._messages}{of} {self._things}"
         return f"{text}, {octets_text(self._octets)}" if self._octets else text
 
     def end(self) -> None:

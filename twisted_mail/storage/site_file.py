@@ -10,11 +10,13 @@ import os
 
 from ..disk import Disk
 
-__all__ = ["VERSION", "SiteFile"]
+__all__ = ["RESTORING", "VERSION", "SiteFile"]
 
 VERSION = 3
 """1 knew no queue, 2 no folders: their programs would skip records that they do not know, and drop them."""
 _KNOWN = (1, 2, VERSION)
+RESTORING = "restoring"
+"""In the place of the version while a backup is being put back: nobody serves a half of it."""
 
 
 class SiteFile:
@@ -28,6 +30,11 @@ class SiteFile:
         self.generation = 0
         """As read last; 0 for a new site."""
 
+    @property
+    def version(self) -> int:
+        """Of what is stored, as read last."""
+        return self._stored
+
     def read(self) -> None:
         """Raises ValueError for what a newer version stored."""
         if not self._disk.exists(self._path):
@@ -39,6 +46,11 @@ class SiteFile:
         finally:
             self._disk.close(fd)
         self._stored = values["version"]
+        if values["version"] == RESTORING:
+            raise ValueError(
+                f"{self._data} holds a restore that is not finished, or was interrupted: empty it, and give"
+                " `mailctl restore` again"
+            )
         if self._stored not in _KNOWN:
             raise ValueError(
                 f"{self._path}: stored by version {values['version']} of the format, this program knows"
