@@ -22,6 +22,9 @@ MAX_NON_SYNCHRONISING: Final = 4096
 ALARM: Final = 1 << 20
 """Of an endless line, or before login of a literal, every so many octets that are dropped are
 reported again, so that the session's count of errors ends it."""
+MANY_LITERALS: Final = 500
+"""So are so many literals of a command that was refused: an empty one costs as much as a long one, and a block of what
+came may hold ten thousand of them."""
 SPEC: Final = 64
 """Octets in which the announcement of a literal finds room."""
 
@@ -53,6 +56,7 @@ class Lines:
         "_max_literals",
         "_max_literals_before_login",
         "_mode",
+        "_passed",
         "_remaining",
         "_report",
         "_searched",
@@ -83,6 +87,7 @@ class Lines:
         self._tag = b"*"
         self._report: Invalid | None = None
         self._dropped = 0
+        self._passed = 0  # literals of a command that was refused
         self._remaining = 0  # octets of a literal that is given out, or dropped
         self._begin()
 
@@ -132,7 +137,7 @@ class Lines:
         self._mode = Mode.SKIP
         self._report = report
         self._remaining = octets
-        self._dropped = 0
+        self._dropped = self._passed = 0
         self._begin()
         return -2
 
@@ -189,6 +194,10 @@ class Lines:
         literal = unasked(end[:-1] if end.endswith(b"\r") else end)
         if literal is not None:
             self._remaining = literal
+            self._passed += 1
+            if self._passed == MANY_LITERALS:
+                self._passed = 0
+                return Invalid(b"*", "too many literals in a command", "LIMIT")
             return None
         self._mode = Mode.COMMAND
         report, self._report = self._report, None

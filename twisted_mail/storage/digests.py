@@ -34,6 +34,7 @@ from ..message.digest import (
     split_references,
     structure_digest,
 )
+from ..message.envelope import MAX_HEADER
 from ..message.structure import scan
 from ..status import MailError
 from .account import AccountStore
@@ -50,7 +51,7 @@ COMPUTED: Final = 400
 COMPUTED_BYTES: Final = 4 * 1024 * 1024
 """… while what is read of them has no more bytes than so many together."""
 BEGINNING: Final = 16_384
-"""Bytes of a message that are read for its header; when it has more, all are."""
+"""Bytes of a message that are read for its header; when it has more, so many as are looked at."""
 ROWS: Final = 2000
 """Rows that are given at once."""
 SWEEP: Final = 1000
@@ -253,18 +254,20 @@ class Digests:
     def _digested(self, path: str, row: Row, header: bool, structure: bool) -> _Made | None:
         """None: the message is gone."""
         if not structure:
-            content = begun(self._disk, path, row, BEGINNING)
-            if content is None:
-                return None
-            with _computing:
-                block = header_block(content, len(content) < BEGINNING)
-                if block is not None:
-                    return header_digest(block), None
+            for size in (BEGINNING, MAX_HEADER):
+                content = begun(self._disk, path, row, size)
+                if content is None:
+                    return None
+                with _computing:
+                    # Behind MAX_HEADER nothing is looked for
+                    block = header_block(content, len(content) < size or size == MAX_HEADER)
+                    if block is not None:
+                        return header_digest(block), None
         with whole(self._disk, path, row) as content:
             if content is None:
                 return None
             with _computing:
-                return _made(content, header, structure)
+                return _made(content, header)
 
     def match(self, folder: str, field: str, folded: str, uids: Sequence[int]) -> list[int]:
         """Those of `uids`, which are complete, whose `field` contains `folded`."""
@@ -371,11 +374,8 @@ def _tables(names: Collection[str]) -> list[_Table]:
     ]
 
 
-def _made(content: bytes, header: bool, structure: bool) -> _Made:
-    if not structure:
-        block = header_block(content, True)
-        assert block is not None
-        return header_digest(block), None
+def _made(content: bytes, header: bool) -> _Made:
+    """Of a whole message its structure, and what its `header` says."""
     root = scan(content)
     # RFC 8474 section 4: a message's id is its content's, so copies have the same, and a lost cache gives it again.
     email = f"M{_base32(hashlib.sha256(content).digest()[:20])}"
