@@ -44,9 +44,11 @@ def no_file(disk: Disk, path: str) -> bool:
 
 
 def set_aside(disk: Disk, path: str, inode: int = 0) -> str | None:
-    """Move what lies at `path` out of the way, whatever it is. Gives its new path; None: nothing is there, or, with
-    `inode`, another process has put a new one in its place already. Raises OSError."""
-    if not disk.exists(path) or (inode and disk.stat(path).st_ino != inode):
+    """Move what lies at `path` out of the way, whatever it is, and what SQLite has left beside it. Gives its new path;
+    None: nothing is there, or, with `inode`, another process has put a new one in its place already. Raises OSError."""
+    there = disk.exists(path)
+    beside = [suffix for suffix in _BESIDE if disk.exists(path + suffix)]
+    if not (there or beside) or (there and inode and disk.stat(path).st_ino != inode):
         return None
     when = datetime.fromtimestamp(disk.clock_ns() // 1_000_000_000, UTC)
     stem = aside = f"{path}{_MARK}{when:%Y%m%dT%H%M%SZ}"
@@ -55,21 +57,23 @@ def set_aside(disk: Disk, path: str, inode: int = 0) -> str | None:
         number += 1
         aside = f"{stem}.{number}"
     # First what could be played into the file that is made in its place
-    for suffix in _BESIDE:
-        if disk.exists(path + suffix):
-            disk.rename(path + suffix, aside + suffix)
-    disk.rename(path, aside)
+    for suffix in beside:
+        disk.rename(path + suffix, aside + suffix)
+    if there:
+        disk.rename(path, aside)
     _forget(disk, path)
-    return aside
+    return aside if there else None
 
 
 def remains(disk: Disk, path: str) -> Iterator[str]:
     """What was set aside of `path`, the oldest first."""
     name = os.path.basename(path) + _MARK
     directory = os.path.dirname(path) or "."
-    found = [
-        one for one in disk.names(directory) if one.startswith(name) and not one.endswith(_BESIDE)
-    ]
+    found = {
+        one.removesuffix("-wal").removesuffix("-shm")
+        for one in disk.names(directory)
+        if one.startswith(name)
+    }
     # "Z.10" is later than "Z.9"
     for one in sorted(found, key=lambda one: (one[: len(name) + 16], len(one), one)):
         yield os.path.join(directory, one)

@@ -32,6 +32,9 @@ class Recovery:
     def settle(self, loaded: Sequence[Loaded], writers: frozenset[int]) -> None:
         """The same for the records of these `writers`, who died while we are up."""
 
+    def sealed(self) -> None:
+        """What the records say is done, or parked, and soon they are dropped. Never raises."""
+
     def begun(self) -> Collection[str]:
         """A checkpoint begins. Gives what `dropped` is to be told."""
         return ()
@@ -97,6 +100,16 @@ class Checkpoints:
         filled = self._writers.notes()
         return [replace(self._segments.load(number), filled=filled) for number in numbers]
 
+    def loaded(self) -> Sequence[Loaded]:
+        """All that the journal says now. Raises OSError."""
+        if not self._disk.exists(self._writers.directory):
+            return []
+        while True:
+            try:
+                return self._loaded(self._segments.numbers())
+            except FileNotFoundError:
+                continue  # a checkpoint has dropped it
+
     def run(self) -> None:
         """Seal the current segment, sync the file system, drop what is sealed. At most one at a time."""
         if not self._running.acquire(blocking=False):
@@ -155,6 +168,7 @@ class Checkpoints:
         pins = self._open_lock("pins")
         try:
             disk.flock(pins, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._recovery.sealed()
             disk.syncfs(self._synced)
             with self._writers.dead() as dead:
                 if not dead:

@@ -376,6 +376,10 @@ class Journal:
         """Seal the current segment, sync the file system, drop what is sealed. Blocks; at most one at a time."""
         self._checkpoints.run()
 
+    def loaded(self) -> Sequence[segments.Loaded]:
+        """All that is in the journal now. Blocks. Raises OSError."""
+        return self._checkpoints.loaded()
+
     def settle(self) -> None:
         """Settle what processes left that are dead by now. Blocks. Raises what keeps it from that."""
         self._checkpoints.settle()

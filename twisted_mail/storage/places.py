@@ -488,8 +488,10 @@ class Places(Steps):
         }
         synced = self._disk.open(self.parked, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            self._spool.check()
             # One story: what was parked may have been deleted since.
             self._settle([*parked.values(), *loaded], None)
+            self._spool.keep_envelopes()
             settled = [path for path, found in parked.items() if found.records]
             if settled:
                 self._disk.syncfs(synced)
@@ -499,8 +501,16 @@ class Places(Steps):
             self._disk.unlink(path)
         self._disk.sync_directory(self.parked)
 
+    def recall(self, loaded: Sequence[segments.Loaded]) -> None:
+        """The queue's rows were lost while others are up: once more what the journal says of it. Blocks."""
+        for owed in self._settler.apply_to_queue(loaded):
+            self._park(owed)
+
     def settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int]) -> None:
         self._settle(loaded, writers)
+
+    def sealed(self) -> None:
+        self._spool.keep_envelopes()
 
     def begun(self) -> Collection[str]:
         return self._sweeper.there()

@@ -104,6 +104,10 @@ class Settler:
             )
         return owed + self._queue(story, writers)
 
+    def apply_to_queue(self, loaded: Sequence[Loaded]) -> list[Owed]:
+        """Do what all records say of the queue, whose rows were lost. Returns what could not be done."""
+        return self._queue(Story(self._boot, loaded, None), None)
+
     # -- accounts and folders that are over
 
     def remove_account(self, account: str, target: str) -> None:

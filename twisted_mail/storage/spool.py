@@ -1,11 +1,15 @@
 """The spool: what is on the disk of the queue, ``queue/`` (a file a message) and ``queue.sqlite3`` (who and when).
 
     queue/<xx>/<id>      the content, linked from where the journal wrote it; gone when the message is over
+    queue/envelopes/     whom what waits for long is for, once more (`envelopes`)
     queue.sqlite3        messages, recipients, attempts, destinations (`spool_tables`)
 
 Everything that counts comes through the journal: `fill` after a commit, `settle` at a replay, both doing the same thing
 however often: a message that is known is not added again, a recipient that is over stays so. What is not journaled
 (who is active, back-offs) is only about *when*: losing it means trying too early, never not at all.
+
+A database that is damaged is set aside, and made anew of what can be read of it, of the envelopes, and of the journal;
+one that is lost of the latter two.
 
 All methods block and may be called in any thread; the connection is used by one at a time.
 """
@@ -17,7 +21,7 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,15 +29,21 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from ..disk import Disk, make_directories
+from .aside import is_corrupt, is_damage, set_aside
+from .envelopes import Envelope, Envelopes
 from .maildir import read_file
 from .queued import Attempt, Change, QueuedMessage, State
+from .spool_rescue import refill, salvage, salvage_file
 from .spool_rows import insert_message
-from .spool_tables import open_tables
+from .spool_tables import TABLES, Damaged, open_tables
 from .transaction import transaction
 
 __all__ = ["Item", "Spool", "SpoolSource"]
 
 _log = Logger()
+CHECKED = 64 * 1024 * 1024
+"""Octets of a database that is looked through at a start: two tenths of a second. Of a greater one damage is found when
+it is met, or by ``mailctl verify``."""
 ATTEMPTS = 500
 """Attempts that are kept of a message, the latest ones."""
 
@@ -66,6 +76,8 @@ class Item:
 class Spool:
     """The spool in the data directory `data`.
 
+    `recall`, of who has the journal: settles what that says of the queue, when the rows were lost; without it none are
+    made anew; `accepted`: new mail that the journal has records of.
     `claim`, `claimed` and `dropped`: see `queue.interfaces.Spool.attach`; `waiting`: there is new mail that nobody here
     has claimed. All are called in the thread that fills.
     """
@@ -74,12 +86,17 @@ class Spool:
         self._disk = disk
         self.directory = os.path.join(data, "queue")
         self._database = os.path.join(data, "queue.sqlite3")
+        self.envelopes = Envelopes(disk, os.path.join(self.directory, "envelopes"), self.reading)
         self._db: sqlite3.Connection | None = None
+        self._inode = 0
+        self._refilled = False
         self._turn = -1
         self._mutex = threading.Lock()
         self._made: set[str] = set()
         self._version: int | None = None
         self._settled = False
+        self.recall: Callable[[], None] | None = None
+        self.accepted: Callable[[], Iterable[QueuedMessage]] | None = None
         self.claim: Callable[[QueuedMessage], bool] | None = None
         self.claimed: Callable[[Sequence[QueuedMessage]], None] | None = None
         self.dropped: Callable[[Sequence[QueuedMessage]], None] | None = None
@@ -118,38 +135,180 @@ class Spool:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for look-ups."""
-        with self._mutex:
-            yield self._connection()
+        try:
+            with self._mutex:
+                yield self._connection()
+        except sqlite3.DatabaseError as error:
+            self._met(error)
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection in a transaction that is committed at the end, and taken back when something is raised."""
+        try:
+            with self._mutex:
+                connection = self._connection()
+                # SQLite lets who waits for another process sleep, for milliseconds, and look again: so would mail.
+                self._disk.flock(self._turn, fcntl.LOCK_EX)
+                try:
+                    if not self._current():
+                        # Another process has made it anew while we waited.
+                        connection = self._reopened()
+                    with transaction(connection) as db:
+                        yield db
+                finally:
+                    self._disk.flock(self._turn, fcntl.LOCK_UN)
+        except sqlite3.DatabaseError as error:
+            self._met(error)
+            raise
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is not None and self._current():
+            return self._db
+        if self._turn < 0:
+            if not self._disk.exists(self.directory):
+                make_directories(self._disk, self.directory)
+            self._turn = self._disk.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        # SQLite lets nobody wait for who makes the file (journal_mode): it says that it is locked.
+        self._disk.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            return self._reopened()
+        finally:
+            self._disk.flock(self._turn, fcntl.LOCK_UN)
+
+    def _current(self) -> bool:
+        """Whether the file is still the one that is open."""
+        try:
+            return self._disk.stat(self._database).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    # -- a database that is damaged or lost
+
+    def check(self) -> None:
+        """Look for damage, and mend it. For who is alone on the site: what the journal says comes after it."""
+        try:
+            with self._mutex:
+                db = self._connection()
+                if self._disk.stat(self._database).st_size > CHECKED:
+                    return
+                found = [text for (text,) in db.execute("PRAGMA quick_check(1)")]
+                for table in TABLES:
+                    db.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            found = [str(error)]
+        if found != ["ok"]:
+            self._mend(found[0] if found else "damaged")
+        self._refilled = False
+
+    def remember(self) -> None:
+        """What the journal says of the queue, if the rows were made anew since this was last asked: once more."""
+        if not self._refilled or self.recall is None:
+            return
+        self._refilled = False
+        self.recall()
+        with self.transaction() as db:
+            # A record that was dropped just now has left its envelope.
+            refill(db, {}, self._kept(), self._is_there)
+
+    def _met(self, error: sqlite3.DatabaseError) -> None:
+        """Who asked hears of it, and asks again."""
+        if self.recall is not None and is_corrupt(error):
+            self._mend(str(error))
+            self.remember()
+
+    def _mend(self, why: str) -> None:
         with self._mutex:
-            connection = self._connection()
-            # SQLite lets who waits for another process sleep, for milliseconds, and look again: mail would wait, too.
             self._disk.flock(self._turn, fcntl.LOCK_EX)
             try:
-                with transaction(connection) as db:
-                    yield db
+                if self._db is not None:
+                    self._db.close()
+                    self._db = None
+                if self._current():
+                    self._made_anew(why)
+                else:
+                    self._reopened()
             finally:
                 self._disk.flock(self._turn, fcntl.LOCK_UN)
 
-    def _connection(self) -> sqlite3.Connection:
-        if self._db is None:
-            if not self._disk.exists(self.directory):
-                make_directories(self._disk, self.directory)
-            held = self._disk.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+    def _reopened(self) -> sqlite3.Connection:
+        """The connection to the file that is there now; made when there is none. The turn is ours."""
+        old, self._db = self._db, None
+        try:
+            if not self._disk.exists(self._database):
+                # What was left behind must not be played into the new one.
+                set_aside(self._disk, self._database)
             try:
-                # SQLite lets nobody wait for who makes the file (journal_mode): it says that it is locked.
-                self._disk.flock(held, fcntl.LOCK_EX)
-                db = open_tables(self._disk, self._database)
-            except BaseException:
-                self._disk.close(held)
-                raise
-            self._disk.flock(held, fcntl.LOCK_UN)
-            self._db, self._turn = db, held
-            self._version = self._db.execute("PRAGMA data_version").fetchone()[0]
-        return self._db
+                db, made = open_tables(self._disk, self._database)
+            except Damaged as error:
+                if self.recall is None:
+                    raise
+                return self._made_anew(str(error))
+            self._use(db)
+            if made or (old and not db.execute("SELECT 1 FROM messages LIMIT 1").fetchone()):
+                # Deleted, it may still be open here.
+                self._refill("lost", salvage(old) if old is not None else {})
+            return db
+        finally:
+            if old is not None:
+                old.close()
+
+    def _made_anew(self, why: str) -> sqlite3.Connection:
+        aside = set_aside(self._disk, self._database)
+        _log.error("{path} is damaged: {why}", path=self._database, why=why)
+        rows = salvage_file(aside) if aside is not None else {}
+        db, _ = open_tables(self._disk, self._database)
+        self._use(db)
+        self._refill(f"set aside as {aside}", rows)
+        return db
+
+    def _use(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._inode = self._disk.stat(self._database).st_ino
+        self._version = db.execute("PRAGMA data_version").fetchone()[0]
+
+    def _refill(self, what: str, rows: dict[str, Envelope]) -> None:
+        assert self._db is not None
+        if self.recall is None:
+            return
+        with transaction(self._db) as db:
+            found = refill(db, rows, self._kept(), self._is_there)
+        if rows or next(self._files(), None) is not None:
+            self._settled = self._refilled = True
+            _log.error(
+                "{path} is {what}, and made anew: {rows} messages by the rows that could be read, {envelopes} by the"
+                " envelopes in queue/envelopes; what the journal still has comes from there",
+                path=self._database,
+                what=what,
+                rows=found.rows,
+                envelopes=found.envelopes,
+            )
+
+    def _kept(self) -> list[Envelope]:
+        try:
+            kept = {one.message.id: one for one in self.envelopes.load()}
+        except OSError as error:
+            _log.error("the envelopes cannot be read: {error}", error=str(error))
+            kept = {}
+        if self.accepted is not None:
+            try:
+                for message in self.accepted():
+                    kept.setdefault(message.id, Envelope(message, ()))
+            except Exception as error:
+                _log.error("the journal cannot be read: {error}", error=str(error))
+        return list(kept.values())
+
+    def _is_there(self, message: str) -> bool:
+        return self._disk.exists(self.path(message))
+
+    def keep_envelopes(self) -> None:
+        """What waits is written down once more, before the journal forgets it. Never raises: it is the second copy."""
+        try:
+            self.envelopes.keep()
+        except Exception as error:
+            _log.error("envelopes are not kept: {error}", error=str(error))
 
     # -- what the journal says
 
@@ -311,13 +470,17 @@ class Spool:
         with self.reading() as db:
             if db.execute("SELECT 1 FROM messages LIMIT 1").fetchone():
                 return 0
-        count = 0
+        return sum(1 for _ in self._files())
+
+    def _files(self) -> Iterator[str]:
+        """The names of all contents that lie in the queue."""
         for name in self._disk.names(self.directory):
+            if len(name) > 2:
+                continue
             try:
-                count += len(self._disk.names(os.path.join(self.directory, name)))
+                yield from self._disk.names(os.path.join(self.directory, name))
             except NotADirectoryError:
                 continue
-        return count
 
     def known(self, messages: Sequence[str]) -> set[str]:
         """Which of these ids have rows."""

@@ -2,7 +2,8 @@
 
 WAL with ``synchronous=NORMAL``: a commit syncs nothing, the journal is what syncs (and a checkpoint's `syncfs` comes
 before any record of it is dropped). Unlike a mailbox's index this file is no cache: what the journal has forgotten is
-only here. SQLite keeps it whole through a power cut; it may then be older than the journal, never torn.
+here, and of whom it is for in `storage.envelopes`. SQLite keeps it whole through a power cut; it may then be older than
+the journal, never torn.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import sqlite3
 from typing import Final
 
 from ..disk import Disk
+from .aside import is_damage, no_file
 
-__all__ = ["FULL", "IDLE", "open_tables"]
+__all__ = ["FULL", "IDLE", "TABLES", "Damaged", "open_tables"]
 
 VERSION: Final = 1
 FULL: Final = 9e99
 """`hops.at` of one that has more than its share in memory: it is looked at again when that has room."""
 IDLE: Final = 8e99
 """`hops.at` of one that nothing waits for; kept because it fails."""
+TABLES: Final = ("messages", "recipients", "attempts", "hops")
 
 _SCHEMA: Final = """
 CREATE TABLE messages (
@@ -82,46 +85,54 @@ CREATE INDEX hops_at ON hops (at);
 """
 
 
-def open_tables(disk: Disk, path: str) -> sqlite3.Connection:
-    """A connection, to be used by one thread at a time.
+class Damaged(OSError):
+    """What lies there is no database, or not what was written."""
 
-    Raises OSError for what cannot be used; ValueError for what a newer version stored.
+
+def open_tables(disk: Disk, path: str) -> tuple[sqlite3.Connection, bool]:
+    """A connection, to be used by one thread at a time, and whether the tables were made just now.
+
+    Raises Damaged, or another OSError for what cannot be used; ValueError for what a newer version stored.
     """
     if not disk.exists(path):
         # SQLite would make it, and the -wal beside it, as readable as the umask says.
         disk.close(disk.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    elif no_file(disk, path):
+        raise Damaged(f"{path}: is not a file")
     db = sqlite3.connect(
         path, timeout=20, isolation_level=None, check_same_thread=False, cached_statements=64
     )
     try:
-        run = db.execute
-        run("PRAGMA journal_mode=WAL")
-        run("PRAGMA synchronous=NORMAL")
-        run("PRAGMA cache_size=-8000")
-        # A checkpoint of SQLite's own syncs, and whoever waits for the journal waits for it.
-        run("PRAGMA wal_autocheckpoint=4000")
-        run("BEGIN IMMEDIATE")
-        version = run("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _SCHEMA.split(";\n"):
-                run(statement)
-            run(f"PRAGMA user_version={VERSION}")
-        run("COMMIT")
-        if version not in (0, VERSION):
-            raise ValueError(
-                f"{path}: stored by version {version} of the format, this program knows {VERSION};"
-                " use the newer program"
-            )
-    except sqlite3.OperationalError as error:
-        db.close()
-        raise OSError(f"{path}: {error}") from error
+        return db, _prepare(db, path)
     except sqlite3.DatabaseError as error:
         db.close()
-        raise OSError(
-            f"{path}: {error}; it alone knows whom the messages in queue/ are for: put a good copy in its place, or"
-            " what `sqlite3 queue.sqlite3 .recover` makes of it"
-        ) from error
+        if is_damage(error):
+            raise Damaged(
+                f"{path}: {error}; the server makes it anew when it starts, of all that can be read"
+            ) from error
+        raise OSError(f"{path}: {error}") from error
     except BaseException:
         db.close()
         raise
-    return db
+
+
+def _prepare(db: sqlite3.Connection, path: str) -> bool:
+    run = db.execute
+    run("PRAGMA journal_mode=WAL")
+    run("PRAGMA synchronous=NORMAL")
+    run("PRAGMA cache_size=-8000")
+    # A checkpoint of SQLite's own syncs, and whoever waits for the journal waits for it.
+    run("PRAGMA wal_autocheckpoint=4000")
+    run("BEGIN IMMEDIATE")
+    version = run("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        for statement in _SCHEMA.split(";\n"):
+            run(statement)
+        run(f"PRAGMA user_version={VERSION}")
+    run("COMMIT")
+    if version not in (0, VERSION):
+        raise ValueError(
+            f"{path}: stored by version {version} of the format, this program knows {VERSION};"
+            " use the newer program"
+        )
+    return bool(version == 0)

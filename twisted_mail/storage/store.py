@@ -46,6 +46,7 @@ from .sessions import Sessions
 from .site_file import SiteFile
 from .source import InlineSource, SpilledSource
 from .spool import Spool
+from .story import queued
 from .sweeping import Sweeper
 from .upkeep import Upkeep
 
@@ -118,6 +119,8 @@ class MailStore:
             segment_size=segment_size,
             due=lambda: world.threads.back(self._upkeep.checkpoint),
         )
+        self._spool.accepted = lambda: queued(self._journal.loaded())
+        self._spool.recall = lambda: self._places.recall(self._journal.loaded())
         self._upkeep = Upkeep(world, self._journal, self._places, sweeper)
         self._limits = limits
         self.commits = Commits(world, self._journal, self._accounts.get, self._unique, self.limits)
@@ -168,10 +171,11 @@ class MailStore:
         self._spool.prepare()
         self._journal.start()
         self._site.read()
+        self._spool.remember()
         if strays := self._spool.strays():
             _log.error(
                 "queue.sqlite3 is empty, and {count} messages lie in {path}: nobody knows any more whom they are for."
-                " They stay there. Stop, and put a copy of queue.sqlite3 in its place",
+                " They stay there: mailctl verify names them",
                 count=strays,
                 path=self._spool.directory,
             )
@@ -182,6 +186,7 @@ class MailStore:
 
     def _close_files(self) -> None:
         self._accounts.close()
+        self._spool.keep_envelopes()
         self._spool.close()
 
     async def settle(self) -> bool:

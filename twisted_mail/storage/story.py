@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from .queued import Change, State
+from .queued import Change, QueuedMessage, State
 from .record import Kind, Piece, Place, Record
 from .segments import Loaded
 
-__all__ = ["Story", "Wish"]
+__all__ = ["Story", "Wish", "queued"]
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +184,14 @@ class Story:
         for known in (self.wanted, self.gone, self.folders):
             known.pop(account, None)
         self.removed[account] = target
+
+
+def queued(loaded: Sequence[Loaded]) -> Iterator[QueuedMessage]:
+    """The messages for elsewhere that records tell of, whatever became of them."""
+    for segment in loaded:
+        for found in segment.records:
+            if found.kind is Kind.ACCEPT and found.meta.get("queue"):
+                yield QueuedMessage.from_json(found.meta["queue"])
 
 
 def _decided(
