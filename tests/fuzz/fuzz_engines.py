@@ -217,8 +217,8 @@ def imap_engine(data: bytes) -> None:
     limits = {}
     if options & 8:
         limits = {
-            "max_line": 80,
-            "max_line_before_login": 60,
+            "max_line": 400,
+            "max_line_before_login": 300,
             "max_literals": 40,
             "max_literals_before_login": 20,
             "max_literal_count": 3,

@@ -468,7 +468,8 @@ def mime_reading(content: bytes) -> None:
             for start, end, last in mime.delimiters(
                 content, header.body, len(content), header.boundary
             ):
-                assert at <= start <= end <= len(content)
+                # The line end between two is that of both.
+                assert at - 1 <= start < end <= len(content) + 1
                 at = end
                 if last:
                     break

@@ -158,7 +158,7 @@ def imap_words(data: bytes) -> None:
             for low, high in ranges:
                 assert 0 < low <= high
         uids = [1, 2, 5, 9, 10, 4294967295]
-        meant = {uids[at] for some in [numbers.positions_of(uids)] for at in some}
+        meant = {uid for low, high in numbers.positions_of(uids) for uid in uids[low:high]}
         assert meant == {uid for uid in uids if numbers.holds(uid, uids[-1])} or numbers.saved
     numbers_ = sorted(set(data))[1:]
     if numbers_:
@@ -209,7 +209,8 @@ def imap_urls(data: bytes) -> None:
 def folder_names(data: bytes) -> None:
     """Mailboxes in directories: no path but one level below the Maildir, and the name comes back."""
     name = several(data, 1)[0].decode("utf-8", "replace").replace("\0", "")
-    if name:
+    # `imap.naming` lets no others in.
+    if all(name.split("/")) and not _CONTROLS.search(name):
         name = folders.normal(name)
         try:
             directory = folders.directory_of(name)

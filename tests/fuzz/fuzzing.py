@@ -29,6 +29,7 @@ class Target(NamedTuple):
     run: Callable[[bytes], None]
     dictionary: str
     longest: int
+    module: str
 
 
 TARGETS: dict[str, Target] = {}
@@ -41,7 +42,7 @@ def target(
 
     def known(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
         assert run.__name__ not in TARGETS
-        TARGETS[run.__name__] = Target(run.__name__, run, dictionary, longest)
+        TARGETS[run.__name__] = Target(run.__name__, run, dictionary, longest, run.__module__)
         return run
 
     return known

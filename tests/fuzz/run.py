@@ -1,15 +1,18 @@
 """Look for inputs that break a target: ``python tests/fuzz/run.py TARGET [--seconds N]``.
 
 Needs atheris (``pip install .[fuzz]``). Coverage of our own code guides it; it begins with corpus/TARGET.txt and
-dictionaries/NAME.dict. What breaks a target, or takes it more than two seconds, is written to crashes/, and
+dictionaries/NAME.dict. What breaks a target, or takes it more than five seconds, is written to crashes/, and
 ``run.py TARGET --replay FILE`` runs it again, without atheris.
 
-``all`` runs one after the other; ``--merge`` adds what was found, less what brings nothing new, to the corpus.
+The name of a module (``fuzz_engines``) runs all targets in it on each input; ``all`` one target after the other.
+``--merge`` adds what was found, less what brings nothing new, to the corpus of a target.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -20,37 +23,51 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+from fuzzing import TARGETS, Target  # noqa: E402
 from keeping import read_corpus, write_corpus  # noqa: E402
 
-CRASHES = HERE / "crashes"
-SLOW = 2
-"""Seconds that an input may take, at the most."""
+MODULES = {
+    name: path.stem
+    for path in sorted(HERE.glob("fuzz_*.py"))
+    for name in re.findall(r"(?m)^@target\(.*\)\ndef (\w+)", path.read_text())
+}
+"""Where each target is, without loading it."""
+
+SLOW = 5
+"""Seconds that an input may take at the most; on a quiet machine none takes a tenth of that."""
 
 
 def _fuzz(name: str, arguments: list[str]) -> None:
     """In this process, which ends in it."""
     import atheris
 
+    # Not for more than is run: it takes time to prepare a module.
     with atheris.instrument_imports(include=["twisted_mail"], enable_loader_override=False):
-        from targets import TARGETS
+        importlib.import_module(MODULES.get(name, name))
 
-    atheris.Setup([sys.argv[0], *arguments], TARGETS[name].run)
+    runs = [one.run for one in chosen(name)]
+
+    def run(data: bytes) -> None:
+        for one in runs:
+            one(data)
+
+    atheris.Setup([sys.argv[0], *arguments], runs[0] if len(runs) == 1 else run)
     atheris.Fuzz()
 
 
-def _names() -> list[str]:
-    from targets import TARGETS
-
-    return sorted(TARGETS)
+def chosen(name: str) -> list[Target]:
+    """The target, or those of a module."""
+    return [one for one in TARGETS.values() if name in (one.name, one.module)]
 
 
 def _arguments(name: str) -> list[str]:
-    from targets import TARGETS
-
-    one = TARGETS[name]
-    made = [f"-max_len={one.longest}", f"-timeout={SLOW}", "-rss_limit_mb=2048"]
-    if one.dictionary:
-        made.append(f"-dict={HERE / 'dictionaries' / one.dictionary}.dict")
+    importlib.import_module(MODULES.get(name, name))
+    these = chosen(name)
+    longest = max(one.longest for one in these)
+    made = [f"-max_len={longest}", f"-timeout={SLOW}", "-rss_limit_mb=2048"]
+    dictionary = these[0].dictionary
+    if dictionary:
+        made.append(f"-dict={HERE / 'dictionaries' / dictionary}.dict")
     return made
 
 
@@ -62,24 +79,26 @@ def _child(name: str, arguments: list[str], **options: object) -> subprocess.Com
     )
 
 
-def fuzz(name: str, seconds: int, merge: bool, seeds: Path | None) -> bool:
+def fuzz(name: str, seconds: int, merge: bool, seeds: Path | None, crashes: Path) -> bool:
     """Whether nothing was found."""
-    CRASHES.mkdir(exist_ok=True)
+    crashes.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         known, new = Path(scratch, "known"), Path(scratch, "new")
         known.mkdir()
         new.mkdir()
         if seeds is not None:
             shutil.copytree(seeds / name, known, dirs_exist_ok=True)
-        for number, data in enumerate(read_corpus(name)):
+        arguments = _arguments(name)
+        inputs = [data for one in chosen(name) for data in read_corpus(one.name)]
+        for number, data in enumerate(inputs):
             (known / str(number)).write_bytes(data)
         began = time.monotonic()
         done = _child(
             name,
             [
-                *_arguments(name),
+                *arguments,
                 f"-max_total_time={seconds}",
-                f"-artifact_prefix={CRASHES}/{name}-",
+                f"-artifact_prefix={crashes}/{name}-",
                 "-print_final_stats=1",
                 str(new),
                 str(known),
@@ -109,7 +128,7 @@ def fuzz(name: str, seconds: int, merge: bool, seeds: Path | None) -> bool:
             merged.mkdir()
             _child(
                 name,
-                ["-merge=1", *_arguments(name), str(merged), str(known), str(new)],
+                ["-merge=1", *arguments, str(merged), str(known), str(new)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 check=True,
@@ -128,19 +147,30 @@ def main() -> int:
     parser.add_argument(
         "--seeds", type=Path, metavar="DIRECTORY", help="begin with these, too (of seeds.py)"
     )
+    parser.add_argument(
+        "--crashes",
+        type=Path,
+        default=HERE / "crashes",
+        metavar="DIRECTORY",
+        help="for what is found",
+    )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run this input alone")
     if sys.argv[2:3] == ["--inside"]:
         _fuzz(sys.argv[1], sys.argv[3:])
         return 0
     wish = parser.parse_args()
+    if wish.target != "all" and wish.target not in {*MODULES, *MODULES.values()}:
+        parser.error(f"there are {', '.join(sorted(MODULES))}")
+    if wish.merge and wish.target in MODULES.values():
+        parser.error("a corpus is a target's")
     if wish.replay:
-        from targets import TARGETS
-
-        TARGETS[wish.target].run(wish.replay.read_bytes())
+        importlib.import_module(MODULES.get(wish.target, wish.target))
+        for one in chosen(wish.target):
+            one.run(wish.replay.read_bytes())
         print("nothing happened")
         return 0
-    names = _names() if wish.target == "all" else [wish.target]
-    good = [fuzz(name, wish.seconds, wish.merge, wish.seeds) for name in names]
+    names = sorted(MODULES) if wish.target == "all" else [wish.target]
+    good = [fuzz(name, wish.seconds, wish.merge, wish.seeds, wish.crashes) for name in names]
     return 0 if all(good) else 1
 
 
