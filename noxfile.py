@@ -3,6 +3,8 @@
 Each runs in an environment of its own, at the versions of requirements-ci.txt.
 """
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["lint", "tests"]
@@ -62,3 +64,34 @@ def coverage(session: nox.Session) -> None:
     session.install(*LOCK, "-e", ".[test]")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "report", "--show-missing", "--skip-covered")
+
+
+@nox.session(name="tls-scan")
+def tls_scan(session: nox.Session) -> None:
+    """All ports as sslyze and testssl.sh see them; half an hour."""
+    session.install(*LOCK, "-e", ".[test]", "sslyze==6.3.1")
+    session.run("pytest", "-m", "soak", "-s", "tests/e2e/test_tls_scan.py", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities of what requirements.lock has."""
+    session.install("pip-audit==2.10.1")
+    session.run("python", ".ci/audit", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """requirements.lock anew, at the versions of requirements-ci.txt."""
+    session.install("uv")
+    path = Path("requirements.lock")
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    build = Path(session.create_tmp()) / "build.in"
+    build.write_text("hatchling\n")
+    made = session.run(
+        *("uv", "pip", "compile", "-q", "pyproject.toml", str(build), "--universal"),
+        *("--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"),
+        *("--no-annotate", "--no-header", *LOCK),
+        silent=True,
+    )
+    path.write_text("\n".join([*head, str(made)]))
