@@ -18,7 +18,7 @@ import sqlite3
 import stat
 from hashlib import sha256
 
-from ..disk import Disk, make_directories
+from ..disk import Disk
 from .manifest import Entry, Manifest
 from .names import BackupError, Progress
 
@@ -59,11 +59,19 @@ class Copier:
     # -- directories and names
 
     def directory(self, path: str) -> None:
-        """Have a directory, also when nothing is in it."""
-        if path not in self._made:
-            make_directories(self._disk, os.path.join(self._target, path))
-            self.manifest.put_directory(path)
-            self._made.add(path)
+        """Have a directory, also when nothing is in it. Its name is synced at the end, with everything."""
+        if path in self._made:
+            return
+        above = os.path.dirname(path)
+        if above:
+            self.directory(above)
+        if not self._disk.exists(self._path(path)):
+            self._disk.mkdir(self._path(path), 0o700)
+        self.manifest.put_directory(path)
+        self._made.add(path)
+
+    def has_directory(self, path: str) -> bool:
+        return path in self._made
 
     def rename(self, entry: Entry, path: str) -> None:
         """It is called so now."""
@@ -185,8 +193,13 @@ class Copier:
             size, digest = self._disk.fstat(fd).st_size, hash_of(self._disk, fd)
         finally:
             self._disk.close(fd)
-        mtime = int(found.st_mtime)
-        entry = Entry(path, path, size, mtime, found.st_ino, stamp, digest)
+        for entry in self._last_of(path):
+            if (entry.size, entry.sha256) == (size, digest):
+                self._disk.unlink(target)
+                if self._link_last(entry, path, path, found, stamp):
+                    return
+                raise OSError(errno.ESTALE, "the last backup is being changed", entry.path)
+        entry = Entry(path, path, size, int(found.st_mtime), found.st_ino, stamp, digest)
         self._note(entry, linked=False)
 
     def _database_stamp(self, source: str) -> str:

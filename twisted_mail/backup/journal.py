@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ..disk import Disk
-from ..storage import record, segments
+from ..storage import maildir, record, segments
 from ..storage.record import Kind
 from .copying import Copier
 from .names import DATA
@@ -52,13 +52,15 @@ class Pinned:
             # Nobody was up, or nobody ever: did anybody come?
             return self._changed() == self._mark
         now = self._segments()
-        return all(now.get(number) == inode for number, inode in self._before.items())
+        return all(now.get(number) == head for number, head in self._before.items())
 
-    def _segments(self) -> dict[int, int]:
-        found: dict[int, int] = {}
+    def _segments(self) -> dict[int, bytes]:
+        """How each begins: its epoch is random, while numbers and inodes are used again."""
+        found: dict[int, bytes] = {}
         for number in numbers(self._disk, self._directory):
             try:
-                found[number] = self._disk.stat(self._path(number)).st_ino
+                path = os.path.join(self._directory, f"{number}.log")
+                found[number] = maildir.read_file(self._disk, path, record.HEADER_SIZE)
             except FileNotFoundError:
                 continue
         return found
@@ -66,9 +68,6 @@ class Pinned:
     def _changed(self) -> int:
         exists = self._disk.exists(self._directory)
         return self._disk.stat(self._directory).st_mtime_ns if exists else 0
-
-    def _path(self, number: int) -> str:
-        return os.path.join(self._directory, f"{number}.log")
 
 
 def numbers(disk: Disk, directory: str) -> list[int]:
@@ -82,8 +81,9 @@ def numbers(disk: Disk, directory: str) -> list[int]:
     )
 
 
-def copy_journal(disk: Disk, copier: Copier, data: str, target: str) -> None:
-    """All segments, and the spill files that their records name. `target`: where the backup is.
+def copy_journal(disk: Disk, copier: Copier, data: str, target: str) -> set[str]:
+    """All segments, and the spill files that their records name. `target`: where the backup is. Gives the accounts that
+    they put something into.
 
     The last segment is copied first. Only one is written at a time, and never one before another that has records: so
     what is copied of each is all that was in it when the later one was copied.
@@ -96,9 +96,11 @@ def copy_journal(disk: Disk, copier: Copier, data: str, target: str) -> None:
     for number in reversed(found):
         wanted.add(f"{place}/{number}.log")
         copier.segment(os.path.join(directory, f"{number}.log"), f"{place}/{number}.log")
+    into: set[str] = set()
     for number in found:
         path = os.path.join(target, place, f"{number}.log")
         for one in segments.load_file(disk, path, number).records:
+            into |= set(_folders(one))
             for name in one.spills():
                 to = f"{place}/spill/{name}"
                 wanted.add(to)
@@ -111,6 +113,15 @@ def copy_journal(disk: Disk, copier: Copier, data: str, target: str) -> None:
     for path in copied:
         if path not in wanted:
             copier.remove(path)
+    return into
+
+
+def _folders(one: record.Record) -> Iterator[str]:
+    """The accounts in which it puts something into a folder."""
+    if one.kind in (Kind.ACCEPT, Kind.FILE):
+        yield from (place.account for _, places in one.pieces() for place in places)
+    elif one.kind is Kind.MOVE:
+        yield one.meta["account"]
 
 
 def rewrite(

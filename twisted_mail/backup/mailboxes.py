@@ -24,7 +24,7 @@ from .copying import Copier, stamp_of
 from .manifest import Entry, message_key
 from .names import DATA
 
-__all__ = ["accounts", "copy_account"]
+__all__ = ["accounts", "add_folders", "copy_account"]
 
 TRIES = 4
 _OURS = ("new", "cur", "tmp")
@@ -67,6 +67,23 @@ def copy_account(disk: Disk, copier: Copier, data: str, key: str) -> None:
                 return
             if attempt == TRIES:
                 raise
+
+
+def add_folders(disk: Disk, copier: Copier, data: str, key: str) -> None:
+    """Folders that were made since the account was copied: their names and numbers, none of their messages. The journal
+    does not say that a folder is made, but has what was put there. Raises OSError."""
+    top = os.path.join(data, "mail", key, "Maildir")
+    try:
+        names = ["", *(f"{name}/" for name in disk.names(top) if name.startswith("."))]
+    except FileNotFoundError:
+        return
+    found = _Account(disk, copier, os.path.join(data, "mail", key), key)
+    for name in names:
+        if maildir.is_maildir(disk, os.path.join(top, name)):
+            try:
+                found.add_folder(name)
+            except FileNotFoundError:
+                continue  # removed again
 
 
 def _forget(copier: Copier, key: str) -> None:
@@ -146,6 +163,14 @@ class _Account:
         for folder in self._directories:
             kept |= {f"{place}/{folder}{sub}".rstrip("/") for sub in ("", *_OURS)}
         self._copier.remove_directories(f"{self._place}/", kept)
+
+    def add_folder(self, folder: str) -> None:
+        """One folder as it is, without messages, when there is none of that name."""
+        place = f"{self._place}/Maildir/{folder}"
+        if not self._copier.has_directory(f"{place}new"):
+            for sub in _OURS:
+                self._copier.directory(f"{place}{sub}")
+            self._copy_small(os.path.join(self._home, "Maildir", folder), place)
 
     def _copy_messages(self, place: str) -> None:
         there = {

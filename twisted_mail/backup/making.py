@@ -25,7 +25,7 @@ from ..disk import Disk, make_directories
 from ..storage.site_file import SiteFile
 from .copying import Copier, hash_of
 from .journal import Pinned, copy_journal
-from .mailboxes import accounts, copy_account
+from .mailboxes import accounts, add_folders, copy_account
 from .manifest import Manifest
 from .names import (
     ABOUT,
@@ -211,7 +211,8 @@ class Backup:
                 site = SiteFile(self._disk, self._data)
                 site.read()
                 self._pass(copier, "what changed meanwhile")
-                copy_journal(self._disk, copier, self._data, partial)
+                for key in copy_journal(self._disk, copier, self._data, partial):
+                    add_folders(self._disk, copier, self._data, key)
                 if pinned.kept():
                     break
             finally:

@@ -146,12 +146,19 @@ class _Restoring:
             disk.syncfs(held)
         finally:
             disk.close(held)
-        if self._manifest.get(_SITE) is None:
+        stored = self._manifest.get(_SITE)
+        if stored is None:
             # Nothing was ever started there.
             disk.unlink(site)
             disk.sync_directory(data)
             return
-        self.files += 1
+        # What it says is in backup.json, too; but who flips bytes here flips them elsewhere.
+        checked = os.path.join(data, "site.json.old")
+        if not self._copied(stored, checked):
+            self._damaged(stored)
+        else:
+            disk.unlink(checked)
+            self.files += 1
         values = {"version": about.site, "generation": about.generation + 1}
         write_small(disk, site, json.dumps(values).encode() + b"\n")
 
@@ -164,15 +171,8 @@ class _Restoring:
 
     def _put(self, entry: Entry) -> None:
         target = os.path.join(self._data, entry.path[len(DATA) + 1 :])
-        self._make_above(os.path.dirname(target))
         if not self._linked(entry, target) and not self._copied(entry, target):
-            if not self._skip_damaged:
-                raise BackupError(
-                    f"{os.path.join(self._path, entry.path)} is damaged or gone: its hash is not the one in the"
-                    f" manifest. {self._data} is not complete, empty it; --skip-damaged leaves out what is damaged, and"
-                    " tells of it"
-                )
-            self.damaged.append(entry.path)
+            self._damaged(entry)
             return
         self.files += 1
         self.octets += entry.size
@@ -181,9 +181,14 @@ class _Restoring:
         elif entry.path.endswith(".log") and entry.path.startswith((_JOURNAL, _PARKED)):
             self._rewrite(target)
 
-    def _make_above(self, path: str) -> None:
-        if not self._disk.exists(path):
-            make_directories(self._disk, path)
+    def _damaged(self, entry: Entry) -> None:
+        """Raises BackupError, or remembers it."""
+        if not self._skip_damaged:
+            raise BackupError(
+                f"{os.path.join(self._path, entry.path)} is damaged or gone: its hash is not the one in the manifest."
+                f" {self._data} is not complete, empty it; --skip-damaged leaves out what is damaged, and tells of it"
+            )
+        self.damaged.append(entry.path)
 
     def _linked(self, entry: Entry, target: str) -> bool:
         """A message that lay in many mailboxes is one file again."""
