@@ -1,7 +1,7 @@
 """The sockets of a server: opened early, while it may use low ports; answered when there is somebody to answer.
 
-Until `Listeners.open` gives the factories, clients that come wait in the kernel's queue: nobody is turned
-away while the journal is replayed. That queue is long (`BACKLOG`) unless the endpoint says otherwise.
+Until `Listeners.open` gives the factories, clients that come wait in the kernel's queue. That queue is long (`BACKLOG`)
+unless the endpoint says otherwise.
 
 A socket may be answered by other processes, too (`Listeners.sockets`): each takes over a copy of its descriptor with
 `Listeners.adopt`.
@@ -138,6 +138,13 @@ class Listeners:
             if factory is not None:
                 one.door.inner = factory
                 _ask(one.port, "startReading")
+
+    def hold(self) -> None:
+        """Have clients that come wait again, until the next `open`."""
+        for one in self._open:
+            if one.door.inner is not None:
+                one.door.inner = None
+                _ask(one.port, "stopReading")
 
     async def close(self) -> None:
         """Listen no more; connections stay. Returns when the sockets are gone."""

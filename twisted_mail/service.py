@@ -5,7 +5,8 @@ life:
 
 - ``privilegedStartService`` opens the sockets and reads the keys, while that is still allowed;
 - ``startService`` opens accounts and store. Whatever an unclean stop left is recovered first; clients that
-  come meanwhile wait in the sockets' queues. `when_serving` tells when it is done, or failed;
+  come meanwhile wait in the sockets' queues, and after some seconds are told to come again later (`starting`).
+  `when_serving` tells when it is done, or failed;
 - `reconfigure` goes on with another configuration, without losing anybody who is in the middle of something;
 - ``stopService`` lets nobody in, gives running transactions, in and out, ``limits.drain_seconds`` to come to their
   end, cuts what is left, and closes the store, so that the next start has nothing to recover.
@@ -35,6 +36,7 @@ from .listeners import ListenError, Listeners, Socket
 from .rooms import Prepare, Rooms
 from .siblings import Alone
 from .site import Owner, check_data, make_data, refuse_root
+from .starting import Starting
 from .status import MailError
 from .world import World
 
@@ -108,6 +110,7 @@ class MailService(Service):
         self._bound = False
         self._listeners = Listeners(world.reactor)
         self._life: Life | None = None
+        self._telling: Starting | None = None
         self._starting: Deferred[None] | None = None
         self._changing: Deferred[None] | None = None
         self._parting = False
@@ -219,10 +222,15 @@ class MailService(Service):
     async def _start(self) -> None:
         life = self._life
         assert life is not None
+        self._telling = telling = Starting(life.config, self._world, life.tls, self._listeners.open)
         try:
-            rooms = await life.open(
-                self._world, self._listeners, self._prepare, self._fleet is None
-            )
+            try:
+                rooms = await life.open(
+                    self._world, self._listeners, self._prepare, self._fleet is None
+                )
+            finally:
+                if telling.over():
+                    self._listeners.hold()
             rooms.warn()
             if not self.listeners:
                 self._log.warn("[listen] names no address: nobody is served")
@@ -334,6 +342,9 @@ class MailService(Service):
 
     async def _close(self) -> None:
         await self._listeners.close()
+        telling, self._telling = self._telling, None
+        if telling is not None:
+            telling.abort_all()
         life, self._life = self._life, None
         if life is not None:
             if life.duties is not None:

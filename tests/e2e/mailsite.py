@@ -183,8 +183,13 @@ class Site:
     def wait_until_up(self, process: subprocess.Popen[bytes] | None = None) -> None:
         for name, port in self.ports.items():
             until(lambda port=port: self._listens(port, process), f"{name} listens\n{self.log}")
+        until(self._greets, lambda: f"smtp greets\n{self.log}")  # listening comes before serving
+
+    def _greets(self) -> bool:
         with self.connect("smtp") as plain:
-            assert plain.recv(1), self.log  # listening comes before serving
+            said = plain.recv(3)
+        assert said, self.log
+        return said != b"421"  # it still starts
 
     def _listens(self, port: int, process: subprocess.Popen[bytes] | None) -> bool:
         if process is not None and process.poll() is not None:
