@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from mailsite import DEADLINE, NotInTime, run, until
+from mailsite import DEADLINE, run
 
 HERE = Path(__file__).parent
 
@@ -38,22 +38,18 @@ class Forgetful:
 
     def __init__(self, place: Path, seed: int, chance: float = 0.01) -> None:
         self.place = place
-        self._loop = ""
+        self._loops: list[str] = []
+        self._device = place.with_name(place.name + ".device")
         self._process: subprocess.Popen[str] | None = None
         place.mkdir()
         if os.geteuid() != 0:
             raise CannotMount("only root can mount a file system that forgets")
         if not os.path.exists("/dev/fuse"):
             raise CannotMount("there is no /dev/fuse")
-        device = place.with_name(place.name + ".device")
-        with device.open("wb") as file:
+        with self._device.open("wb") as file:
             file.truncate(1 << 20)
-        try:
-            self._loop = run(["losetup", "--find", "--show", device]).stdout.strip()
-        except (AssertionError, OSError) as error:
-            raise CannotMount(f"there is no loop device: {error}") from error
         self._process = subprocess.Popen(
-            [sys.executable, HERE / "fuse_server.py", place, str(seed), str(chance), self._loop],
+            [sys.executable, HERE / "fuse_server.py", place, str(seed), str(chance)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,18 +65,21 @@ class Forgetful:
             raise
 
     def mount(self) -> None:
-        """What is on the disk is there again. Nobody may have anything open of what was there before."""
-        said = ""
-
-        def mounted() -> bool:
-            nonlocal said
-            said = self._ask("mount")
-            return said == "mounted"
-
+        """What is on the disk is there again. Raises CannotMount."""
+        # A device of its own: on the same one it would be the dead file system again, while anybody knows that.
         try:
-            until(mounted, lambda: said)
-        except NotInTime as error:
-            raise CannotMount(said) from error
+            loop = run(["losetup", "--find", "--show", self._device]).stdout.strip()
+        except (AssertionError, OSError) as error:
+            raise CannotMount(f"there is no loop device: {error}") from error
+        self._loops.append(loop)
+        said = self._ask(f"mount {loop}")
+        if said != "mounted":
+            raise CannotMount(said)
+        for old in self._loops[:-1]:
+            run(
+                ["losetup", "--detach", old], status=None
+            )  # at once, or when nobody has it any more
+        del self._loops[:-1]
 
     def cut(self, seed: int, kept: float) -> Lost:
         """The power goes. Of what is not synced each thing is there afterwards with probability `kept`."""
@@ -103,9 +102,9 @@ class Forgetful:
             if process.stdout is not None:
                 process.stdout.close()
         run(["umount", "-l", self.place], status=None)
-        loop, self._loop = self._loop, ""
-        if loop:
+        for loop in self._loops:
             run(["losetup", "--detach", loop], status=None)
+        self._loops.clear()
 
     def _ask(self, words: str) -> str:
         process = self._process

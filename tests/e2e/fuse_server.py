@@ -1,10 +1,10 @@
 """A file system of `volatile.Volatile`, mounted by FUSE: the kernel's own protocol (linux/fuse.h), no library.
 
-A process of its own, ``python fuse_server.py DIRECTORY SEED CHANCE [DEVICE]``: whoever looks into a file system that
-he serves himself waits for ever. With a block device it is a ``fuseblk``, which is asked to sync itself (syncfs; since
-Linux 6.18, FUSE itself never is). On its standard input it is told, a line each, and answers each with one line:
+A process of its own, ``python fuse_server.py DIRECTORY SEED CHANCE``: whoever looks into a file system that he serves
+himself waits for ever. On its standard input it is told, a line each, and answers each with one line:
 
-    mount           answers "mounted"
+    mount DEVICE    answers "mounted". It is a ``fuseblk`` on that block device: since Linux 6.18 that is asked to sync
+                    itself (syncfs), which FUSE otherwise never is. The device is not used, but each mount has its own
     syncs           how many times somebody synced
     cut SEED KEPT   the power goes: from this moment on nothing is answered but EIO; what was unsynced is there
                     afterwards with probability KEPT. Answers what was lost. Then "mount" again.
@@ -55,11 +55,10 @@ NO_REPLACE = 1
 class Server:
     """`disk` at `directory`."""
 
-    def __init__(self, disk: Volatile, directory: str, device: str | None) -> None:
+    def __init__(self, disk: Volatile, directory: str) -> None:
         self.disk = disk
         self.fd = -1
         self._directory = directory
-        self._device = device
         self._dead = False
         self._open: dict[int, int] = {}
         self._listed = 0
@@ -96,19 +95,18 @@ class Server:
             DESTROY: lambda *_: b"",
         }
 
-    def mount(self) -> None:
+    def mount(self, device: str) -> None:
         self.unmount()
         self._dead = False
         self._open.clear()
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        kind = b"fuse" if self._device is None else b"fuseblk"
-        words = f"fd={self.fd},rootmode=40755,user_id=0,group_id=0,default_permissions,allow_other"
-        if self._device is not None:
-            words += ",blksize=4096"
-        source = os.fsencode(self._device or "volatile")
+        words = f"fd={self.fd},rootmode=40755,user_id=0,group_id=0,default_permissions,allow_other,blksize=4096"
         nosuid_nodev = 2 | 4
-        if _libc.mount(source, os.fsencode(self._directory), kind, nosuid_nodev, words.encode()):
+        source, target = os.fsencode(device), os.fsencode(self._directory)
+        if _libc.mount(source, target, b"fuseblk", nosuid_nodev, words.encode()):
             number = ctypes.get_errno()
+            os.close(self.fd)
+            self.fd = -1
             raise OSError(number, f"it cannot be mounted: {os.strerror(number)}")
 
     def unmount(self) -> None:
@@ -295,8 +293,8 @@ def _done(_: object) -> bytes:
 
 
 def main() -> None:
-    directory, seed, chance, *device = sys.argv[1:]
-    server = Server(Volatile(int(seed), float(chance)), directory, device[0] if device else None)
+    directory, seed, chance = sys.argv[1:]
+    server = Server(Volatile(int(seed), float(chance)), directory)
     commands = os.fdopen(0, "rb", buffering=0)
     while True:
         waiting = select.select([commands, *([server.fd] if server.fd >= 0 else [])], [], [])[0]
@@ -307,7 +305,7 @@ def main() -> None:
             answer = "?"
             if words[0] == "mount":
                 try:
-                    server.mount()
+                    server.mount(words[1])
                     answer = "mounted"
                 except OSError as error:
                     answer = str(error)
