@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.cred.portal import IRealm, Portal
@@ -10,6 +12,7 @@ from twisted.cred.portal import IRealm, Portal
 from .accounts.authenticate import Authenticator
 from .accounts.checkers import DirectoryChecker, make_checkers
 from .accounts.directory import Directory
+from .accounts.familiar import Familiar
 from .accounts.passwords import MAX_AT_ONCE, Hasher, Remembered
 from .config import WEB_LISTENERS, Config
 from .config.secrets import secret_text
@@ -21,6 +24,7 @@ from .delivery.intake import IntakeSettings, MailIntake
 from .imap.protocol import ImapFactory, ImapSettings
 from .imap.seats import Seats
 from .policy.limits import FailureDelays, client_network
+from .policy.rates import wider_network
 from .pop3.protocol import Pop3Factory, Pop3Settings
 from .siblings import Alone
 from .smtp.protocol import SmtpFactory
@@ -146,9 +150,13 @@ def _imap_settings(config: Config) -> ImapSettings:
 
 
 def make_authenticator(
-    config: Config, world: World, directory: Directory, realm: IRealm
+    config: Config,
+    world: World,
+    directory: Directory,
+    realm: IRealm,
+    familiar: Familiar | None = None,
 ) -> Authenticator:
-    """Raises CheckerError."""
+    """`familiar` remembers who is at home where. Raises CheckerError."""
 
     def our_checker() -> DirectoryChecker:
         remembered = Remembered(world, keep=config.auth.remember_seconds)
@@ -160,10 +168,22 @@ def make_authenticator(
         world.reactor.seconds,
         base=config.limits.login_delay_seconds,
         cap=config.limits.login_max_delay_seconds,
+        size=50_000,
     )
     described = [secret_text(text) for text in config.auth.checkers]
     checkers = make_checkers(described, our_checker)
-    return Authenticator(Portal(realm, checkers), world, delays, client_network)
+    # In memory only; of the site, so that its processes can tell each other.
+    key = hmac.digest(directory.secret, b"wrong passwords", "sha256")
+    return Authenticator(
+        Portal(realm, checkers),
+        world,
+        delays,
+        client_network,
+        wider=wider_network,
+        home=partial(wider_network, bits6=64),
+        familiar=familiar,
+        key=key,
+    )
 
 
 def make_web(

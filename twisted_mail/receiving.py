@@ -68,6 +68,7 @@ class Receiving:
     site's own; `alarms`: who hears of accounts that send spam; `reports`: who counts what was found out. `duties`:
     whether this process is the one that looks after the site: it keeps the file of what policies remember, tells of
     accounts that are slowed, and sweeps old keys. The others read that file when they start, and hear what comes after.
+    `sources`: who else has something to remember in that file.
 
     Raises ValueError or OSError for what the configuration names and cannot be had.
     """
@@ -84,8 +85,10 @@ class Receiving:
         alarms: Alarms | None = None,
         reports: DmarcTeller | None = None,
         duties: bool = True,
+        sources: Iterable[Source] = (),
     ) -> None:
         self._duties = duties
+        self._forgiving: Callable[[str], object] | None = None
         self._world = world
         self._stories: Stories | None = None
         if config.stories.days:
@@ -97,7 +100,7 @@ class Receiving:
             )
         checks, senders = config.checks.enabled, None
         self._rates = rates = Rates(_rates(config), world.now, remembers=duties)
-        sources: list[Source] = [rates]
+        sources = [*sources, rates]
         if config.rates.watch_senders:
             senders = Senders(SenderSettings(), world.now, alarms if duties else None)
             sources.append(senders)
@@ -209,7 +212,13 @@ class Receiving:
     def _hear_forgiven(self, news: News) -> None:
         self._begin_anew(str(news[0]))
 
+    def when_forgiven(self, forgive: Callable[[str], object]) -> None:
+        """Have `forgive` called, too, with an account or a client's address that begins anew."""
+        self._forgiving = forgive
+
     def _begin_anew(self, account: str) -> None:
+        if self._forgiving is not None:
+            self._forgiving(account)
         self._rates.forgive(account)
         if self._senders is not None:
             self._senders.forgive(account)

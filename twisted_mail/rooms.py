@@ -12,7 +12,9 @@ from twisted.cred.portal import IRealm
 from twisted.logger import Logger
 
 from .accounts.admitted import Admitted
+from .accounts.authenticate import RIGHT
 from .accounts.directory import Directory
+from .accounts.familiar import Familiar
 from .accounts.realm import Realm, load_realm
 from .config import Config
 from .delivery.alarms import Alarms
@@ -45,6 +47,7 @@ class Rooms:
     sending: Sending
     receiving: Receiving
     realm: IRealm
+    familiar: Familiar
     intake: MailIntake
 
     def __init__(self, config: Config, world: World) -> None:
@@ -85,6 +88,7 @@ class Rooms:
         if not duties:
             sending.announce(store)
         alarms = Alarms(world, directory, config.hostname)
+        self.familiar = familiar = Familiar(world.now, remembers=duties)
         self.receiving = receiving = Receiving(
             config,
             world,
@@ -95,9 +99,12 @@ class Rooms:
             alarms=alarms,
             reports=reporting.dmarc,
             duties=duties,
+            sources=[familiar],
         )
         self._closing.append(receiving.stop)
         await receiving.start()
+        # After what was kept. Where nobody logs in, in the process that keeps it, it comes from the others.
+        world.siblings.hear(RIGHT, familiar.hear)
         if config.auth.realm:
             self.realm = load_realm(config.auth.realm)
         else:

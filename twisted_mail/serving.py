@@ -34,7 +34,10 @@ class Serving:
 
     def __init__(self, rooms: Rooms, tls: ServerTls) -> None:
         config, world = rooms.config, rooms.world
-        authenticator = make_authenticator(config, world, rooms.directory, rooms.realm)
+        authenticator = make_authenticator(
+            config, world, rooms.directory, rooms.realm, rooms.familiar
+        )
+        rooms.receiving.when_forgiven(authenticator.forgive)
         self.factories: dict[str, MailFactory] = make_factories(
             config, world, rooms.intake, authenticator, tls
         )

@@ -46,9 +46,9 @@ class CountingHasher(Hasher):
         super().__init__(world, cost)
         self.verified: list[str] = []
 
-    async def verify(self, argon2: str, password: str) -> bool:
+    async def verify(self, argon2: str, password: str, first: bool = False) -> bool:
         self.verified.append(argon2)
-        return await super().verify(argon2, password)
+        return await super().verify(argon2, password, first)
 
 
 @pytest.fixture
@@ -143,13 +143,36 @@ def test_who_opens_several_connections_at_once_pays_once(
     world: World, checker: DirectoryChecker, hasher: CountingHasher
 ) -> None:
     right = [checker.requestAvatarId(password("alice")) for _ in range(5)]
-    wrong = [checker.requestAvatarId(password("alice", "guess")) for _ in range(5)]
     assert {outcome(world, one) for one in right} == {b"alice@example.org"}
+    assert len(hasher.verified) == 1
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+def test_a_wrong_password_pays_once_whether_there_is_such_a_name_or_not(
+    world: World, checker: DirectoryChecker, hasher: CountingHasher, name: str
+) -> None:
+    wrong = [checker.requestAvatarId(password(name, "guess")) for _ in range(5)]
     assert {outcome(world, one) for one in wrong} == {UnauthorizedLogin}
-    assert len(hasher.verified) == 2
-    # What was wrong is not remembered.
-    assert outcome(world, checker.requestAvatarId(password("alice", "guess"))) is UnauthorizedLogin
-    assert len(hasher.verified) == 3
+    assert len(hasher.verified) == 1
+    # A telephone that has kept an old one pays no more …
+    assert outcome(world, checker.requestAvatarId(password(name, "guess"))) is UnauthorizedLogin
+    assert len(hasher.verified) == 1
+    # … until it is one of many.
+    for n in range(8):
+        outcome(world, checker.requestAvatarId(password(name, f"guess {n}")))
+    outcome(world, checker.requestAvatarId(password(name, "guess")))
+    assert len(hasher.verified) == 10
+
+
+def test_what_was_wrong_is_right_when_the_password_is_changed_to_it(
+    world: World,
+    checker: DirectoryChecker,
+    directory: Directory,
+    record: Callable[[str], PasswordRecord],
+) -> None:
+    assert outcome(world, checker.requestAvatarId(password("alice", "new"))) is UnauthorizedLogin
+    directory.set_password(ALICE, record("new"))
+    assert outcome(world, checker.requestAvatarId(password("alice", "new"))) == b"alice@example.org"
 
 
 def test_who_leaves_takes_nothing_from_who_waits_for_the_same(

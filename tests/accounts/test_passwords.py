@@ -214,3 +214,38 @@ def test_the_memory_is_bounded_and_holds_no_password(world: World, record: Recor
     other = Remembered(world)
     other.add(1, made, "sesame")
     assert vars(other)["_known"][1] != vars(remembered)["_known"][1]  # another key
+
+
+def test_who_is_at_home_goes_before_strangers_whose_line_may_be_full(
+    world: World, cost: Cost
+) -> None:
+    world, threads = held(world)
+    hasher = Hasher(world, cost, at_once=1)
+    order: list[str] = []
+
+    def ask(name: str, first: bool) -> None:
+        asked = Started(hasher.verify(hasher.dummy, "x", first))
+        asked.deferred.addCallback(lambda _: order.append(name))
+
+    ask("under way", False)
+    for n in range(MAX_WAITING):
+        ask(f"stranger {n}", False)
+    for n in range(3):
+        ask(f"user {n}", True)
+    while threads.work:
+        threads.run_one()
+    assert order[:5] == ["under way", "user 0", "user 1", "user 2", "stranger 0"]
+    assert len(order) == MAX_WAITING + 4
+
+
+def test_who_leaves_the_line_takes_no_turn(world: World, cost: Cost) -> None:
+    world, threads = held(world)
+    hasher = Hasher(world, cost, at_once=1)
+    first, gone, last = (Started(hasher.verify(hasher.dummy, "x")) for _ in range(3))
+    gone.deferred.cancel()
+    with pytest.raises(CancelledError):
+        gone.result()
+    threads.run_one()
+    threads.run_one()
+    assert not threads.work
+    assert first.result() is last.result() is False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ class Site:
 
     def __init__(self) -> None:
         self.shared = SharedSite()
+        self.numbers = count()
         first = self.shared.join(simulated_world())
         self.worlds = [first, self.shared.join(first.at("192.0.2.1"))]
         self.one, self.two = (self._authenticator(world) for world in self.worlds)
@@ -43,11 +45,14 @@ class Site:
     def _authenticator(self, world: SimulatedWorld) -> Authenticator:
         checker = InMemoryUsernamePasswordDatabaseDontUse(alice=b"right", bob=b"right")
         portal = Portal(Everybody(), [checker])
-        return Authenticator(portal, world, FailureDelays(world.now), client_network)
+        delays = FailureDelays(world.now)
+        return Authenticator(portal, world, delays, client_network, key=b"of the site")
 
     def login(self, at: Authenticator, password: str, ip: str, user: str = "alice") -> float:
         """Seconds until it was answered; what answer is not looked at."""
         world = self.worlds[0]
+        if password == "wrong":  # another one each time
+            password = f"wrong {next(self.numbers)}"
         began = world.now()
         started = Started(at.login(user, password, ip))
         world.reactor.settle()
@@ -107,15 +112,25 @@ def test_who_was_known_is_forgiven_nowhere(site: Site) -> None:
     assert site.login(site.two, "wrong", HOME) > 3
 
 
-def test_a_failure_at_home_is_heard_of(site: Site) -> None:
+def test_failures_at_home_are_heard_of(site: Site) -> None:
     site.login(site.one, "right", HOME)
-    site.login(site.two, "wrong", HOME)
-    site.login(site.two, "wrong", HOME)
-    started = Started(site.two.login("alice", "wrong", HOME))
+    for _ in range(6):
+        site.login(site.two, "wrong", HOME)
+        site.login(site.one, "wrong", HOME)
+    started = Started(site.two.login("alice", "the last one", HOME))
     site.worlds[0].reactor.settle()
-    # Who has failed since must wait as anybody else, at both
+    # Who fails so often must wait as anybody else, at both
     assert site.login(site.one, "right", HOME) > 0
     del started
+
+
+def test_the_same_wrong_password_counts_once_in_all_processes(site: Site) -> None:
+    for _ in range(5):
+        assert site.login(site.one, "old", ELSEWHERE) == 1
+        assert site.login(site.two, "old", ELSEWHERE) == 1
+    assert site.login(site.two, "wrong", ELSEWHERE) == 2
+    # What is told of it is a hash
+    assert all("old" not in str(news) for _, news in site.shared.told)
 
 
 def test_who_is_known_is_not_told_of_again(site: Site) -> None:

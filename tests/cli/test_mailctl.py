@@ -287,6 +287,14 @@ def test_a_user_who_is_forgiven(bob, site):
     file.close()
 
 
+def test_a_client_who_is_forgiven(bob, site):
+    assert call("user", "forgive", "2001:DB8::1") == "2001:db8::1 is forgiven\n"
+    (path,) = site.rglob("reputation.sqlite3")
+    file = Reputation(OsDisk(), str(path))
+    assert file.take_forgiven() == ["2001:db8::1"]
+    file.close()
+
+
 def remove(*words, stdin):
     # The reactor runs, and a process has only one.
     return subprocess.run(

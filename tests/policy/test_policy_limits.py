@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,28 @@ def test_never_over_the_cap_never_negative(steps: list[tuple[str, float]]) -> No
         clock.advance(seconds)
         delays.failed(key)
         assert all(0.0 <= delays.delay(other) <= 30.0 for other in "abc")
+
+
+def test_what_is_tried_at_once_gets_turns() -> None:
+    clock = Clock()
+    delays = FailureDelays(clock.seconds, cap=30.0, patience=60.0)
+    assert [delays.turn("a") for _ in range(3)] == [0.0, 0.0, 0.0]
+    for _ in range(10):
+        delays.failed("a")
+    assert [delays.turn("a") for _ in range(4)] == [30.0, 60.0, inf, inf]
+    clock.advance(30)
+    # The one that was refused has taken none
+    assert [delays.turn("a") for _ in range(2)] == [60.0, inf]
+    assert delays.turn("a", free=10) == 0.0
+    delays.succeeded("a")
+    assert delays.turn("a") == 0.0
+
+
+def test_turns_after_a_clock_was_set_back() -> None:
+    now = [1e6]
+    delays = FailureDelays(lambda: now[0], cap=30.0, patience=60.0)
+    for _ in range(10):
+        delays.failed("a")
+    delays.turn("a")
+    now[0] = 0.0
+    assert delays.turn("a") == 30.0

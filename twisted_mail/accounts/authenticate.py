@@ -3,12 +3,16 @@
 Promises: every refusal is a `MailError`; a wrong password, an unknown name and a refused account
 read the same and take equally long. What nobody foresaw comes out as it is: the session, which
 knows the connection, logs it and answers that it is temporary. Nothing is logged here. Who has failed
-waits: the answer to each further failure of a client's network, or of an account, comes later, and
-what that network tries meanwhile, on other connections, is not judged before. So an address
-costs us few hashes, whatever it does, and yields few guesses. Failures from elsewhere never make a
-right password wait, nor do those of others at home once it has been right there: nobody can lock a
-user out. No error holds a password. All processes of a site know of each failure and success, some
-milliseconds later: meanwhile, who tries at several at once has as many tries as there are processes.
+waits: the answer to each further failure of a client's address, or of an account, comes later, and
+what that address tries meanwhile, on other connections, is judged one by one, or not at all. So an address
+costs us few hashes, whatever it does, and yields few guesses; so do a network of many addresses, and all strangers
+together who try one account.
+
+Those are not strangers who have been right from that network within a month: whoever fails there or elsewhere, their
+password is judged at once, before those of others; what fails at home counts for that account there, not for the
+others behind the same address. A wrong password counts once, however often a telephone repeats it. So nobody can lock
+a user out of where he is at home. No error holds a password. All processes of a site know of each failure and success,
+some milliseconds later: meanwhile, who tries at several at once has as many tries as there are processes.
 
 It checks nothing itself: the portal's checkers do.
 """
@@ -18,9 +22,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Callable
-from typing import Final, Protocol
+from math import isinf
+from typing import Final, NamedTuple, Protocol
 
-from twisted.cred.credentials import ICredentials, IUsernamePassword, UsernamePassword
+from twisted.cred.credentials import ICredentials, IUsernamePassword
 from twisted.cred.error import LoginFailed
 from twisted.cred.portal import Portal
 from twisted.internet.task import deferLater
@@ -39,18 +44,26 @@ from ..sasl import (
 from ..siblings import News
 from ..status import MailError
 from ..world import World
-from .checkers import IScramChecker, IScramCredentials, ScramCredentials
+from .checkers import IScramChecker, IScramCredentials, Password, ScramCredentials
+from .familiar import Familiar, Mistakes
 from .realm import NoAccount
 
-__all__ = ["Authenticator", "Delays", "Exchange", "Login"]
+__all__ = ["RIGHT", "Authenticator", "Delays", "Exchange", "Login"]
 
 _MAX_KEY: Final = 320  # RFC 3696 section 3, as corrected: 64 + 1 + 255
 _NONCE_SIZE: Final = 18
 
 _FAILED: Final = "login failed"
-"""News: client, account."""
-_RIGHT: Final = "login right"
-"""News: client, account, and whether that forgives earlier failures (0, 1)."""
+"""News: account, a hash of the password ("": none), and what the failure counts for."""
+RIGHT: Final = "login right"
+"""News: client, account, home, and whether that forgives earlier failures (0, 1)."""
+
+# How many failures are overlooked: those of users who mistype, in all.
+FREE_AT_HOME: Final = 10
+FREE_OF_NETWORK: Final = 30
+FREE_OF_ACCOUNT: Final = 20
+REFUSED_SECONDS: Final = 5.0
+"""What is not judged at all is refused no sooner."""
 
 
 class Delays(Protocol):
@@ -60,6 +73,22 @@ class Delays(Protocol):
     def succeeded(self, key: str) -> None: ...
     def delay(self, key: str) -> float:
         """Seconds from now."""
+
+    def turn(self, key: str, free: int = 0) -> float:
+        """Seconds until one more may be judged, which takes that turn; `inf`: not at all."""
+
+    @property
+    def least(self) -> float:
+        """Seconds after a first failure."""
+
+
+class _Met(NamedTuple):
+    """Who tries what, as it is counted."""
+
+    client: str
+    network: str
+    account: str
+    home: str
 
 
 class Login:
@@ -84,8 +113,9 @@ class Exchange(Protocol):
 class Authenticator:
     """The portal, as sessions see it.
 
-    `network` names what a client's address is counted as (`policy.limits.client_network`);
-    `max_known` bounds the memory of who is at home where.
+    `network` names what a client's address is counted as (`policy.limits.client_network`), `wider` the network of many
+    such, `home` where somebody is at home with it. `familiar`, which may be kept, remembers who is; `key` is of the
+    site, for wrong passwords.
     """
 
     def __init__(
@@ -95,18 +125,22 @@ class Authenticator:
         delays: Delays,
         network: Callable[[str], str] = str,
         *,
-        max_known: int = 10_000,
+        wider: Callable[[str], str] | None = None,
+        home: Callable[[str], str] | None = None,
+        familiar: Familiar | None = None,
+        key: bytes = b"",
     ) -> None:
         self._portal = portal
         self._world = world
         self._delays = delays
         self._network = network
-        self._max_known = max_known
-        # Which client networks have logged in to which accounts; False: and failed since.
-        self._known: dict[tuple[str, str], bool] = {}
+        self._wider = wider or network
+        self._home = home or network
+        self._familiar = Familiar(world.now) if familiar is None else familiar
+        self._mistakes = Mistakes(key or world.entropy(32))
         self._siblings = world.siblings
         self._siblings.hear(_FAILED, self._hear_failed)
-        self._siblings.hear(_RIGHT, self._hear_right)
+        self._siblings.hear(RIGHT, self._hear_right)
 
     def mechanisms(self) -> tuple[str, ...]:
         """The SASL mechanisms that the portal has checkers for."""
@@ -129,18 +163,21 @@ class Authenticator:
         """Log in with a password. Raises MailError 535 5.7.8 or 454 4.7.0."""
         # a str from anywhere shall not make it raise
         name, secret = (text.encode(errors="surrogatepass") for text in (username, password))
-        return await self.enter(username, UsernamePassword(name, secret), client_ip)
+        first = self._meet(username, client_ip).home in self._familiar
+        return await self.enter(username, Password(name, secret, first), client_ip)
 
     async def enter(self, username: str, credentials: ICredentials, client_ip: str) -> Login:
         """Log in with any credentials. Raises MailError 535 5.7.8 or 454 4.7.0."""
         await self.hold_back(username, client_ip)
+        password = credentials.password if isinstance(credentials, Password) else None
         try:
             _, avatar, logout = await self._portal.login(credentials, None, IAccount)
         except NoAccount:
             reason = "right password, but no account in the directory"
             raise await self.refuse(username, client_ip, reason) from None
         except LoginFailed:
-            raise await self.refuse(username, client_ip, "wrong name or password") from None
+            reason = "wrong name or password"
+            raise await self.refuse(username, client_ip, reason, password) from None
         try:
             account = IAccount(avatar)
         except TypeError:
@@ -159,64 +196,98 @@ class Authenticator:
         """Never given before."""
         return b64encode(self._world.entropy(_NONCE_SIZE)).decode()
 
-    async def refuse(self, username: str, client_ip: str, reason: str) -> MailError:
-        """Count a failure, wait, and give what to raise; its cause, for the log, names the user."""
-        client, account = self._keys(username, client_ip)
-        self._note_failed(client, account)
+    async def refuse(
+        self, username: str, client_ip: str, reason: str, password: bytes | None = None
+    ) -> MailError:
+        """Count a failure, wait, and give what to raise; its cause, for the log, names the user. `password`: the wrong
+        one, if it was said."""
+        met = self._meet(username, client_ip)
         self._world.counters.login_failures += 1
-        self._siblings.tell(_FAILED, (client, account))
-        await self._wait(max(self._delays.delay(client), self._delays.delay(account)))
+        digest = "" if password is None else self._mistakes.digest(met.account, password)
+        # Whose failures they are: a user's at home are nobody else's there.
+        counted = met[3:] if met.home in self._familiar else met[:3]
+        if not (digest and self._mistakes.again(met.account, digest)):
+            self._note_failed(counted)
+            self._siblings.tell(_FAILED, (met.account, digest, *counted))
+        own = (met.home,) if len(counted) == 1 else (met.client, met.account)
+        await self._wait(max(self._delays.least, *map(self._delays.delay, own)))
         cause = f"{reason}, as {username[:_MAX_KEY]!r}"
         # RFC 4954 section 6
         return MailError(535, "5.7.8", "Authentication credentials invalid", cause, pop3="AUTH")
 
     async def hold_back(self, username: str, client_ip: str) -> None:
-        """Wait before judging, where the client has failed, unless it got this account right last
-        time.
-        """
-        met = client, _ = self._keys(username, client_ip)
-        if not self._known.get(met):
-            await self._wait(self._delays.delay(client))
+        """Wait before judging, where there were failures. Raises MailError 454 4.7.0 where too many wait already."""
+        met, turn = self._meet(username, client_ip), self._delays.turn
+        if met.home in self._familiar:
+            seconds = turn(met.home, FREE_AT_HOME)
+        else:
+            seconds = max(
+                turn(met.client),
+                turn(met.network, FREE_OF_NETWORK),
+                turn(met.account, FREE_OF_ACCOUNT),
+            )
+        if not isinf(seconds):
+            await self._wait(seconds)
+            return
+        await self._wait(REFUSED_SECONDS)
+        # RFC 4954 section 6. It says nothing about the account: names that nobody has are counted as others are.
+        raise MailError(
+            454,
+            "4.7.0",
+            "Too many failed logins, try again later",
+            f"not judged, as {username[:_MAX_KEY]!r}",
+        )
 
     def welcome(self, username: str, client_ip: str) -> None:
         """Take note of a right password: it clears earlier failures, once.
 
-        Not again for a client and account that have met: else whoever has one account could wipe
+        Not again for a network and account that have met: else whoever has one account could wipe
         out his failures with others by logging in to his own.
         """
-        met = self._keys(username, client_ip)
-        known = self._known.get(met)
-        self._note_right(met, known is None)
-        if not known:
-            self._siblings.tell(_RIGHT, (*met, int(known is None)))
+        met = self._meet(username, client_ip)
+        known = met.home in self._familiar
+        if self._note_right(met.client, met.account, met.home, not known):
+            self._siblings.tell(RIGHT, (met.client, met.account, met.home, int(not known)))
 
-    def _note_failed(self, client: str, account: str) -> None:
-        self._delays.failed(client)
-        self._delays.failed(account)
-        met = client, account
-        if met in self._known:
-            self._known[met] = False
+    def is_familiar(self, client_ip: str) -> bool:
+        """Whether somebody has logged in from the network of this address lately."""
+        return self._familiar.has_network(self._home(client_ip))
 
-    def _note_right(self, met: tuple[str, str], forgives: bool) -> None:
+    def forgive(self, name: str) -> None:
+        """Begin anew with an account, or an address and its network."""
+        account, client = f"account {name.casefold()}", f"client {self._network(name)}"
+        for key in (account, client, f"network {self._wider(name)}"):
+            self._delays.succeeded(key)
+        self._mistakes.forget(account)
+
+    def _note_failed(self, counted: tuple[str, ...]) -> None:
+        for key in counted:
+            self._delays.failed(key)
+
+    def _note_right(self, client: str, account: str, home: str, forgives: bool) -> bool:
         if forgives:
-            for key in met:
-                self._delays.succeeded(key)
-        # The last in line for being forgotten
-        self._known.pop(met, None)
-        if len(self._known) >= self._max_known:
-            del self._known[next(iter(self._known))]
-        self._known[met] = True
+            self._delays.succeeded(client)
+            self._delays.succeeded(account)
+        return self._familiar.add(home)
 
     def _hear_failed(self, news: News) -> None:
-        client, account = news
-        self._note_failed(str(client), str(account))
+        account, digest, *counted = map(str, news)
+        if digest:
+            self._mistakes.again(account, digest)
+        self._note_failed(tuple(counted))
 
     def _hear_right(self, news: News) -> None:
-        client, account, forgives = news
-        self._note_right((str(client), str(account)), bool(forgives))
+        client, account, home, forgives = news
+        self._note_right(str(client), str(account), str(home), bool(forgives))
 
-    def _keys(self, username: str, client_ip: str) -> tuple[str, str]:
-        return f"client {self._network(client_ip)}", f"account {username.casefold()[:_MAX_KEY]}"
+    def _meet(self, username: str, client_ip: str) -> _Met:
+        name = username.casefold()[:_MAX_KEY]
+        return _Met(
+            f"client {self._network(client_ip)}",
+            f"network {self._wider(client_ip)}",
+            f"account {name}",
+            f"{self._home(client_ip)} {name}",
+        )
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:

@@ -2,8 +2,8 @@
 
 Promises: to a client, a name that nobody has, a name that may not log in and a wrong password are
 the same: one argon2 verification, one `UnauthorizedLogin`; over SCRAM, one salt that never changes.
-A password that was right lately costs no argon2. `make_checkers` says in plain words what is wrong
-with a configured name.
+A password that was right lately costs no argon2, nor does one that was wrong lately, for a name that exists or not.
+`make_checkers` says in plain words what is wrong with a configured name.
 
 How long a failure waits, and what the client reads, is `accounts.authenticate`'s.
 """
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from twisted.cred import strcred
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import ICredentials, IUsernamePassword
+from twisted.cred.credentials import ICredentials, IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
@@ -26,7 +26,7 @@ from zope.interface import Attribute, implementer
 from ..sasl import ScramKeys, ScramProof
 from ..world import World
 from .directory import Directory
-from .passwords import Hasher, PasswordRecord, Remembered
+from .passwords import Hasher, PasswordRecord, Refused, Remembered
 from .tables import User
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "DirectoryChecker",
     "IScramChecker",
     "IScramCredentials",
+    "Password",
     "ScramCredentials",
     "described_checker",
     "make_checkers",
@@ -65,6 +66,14 @@ class IScramChecker(ICredentialsChecker):
         """
 
 
+class Password(UsernamePassword):
+    """A name and a password. `first`: it comes from where its user is at home, and is hashed before those of others."""
+
+    def __init__(self, username: bytes, password: bytes, first: bool = False) -> None:
+        super().__init__(username, password)
+        self.first = first
+
+
 @implementer(IScramCredentials)
 class ScramCredentials:
     """What `IScramCredentials` says, around a proof."""
@@ -90,6 +99,7 @@ class DirectoryChecker:
         self._directory = directory
         self._hasher = hasher
         self._remembered = remembered or Remembered(world)
+        self._refused = Refused(world)
         self._asked = _Asked()
 
     def requestAvatarId(
@@ -105,7 +115,8 @@ class DirectoryChecker:
         if user and record and self._remembered.knows(user.id, record, password):
             # Mostly: who polls is let in at once.
             return succeed(_avatar_id(user))
-        return Deferred.fromCoroutine(self._check_password(user, record, password))
+        first = isinstance(credentials, Password) and credentials.first
+        return Deferred.fromCoroutine(self._check_password(user, record, username, password, first))
 
     async def scram_keys(self, username: str) -> ScramKeys:
         user, record = self._who(username)
@@ -126,22 +137,27 @@ class DirectoryChecker:
         return _avatar_id(user)
 
     async def _check_password(
-        self, user: User | None, record: PasswordRecord | None, password: str
+        self,
+        user: User | None,
+        record: PasswordRecord | None,
+        username: str,
+        password: str,
+        first: bool,
     ) -> bytes | tuple[()]:
-        if user is None or record is None:
-            await self._hasher.verify(self._hasher.dummy, password)
+        argon2 = self._hasher.dummy if user is None or record is None else record.argon2
+        tried = self._refused.digest(argon2, username, password)
+        # What is known to be wrong takes no hash, and what is asked ten times at once takes one, for names that nobody
+        # has as for others: else who asks so could tell.
+        if self._refused.knows(username, tried):
             raise UnauthorizedLogin
-        # A program that opens ten connections at once waits for one hash, not for ten.
-        key = (user.id, self._remembered.digest(record, password))
-        if not await self._asked.answer(key, lambda: self._verify(user, record, password)):
+        right = await self._asked.answer(
+            tried, lambda: self._hasher.verify(argon2, password, first)
+        )
+        if not right or user is None or record is None:
+            self._refused.add(username, tried)
             raise UnauthorizedLogin
+        self._remembered.add(user.id, record, password)
         return _avatar_id(user)
-
-    async def _verify(self, user: User, record: PasswordRecord, password: str) -> bool:
-        right = await self._hasher.verify(record.argon2, password)
-        if right:
-            self._remembered.add(user.id, record, password)
-        return right
 
     def _who(self, username: str) -> tuple[User | None, PasswordRecord | None]:
         found = self._directory.login(username)

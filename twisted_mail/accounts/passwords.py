@@ -2,7 +2,8 @@
 
 Promises: `Hasher` never hashes on the reactor thread, never more than two at a time (in one of several processes of a
 site: one, so that a site of as many as it has cores never fills them twice), and says 454
-4.7.0 instead of letting the line of those who wait grow without bound. Both hashes are of the same
+4.7.0 instead of letting the line of those who wait grow without bound. Who comes from where he is at home has a line of
+his own, before the other one. Both hashes are of the same
 prepared password (RFC 4013). `Remembered` holds keyed hashes only, in memory only, and forgets what
 no longer fits the record, so a changed password counts at once.
 
@@ -14,13 +15,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import b64encode
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeVar
 
 from argon2.exceptions import VerifyMismatchError
 from argon2.low_level import ARGON2_VERSION, Type, hash_secret, verify_secret
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ..sasl import ScramKeys, saslprep
@@ -32,6 +34,7 @@ __all__ = [
     "Cost",
     "Hasher",
     "PasswordRecord",
+    "Refused",
     "Remembered",
     "hash_password",
     "verify_password",
@@ -44,6 +47,7 @@ MAX_AT_ONCE: Final = 2
 MAX_WAITING: Final = 64
 _SALT_SIZE: Final = 16
 _HASH_SIZE: Final = 32
+_MAX_NAME: Final = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +128,16 @@ def verify_password(argon2: str, password: str) -> bool:
 
 
 class Hasher:
-    """Hashes in threads: `at_once` at a time, each with the memory of its `Cost`, and `MAX_WAITING` in line."""
+    """Hashes in threads: `at_once` at a time, each with the memory of its `Cost`, and `MAX_WAITING` in each line."""
 
     def __init__(
         self, world: World, cost: Cost | None = None, *, at_once: int = MAX_AT_ONCE
     ) -> None:
         self._world = world
         self._cost = cost or Cost()
-        self._turns = DeferredSemaphore(at_once)
+        self._free = at_once
+        # Who goes first, and the others.
+        self._lines: tuple[deque[Deferred[None]], deque[Deferred[None]]] = (deque(), deque())
         self.dummy = self._dummy_argon2()
         """An argon2 string of the same cost that no password fits: for names that do not exist."""
 
@@ -141,22 +147,39 @@ class Hasher:
 
     async def make(self, password: str) -> PasswordRecord:
         """`hash_password` in a thread. MailError 454 4.7.0 when too many wait."""
-        return await self._in_turn(hash_password, password, self._world.entropy, self._cost)
+        await self._turn(first=True)
+        return await self._work(hash_password, password, self._world.entropy, self._cost)
 
-    async def verify(self, argon2: str, password: str) -> bool:
-        """`verify_password` in a thread. MailError 454 4.7.0 when too many wait."""
-        return await self._in_turn(verify_password, argon2, password)
+    async def verify(self, argon2: str, password: str, first: bool = False) -> bool:
+        """`verify_password` in a thread, before those that are not `first`. MailError 454 4.7.0 when too many wait."""
+        await self._turn(first)
+        return await self._work(verify_password, argon2, password)
 
-    async def _in_turn(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if len(self._turns.waiting) >= MAX_WAITING:
+    async def _turn(self, first: bool) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        line = self._lines[not first]
+        if len(line) >= MAX_WAITING:
             # RFC 4954 section 6
             raise MailError(454, "4.7.0", "Too many logins at once, try again later")
-        await self._turns.acquire()
+        mine: Deferred[None] = Deferred(line.remove)
+        line.append(mine)
+        await mine
+
+    def _end_turn(self) -> None:
+        for line in self._lines:
+            if line:
+                line.popleft().callback(None)
+                return
+        self._free += 1
+
+    async def _work(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # Who waits may be cancelled; the thread works on, and its turn ends when it does.
         answer: Deferred[T] = Deferred()
 
         def end_turn(outcome: T | Failure) -> None:
-            self._turns.release()
+            self._end_turn()
             answer.callback(outcome)
 
         self._world.threads.call(work, *args, **kwargs).addBoth(end_turn)
@@ -206,3 +229,38 @@ class Remembered:
         # surrogates: a str from anywhere shall not make it raise
         text = f"{record.argon2}\0{password}".encode(errors="surrogatepass")
         return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
+
+
+class Refused:
+    """Passwords that were wrong: the last `EACH` of each name, at most `size` names, under a key of this process.
+
+    A telephone with an old password tries it for weeks; it costs no argon2id each time. A record that is changed has
+    other hashes, so a password that is right from now on counts at once.
+    """
+
+    EACH: Final = 8
+
+    def __init__(self, world: World, size: int = 10_000) -> None:
+        self._key = world.entropy(32)
+        self._size = size
+        self._wrong: OrderedDict[str, deque[bytes]] = OrderedDict()
+
+    def digest(self, argon2: str, name: str, password: str) -> bytes:
+        """What tells it from others of this name, under this record."""
+        text = f"{argon2}\0{name}\0{password}".encode(errors="surrogatepass")
+        return hashlib.blake2b(text, key=self._key, digest_size=16).digest()
+
+    def knows(self, name: str, digest: bytes) -> bool:
+        """Whether it was wrong lately."""
+        return digest in self._wrong.get(name[:_MAX_NAME], ())
+
+    def add(self, name: str, digest: bytes) -> None:
+        """It was wrong just now."""
+        name = name[:_MAX_NAME]
+        wrong = self._wrong.pop(name, None)
+        if wrong is None:
+            wrong = deque(maxlen=self.EACH)
+        self._wrong[name] = wrong
+        if len(self._wrong) > self._size:
+            self._wrong.popitem(last=False)
+        wrong.append(digest)

@@ -110,26 +110,34 @@ def enable(site: SiteFiles, address: str) -> None:
 @click.argument("address")
 @pass_site
 def forgive(site: SiteFiles, address: str) -> None:
-    """Let the user ADDRESS, who was slowed because it looked as if he sent spam, send as ever again.
+    """Let the user ADDRESS, who was slowed because it looked as if he sent spam, send as ever again; and forget that
+    logins have failed for him.
 
-    A server that runs does so within half a minute.
+    ADDRESS may be that of a client on the network, too: its failed logins, and those of its network, are forgotten. A
+    server that runs does so within half a minute.
     """
+    from ipaddress import ip_address
+
     from twisted.python.runtime import seconds
 
     from ..disk import OsDisk
     from ..storage.reputation import Reputation
 
-    parsed = parse_address(address)
-    with site.directory() as directory:
-        found = directory.user(parsed)
-        if found is None:
-            raise Refusal(f"there is no user {parsed}")
+    try:
+        name = str(ip_address(address))
+    except ValueError:
+        parsed = parse_address(address)
+        with site.directory() as directory:
+            found = directory.user(parsed)
+            if found is None:
+                raise Refusal(f"there is no user {parsed}") from None
+        name = str(found.address)
     file = Reputation(OsDisk(), str(site.config.data / "reputation.sqlite3"))
     try:
-        file.forgive(str(found.address), seconds())
+        file.forgive(name, seconds())
     finally:
         file.close()
-    click.echo(f"{found.address} is forgiven")
+    click.echo(f"{name} is forgiven")
 
 
 @user.command()

@@ -11,6 +11,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
+from math import inf
 
 __all__ = ["FailureDelays", "client_network"]
 
@@ -41,6 +42,8 @@ class FailureDelays:
     have passed since that failure. Failures fade: `forget` seconds after the last one nothing is
     left of them, half-way half of their number. At most `size` keys are remembered; the one that
     failed longest ago goes first.
+
+    Who tries much at once gets turns: each of them a wait after the one before, the last one within `patience`.
     """
 
     def __init__(
@@ -51,13 +54,25 @@ class FailureDelays:
         cap: float = 30.0,
         forget: float = 900.0,
         size: int = 10000,
+        patience: float = 60.0,
     ) -> None:
         self._clock = clock
         self._base = base
         self._cap = cap
         self._forget = forget
         self._size = size
+        self._patience = patience
         self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        # When the next turn of who has failed is free, at the earliest.
+        self._turns: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    @property
+    def least(self) -> float:
+        """The wait after a first failure."""
+        return self._base
 
     def failed(self, key: str) -> None:
         """A try of `key` failed just now."""
@@ -66,11 +81,37 @@ class FailureDelays:
         # 2⁶⁴ seconds are over any cap; a greater exponent would only overflow
         self._failures[key] = (min(count * self._left(now - last) + 1, 64.0), now)
         if len(self._failures) > self._size:
-            self._failures.popitem(last=False)
+            self._turns.pop(self._failures.popitem(last=False)[0], None)
 
     def succeeded(self, key: str) -> None:
         """A try of `key` was right: its failures are forgiven."""
         self._failures.pop(key, None)
+        self._turns.pop(key, None)
+
+    def turn(self, key: str, free: int = 0) -> float:
+        """Seconds from now until a try of `key` is judged, and that turn is taken: what is tried at once is judged one
+        by one. `free` failures are overlooked. `inf`, and no turn is taken, when too many wait already.
+        """
+        entry = self._failures.get(key)
+        if entry is None:
+            return 0.0
+        count, last = entry
+        now = self._clock()
+        if now - last >= self._forget:
+            self.succeeded(key)
+            return 0.0
+        if count <= free:
+            return 0.0
+        wait: float = min(self._cap, self._base * 2.0 ** (count - free - 1))
+        taken = self._turns.get(key, now)
+        # A clock that was set back must not make anybody wait longer
+        if taken - now > self._patience + self._cap:
+            taken = now
+        at = max(now, min(last, now) + wait, taken)
+        if at > now + self._patience:
+            return inf
+        self._turns[key] = at + wait
+        return at - now
 
     def delay(self, key: str) -> float:
         """Seconds from now before the next try of `key` may be judged; 0: it need not wait."""
@@ -80,7 +121,7 @@ class FailureDelays:
         count, last = entry
         elapsed = self._clock() - last
         if elapsed >= self._forget:
-            del self._failures[key]
+            self.succeeded(key)
             return 0.0
         penalty: float = min(self._cap, self._base * 2.0 ** (count - 1))
         # a clock that was set back must not make anybody wait for longer than the penalty
