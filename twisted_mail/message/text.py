@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
 from collections.abc import Iterator
 from mmap import mmap
 from typing import Final
@@ -43,24 +44,39 @@ _TEXT_TYPES: Final = frozenset((b"text", b"message", b""))
 _blanks: Final = re.compile(r"[ \t\n]+")
 
 
-# What begins no character of UTF-8
-_no_utf8: Final = re.compile(rb"[\x80-\xc1\xf5-\xff]*").match
+MAX_ERRORS: Final = 1000
+"""Of one block: each is a call. What follows so many is no text of that character set, but latin-1."""
+MAX_HELD: Final = 65_536
+"""Octets that a decoder may hold back for what makes characters of them: UTF-7 has no other bound."""
+
+
+class _Errors(threading.local):
+    left = MAX_ERRORS
+
+
+_errors = _Errors()
 
 
 def _as_latin(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     octets, end = error.object, error.end
-    if error.encoding == "utf-8":
-        # In one go: text that is none is asked about once, not for each of its octets
-        found = _no_utf8(octets, end)
-        assert found is not None
-        end = found.end()
+    _errors.left -= 1
+    if _errors.left < 0:
+        end = len(octets)
     return octets[error.start : end].decode("latin-1"), end
 
 
 _ERRORS: Final = "twisted_mail.latin1"
 codecs.register_error(_ERRORS, _as_latin)
+# Of UTF-8 there is a way without a call for each
+_ESCAPED: Final = {0xDC00 + octet: octet for octet in range(0x80, 0x100)}
+_escaped: Final = re.compile("[\udc80-\udcff]").search
+
+
+def _unescaped(text: str) -> str:
+    """What was decoded with surrogateescape."""
+    return text if text.isascii() or _escaped(text) is None else text.translate(_ESCAPED)
 
 
 def header_text(value: bytes) -> str:
@@ -78,7 +94,7 @@ def header_text(value: bytes) -> str:
     try:
         value.decode("utf-8")
     except UnicodeDecodeError:
-        value = value.decode("utf-8", _ERRORS).encode("utf-8")
+        value = _unescaped(value.decode("utf-8", "surrogateescape")).encode("utf-8")
     return unencoded(value).strip(" \t")
 
 
@@ -141,7 +157,7 @@ def body_text(content: bytes | mmap, part: Part, overlap: int = OVERLAP) -> Iter
     charset = part.charset
     # RFC 2045 section 5.2: us-ascii; what is sent under that name is often something else
     name = "utf_8" if charset in (b"", b"us-ascii", b"ascii") else codec_name(charset)
-    text = codecs.getincrementaldecoder(name)(_ERRORS)
+    text = codecs.getincrementaldecoder(name)("surrogateescape" if name == "utf_8" else _ERRORS)
     held: list[str] = []
     size = 0
     tail = cut = ""
@@ -167,9 +183,14 @@ def body_text(content: bytes | mmap, part: Part, overlap: int = OVERLAP) -> Iter
 
 
 def _characters(text: codecs.IncrementalDecoder, octets: bytes, final: bool) -> str:
+    _errors.left = MAX_ERRORS
     try:
-        return text.decode(octets, final)
+        some = text.decode(octets, final)
+        if not final and len(text.getstate()[0]) > MAX_HELD:
+            some += text.decode(b"", True)
+            text.reset()
     except Exception:
         # A codec that is not made for such bytes; it may begin anew
         text.reset()
         return octets.decode("latin-1")
+    return _unescaped(some)

@@ -363,7 +363,7 @@ _SRS1 = re.compile(r"srs1[=+-][^=]*=([^=]+)=[=+-][^=]*=[^=]*=(.+)", re.DOTALL)
 _BATV = re.compile(r"(?:prvs|btv1|msprvs1)=+[^=/]*=+(.+)", re.DOTALL)
 _BATV_BEHIND = re.compile(r"prvs=(.+)/[0-9a-f]{8,12}", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
-_MARKS = re.compile(r"#(?:[^\w\s]?#)+")
+_MARKS = re.compile(r"#(?:[^\w\s#]?#)+")
 _HEX = frozenset("0123456789abcdef")
 
 
