@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -20,6 +21,7 @@ from renewing import DAY, NAMES, Site
 
 from twisted_mail.acme.certificates import checked_chain, make_key
 from twisted_mail.acme.challenges import HTTP, TLS_ALPN, Challenges
+from twisted_mail.acme.client import retry_after
 from twisted_mail.acme.files import AcmeFiles, State
 from twisted_mail.acme.interfaces import AuthorityError, said
 from twisted_mail.disk import OsDisk
@@ -355,3 +357,19 @@ class TestChallenges:
 def test_what_a_ca_says_is_fit_for_a_line() -> None:
     assert said("a\nb\x1b[31m\0 c") == "a b [31m c"
     assert len(said("x" * 10_000)) < 400
+
+
+@pytest.mark.parametrize(
+    "said_later",
+    [
+        "1 Jan 2000 24444444444444444444444444444444:00:00 +0000",
+        "Thu, 13 Feb 1969 23:32 -0330000000000000000000000000000000",
+        "Sun, 31 Dec 0000 00:00:00 GMT",
+        "soon",
+        "",
+    ],
+)
+def test_a_retry_after_that_says_nothing(said_later: str) -> None:
+    response = requests.Response()
+    response.headers["Retry-After"] = said_later
+    assert retry_after(response, 1_800_000_000.0) is None

@@ -329,7 +329,7 @@ def retry_after(response: requests.Response, now: float) -> float | None:
         return float(value[:12])
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for hours, or a zone, of thirty digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
