@@ -5,6 +5,8 @@ Each runs in an environment of its own, at the versions of requirements-ci.txt.
 
 from pathlib import Path
 
+import os
+
 import nox
 
 nox.options.sessions = ["lint", "tests"]
@@ -46,6 +48,14 @@ def powercuts(session: nox.Session) -> None:
     """The power goes forty times, or $CUTS, on a file system that forgets what was not synced. As root."""
     session.install(*LOCK, "-e", ".[test]")
     session.run("pytest", "-m", "soak", "-s", "tests/e2e/test_power_cut.py", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Inputs that break engines and parsers are looked for, an hour in all or $FUZZ_SECONDS; or: -- TARGET --seconds N."""
+    session.install(*LOCK, "-e", ".[test,fuzz]")
+    wish = session.posargs or ["all", "--total", os.environ.get("FUZZ_SECONDS", "3600")]
+    session.run("python", "tests/fuzz/run.py", *wish)
 
 
 @nox.session

@@ -143,6 +143,7 @@ def main() -> int:
     )
     parser.add_argument("target", help="its name, or all")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--total", type=int, metavar="SECONDS", help="for all of them together")
     parser.add_argument("--merge", action="store_true", help="keep what is new")
     parser.add_argument(
         "--seeds", type=Path, metavar="DIRECTORY", help="begin with these, too (of seeds.py)"
@@ -170,7 +171,8 @@ def main() -> int:
         print("nothing happened")
         return 0
     names = sorted(MODULES) if wish.target == "all" else [wish.target]
-    good = [fuzz(name, wish.seconds, wish.merge, wish.seeds, wish.crashes) for name in names]
+    seconds = max(wish.total // len(names), 1) if wish.total else wish.seconds
+    good = [fuzz(name, seconds, wish.merge, wish.seeds, wish.crashes) for name in names]
     return 0 if all(good) else 1
 
 
