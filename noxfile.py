@@ -3,9 +3,8 @@
 Each runs in an environment of its own, at the versions of requirements-ci.txt.
 """
 
-from pathlib import Path
-
 import os
+from pathlib import Path
 
 import nox
 
@@ -52,7 +51,7 @@ def powercuts(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Inputs that break engines and parsers are looked for, an hour in all or $FUZZ_SECONDS; or: -- TARGET --seconds N."""
+    """New inputs for engines and parsers, an hour in all or $FUZZ_SECONDS; or: -- TARGET --seconds N."""
     session.install(*LOCK, "-e", ".[test,fuzz]")
     wish = session.posargs or ["all", "--total", os.environ.get("FUZZ_SECONDS", "3600")]
     session.run("python", "tests/fuzz/run.py", *wish)
