@@ -131,6 +131,15 @@ class Copier:
             self._disk.close(fd)
         return True
 
+    def fresh(self, source: str, path: str, found: os.stat_result) -> bool:
+        """`copy`, for what may have been copied already, and replaced by another file of that name."""
+        known = self.manifest.get(path)
+        if known is not None:
+            if known.stamp == stamp_of(found):
+                return True
+            self.remove(path)
+        return self.copy(source, path)
+
     def small(self, source: str, path: str) -> bool:
         """A file that may be replaced at any time: read, and linked when the last backup has the same. As `copy`."""
         fd = self._open(source)

@@ -24,14 +24,14 @@ from .copying import Copier, stamp_of
 from .manifest import Entry, message_key
 from .names import DATA
 
-__all__ = ["accounts", "add_folders", "copy_account"]
+__all__ = ["DEPTH", "accounts", "add_folders", "copy_account"]
 
 TRIES = 4
 _OURS = ("new", "cur", "tmp")
 _LOCKS = frozenset({"lock", "inbox.lock", "Maildir"})
 _CACHES = ("index.sqlite3", "digests.sqlite3", "fulltext.sqlite3")
-DEPTH = 6
-"""Of directories in which accounts are looked for."""
+DEPTH = 8
+"""Of directories that are looked into."""
 
 
 def accounts(disk: Disk, mail: str) -> Iterator[str]:

@@ -25,7 +25,7 @@ from ..disk import Disk, make_directories
 from ..storage.site_file import SiteFile
 from .copying import Copier, hash_of
 from .journal import Pinned, copy_journal
-from .mailboxes import accounts, add_folders, copy_account
+from .mailboxes import DEPTH, accounts, add_folders, copy_account
 from .manifest import Manifest
 from .names import (
     ABOUT,
@@ -313,12 +313,14 @@ class Backup:
                 if name.endswith((".new", ".lock", *_BESIDE)):
                     continue
                 try:
-                    if stat.S_ISDIR(disk.stat(source).st_mode):
-                        left.append(f"{at}/{name}")
+                    found = disk.stat(source)
+                    if stat.S_ISDIR(found.st_mode):
+                        if at.count("/") < DEPTH:
+                            left.append(f"{at}/{name}")
                     elif small:
                         if copier.small(source, path):
                             seen.add(path)
-                    elif path in there or copier.copy(source, path):
+                    elif copier.fresh(source, path, found):
                         seen.add(path)
                 except FileNotFoundError:
                     continue

@@ -128,7 +128,7 @@ class _Restoring:
         disk, data = self._disk, self._data
         make_directories(disk, data)
         site = os.path.join(data, "site.json")
-        marker = {"version": site_file.RESTORING, "backup": about.name}
+        marker = {"version": site_file.RESTORING, "generation": 0, "backup": about.name}
         write_small(disk, site, json.dumps(marker).encode() + b"\n")
         held = disk.open(data, os.O_RDONLY | os.O_DIRECTORY)
         try:
