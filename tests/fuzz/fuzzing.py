@@ -17,7 +17,7 @@ __all__ = ["HERE", "TARGETS", "Target", "cut", "finished", "several", "target"]
 HERE = Path(__file__).parent
 
 # The fakes of other tests. pytest finds them by itself; a script does not.
-for _area in ("smtp", "pop3", "imap"):
+for _area in ("smtp", "pop3", "imap", "policy"):
     if str(HERE.parent / _area) not in sys.path:
         sys.path.append(str(HERE.parent / _area))
 

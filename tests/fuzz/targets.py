@@ -2,6 +2,7 @@
 
 import fuzz_engines  # noqa: F401
 import fuzz_files  # noqa: F401
+import fuzz_mail  # noqa: F401
 import fuzz_messages  # noqa: F401
 import fuzz_names  # noqa: F401
 import fuzz_outside  # noqa: F401
