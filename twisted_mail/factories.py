@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from twisted.cred.portal import IRealm, Portal
@@ -21,10 +22,11 @@ from .connection.limits import ConnectionLimits
 from .connection.protocol import Bounds
 from .connection.tls import ServerTls
 from .delivery.intake import IntakeSettings, MailIntake
+from .descriptors import for_connections
 from .imap.protocol import ImapFactory, ImapSettings
 from .imap.seats import Seats
 from .policy.limits import FailureDelays, client_network
-from .policy.rates import wider_network
+from .policy.rates import Limit, wider_network
 from .pop3.protocol import Pop3Factory, Pop3Settings
 from .siblings import Alone
 from .smtp.protocol import SmtpFactory
@@ -78,8 +80,17 @@ def make_factories(
         max_login_failures=limits.login_failures,
     )
     counts = world.siblings.counts
+    exempt = [ip_network(one) for one in config.checks.exempt_networks]
+    most = limits.connects_per_minute
     shared = ConnectionLimits(
-        limits.connections, limits.connections_per_address, counts("connections")
+        limits.connections,
+        limits.connections_per_address,
+        counts("connections"),
+        own=for_connections(world.descriptors) if world.descriptors else 0,
+        fresh=Limit(most, 60, max(1, most // 3)) if most else None,
+        exempts=partial(_is_in, exempt),
+        familiar=authenticator.is_familiar,
+        now=world.reactor.seconds,
     )
 
     def bounds(idle_seconds: float) -> Bounds:
@@ -201,3 +212,11 @@ def make_web(
 
     page = certificates.page if certificates else lambda token: None
     return make_web(config, world, tls, page, addresses)
+
+
+def _is_in(networks: Sequence[IPv4Network | IPv6Network], ip: str) -> bool:
+    try:
+        address = ip_address(ip.partition("%")[0])
+    except ValueError:
+        return True  # of a UNIX socket
+    return any(address in network for network in networks)

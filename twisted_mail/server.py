@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
+from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogEvent, Logger, LogLevel
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,8 +32,9 @@ from zope.interface import implementer
 from . import __version__
 from .config import Config, ConfigError
 from .console import Console, LogFile
+from .descriptors import raise_limit
 from .first_start import FirstStart
-from .log import make_observer
+from .log import discreet, make_observer
 from .permissions import check_not_root, check_writable_by_nobody_else, exposures
 from .processes import ProcessReporter, spare_the_collector
 from .service import MailService, StartError
@@ -63,7 +64,8 @@ def make_server(
         # twistd would show an exception as a traceback. Nothing is begun yet.
         raise SystemExit(f"the configuration cannot be used\n{error}") from None
     manager = ServiceManager(reactor, os.environ)
-    return MailServer(config, real_world(reactor), twistd, Console(), zygote, manager)
+    world = real_world(reactor, descriptors=raise_limit())
+    return MailServer(config, world, twistd, Console(), zygote, manager)
 
 
 class MailServer(Service):
@@ -135,9 +137,14 @@ class MailServer(Service):
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Give the application the log that the configuration wants, before twistd looks for one."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
-        if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
-            self._observer = _Observer(self.config, self._open_log())
-            cast(Any, parent).setComponent(ILogObserver, self._observer)
+        if not isinstance(parent, Componentized):
+            return
+        observer: ILogObserver
+        if self._twistd.get("syslog"):
+            observer = _system_log(self._twistd.get("prefix") or "twisted")
+        else:
+            observer = self._observer = _Observer(self.config, self._open_log())
+        cast(Any, parent).setComponent(ILogObserver, observer)
 
     def privilegedStartService(self) -> None:
         """Open ports and keys. Raises StartError, which has been shown then."""
@@ -349,6 +356,14 @@ class _Observer:
 
     def __call__(self, event: LogEvent) -> None:
         self._write(event)
+
+
+def _system_log(prefix: str) -> ILogObserver:
+    """What twistd would make, without words that must not get into a log."""
+    from twisted.python import syslog
+
+    emit: Any = syslog.SyslogObserver(prefix).emit
+    return discreet(LegacyLogObserverWrapper(emit))
 
 
 def _content(path: Path) -> bytes | None:

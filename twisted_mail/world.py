@@ -60,7 +60,8 @@ class World:
 
     `reactor` provides IReactorTime, IReactorTCP, IReactorCore as its user needs; `watcher` tells of changes in
     directories; `entropy(n)` gives n unpredictable bytes; `resolver` asks the DNS, None: who needs one makes it from
-    the configuration; `siblings`: the other processes of this site; `counters`: what this process has done.
+    the configuration; `siblings`: the other processes of this site; `counters`: what this process has done;
+    `descriptors`: how many files it may have open, 0: nobody knows.
     """
 
     reactor: Any
@@ -71,6 +72,7 @@ class World:
     resolver: Resolver | None = None
     siblings: Siblings = field(default_factory=Alone)
     counters: Counters = field(default_factory=Counters)
+    descriptors: int = 0
 
     @cached_property
     def now(self) -> Callable[[], float]:
@@ -152,8 +154,11 @@ class _RealThreads:
         self._reactor.callFromThread(work, *args, **kwargs)
 
 
-def real_world(reactor: Any, *, threads: int = 16, siblings: Siblings | None = None) -> World:
-    """The world as it is, with a pool of at most `threads` threads. `siblings`: None for who serves alone."""
+def real_world(
+    reactor: Any, *, threads: int = 16, siblings: Siblings | None = None, descriptors: int = 0
+) -> World:
+    """The world as it is, with a pool of at most `threads` threads. `siblings`: None for who serves alone;
+    `descriptors`: as `World` has it."""
     disk = OsDisk()
     return World(
         reactor=reactor,
@@ -161,4 +166,5 @@ def real_world(reactor: Any, *, threads: int = 16, siblings: Siblings | None = N
         disk=disk,
         watcher=DirectoryWatcher(reactor, disk),
         siblings=siblings or Alone(),
+        descriptors=descriptors,
     )

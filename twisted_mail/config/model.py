@@ -212,8 +212,10 @@ class Limits(Section):
         ge=1,
         le=1_000_000,
         description="Open connections in all, of all `workers` together; the next one is answered "
-        "421 or `-ERR [SYS/TEMP]`. A session may hold a few files, and 1024 descriptors are the usual limit of "
-        "a process: raise `LimitNOFILE` with it.",
+        "421 or `-ERR [SYS/TEMP]`. From seven eighths on, who has neither logged in nor named a recipient "
+        "makes room, the oldest first; the last sixteenth is for clients from networks where somebody has logged in "
+        "within a month. It bounds memory, and files: a process takes connections for three quarters of those it may "
+        "have open. It raises its soft limit itself; the hard one is systemd's `LimitNOFILE`.",
     )
     connections_per_address: int = Field(
         default=50,
@@ -221,6 +223,15 @@ class Limits(Section):
         le=1_000_000,
         description="Open connections from one client address (IPv6: one /64), to all `workers` "
         "together. One peer can not take all of `connections`; an office behind one address still can work.",
+    )
+    connects_per_minute: int = Field(
+        default=600,
+        ge=0,
+        le=1_000_000,
+        description="New connections from one client address (IPv6: one /64) in a minute, a third of them at "
+        "once, to each of `workers`; more are refused as above, which costs little. A busy mail server makes some "
+        "tens. `checks.exempt_networks` are not counted: a webmail on this machine makes one for each page. 0: no "
+        "limit.",
     )
     smtp_idle_seconds: float = Field(
         default=300,

@@ -24,6 +24,9 @@ from .protocol import Bounds, Connection
 __all__ = ["MailFactory"]
 
 
+REFUSED_SECONDS: Final = 1.0
+
+
 class MailFactory(ServerFactory[Any]):
     """The base of the protocols' factories.
 
@@ -56,6 +59,8 @@ class MailFactory(ServerFactory[Any]):
         self._implicit_tls = implicit_tls
         self._draining = False
         self._drained: list[Deferred[None]] = []
+        self._refused = 0
+        self._refused_at = -REFUSED_SECONDS
         self._counters = world.counters
         self._counters.serve(self)
 
@@ -69,7 +74,7 @@ class MailFactory(ServerFactory[Any]):
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
         ip = _ip(addr)
         if self._draining or not self._limits.take(ip):
-            self._log.info("refused: too many connections", protocol=self.name, client=ip)
+            self._note_refused(ip)
             # Words under TLS would cost a handshake, which is what the limit is to save.
             return _Refusal(b"" if self._implicit_tls else self.too_many)
         identifier = _identifier(self._world.entropy(5))
@@ -91,8 +96,11 @@ class MailFactory(ServerFactory[Any]):
             pokes=self._pokes,
             turns=self._world.turns,
             gone=self._gone,
+            proved=self._limits.remove_stranger,
         )
         self.connections.add(connection)
+        if connection.is_stranger:
+            self._limits.add_stranger(connection)
         self._counters.accepted += 1
         return connection
 
@@ -115,8 +123,22 @@ class MailFactory(ServerFactory[Any]):
         for connection in tuple(self.connections):
             connection.abort("server stops")
 
+    def _note_refused(self, ip: str) -> None:
+        """In the log once a second: who comes a thousand times is not to fill it."""
+        self._refused += 1
+        now = self._world.reactor.seconds()
+        if abs(now - self._refused_at) >= REFUSED_SECONDS:
+            self._log.info(
+                "refused: too many connections ({count} since the last line)",
+                protocol=self.name,
+                client=ip,
+                count=self._refused,
+            )
+            self._refused, self._refused_at = 0, now
+
     def _gone(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self._limits.remove_stranger(connection)
         self._limits.give_back(connection.client)
         self._counters.bytes_in += connection.bytes_read
         self._counters.bytes_out += connection.bytes_written

@@ -180,6 +180,11 @@ class Connection(Output):
             self._unasked = True
             self._take_turn(self._answer_poke)
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has yet to prove to be of use: `ProvingSession`."""
+        return self._stranger_due is not None
+
     def send_away(self, reason: str) -> None:
         """It has to make room for others: say so, where words can be said, and close."""
         if self.phase is Phase.OPEN and not self._busy:

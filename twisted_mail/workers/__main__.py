@@ -77,6 +77,7 @@ def _run(control: socket.socket, frame: Any) -> None:
     from twisted.internet import reactor  # noqa: TID251  # this is where the World is made
     from twisted.logger import globalLogBeginner
 
+    from ..descriptors import raise_limit
     from ..world import real_world
     from .control import Channel, join
     from .logs import make_log
@@ -102,7 +103,13 @@ def _run(control: socket.socket, frame: Any) -> None:
 
         channel.close(stop)
 
-    worker = Worker(order, real_world(reactor), lambda one: channel.send(one), over, log_again)
+    worker = Worker(
+        order,
+        real_world(reactor, descriptors=raise_limit()),
+        lambda one: channel.send(one),
+        over,
+        log_again,
+    )
     channel = Channel(worker.told, worker.leave)
     any_reactor.callWhenRunning(worker.start)
     any_reactor.callWhenRunning(
