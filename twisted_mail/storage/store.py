@@ -43,11 +43,12 @@ from .queued import Change, QueuedMessage
 from .quota import Limits, Quota, Usage, refused
 from .record import Kind, Place
 from .sessions import Sessions
-from .site_file import SiteFile
+from .site_file import VERSION, SiteFile
 from .source import InlineSource, SpilledSource
 from .spool import Spool
 from .story import queued
 from .sweeping import Sweeper
+from .upgrading import STEPS, Step, Upgrade, write_version
 from .upkeep import Upkeep
 
 __all__ = ["MailStore"]
@@ -60,7 +61,8 @@ class MailStore:
     """The store in the directory `data`; `host` is the last part of the names of its files.
 
     `boot` is the system's boot id: files written under another one may have been lost by a power cut. `limits` gives
-    an account's quota by its key, at once, on the reactor thread: octets and messages, None for no limit.
+    an account's quota by its key, at once, on the reactor thread: octets and messages, None for no limit. `steps`:
+    what makes this version's data of an older one's.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class MailStore:
         boot: str,
         segment_size: int = segments.SEGMENT_SIZE,
         limits: Callable[[str], tuple[int | None, int | None]] | None = None,
+        steps: Sequence[Step] = STEPS,
     ) -> None:
         self._world = world
         self._disk = world.disk
         self._data = os.path.abspath(data)
         self._mail = os.path.join(self._data, "mail")
         self._site = SiteFile(self._disk, self._data)
+        self._steps = steps
         self._sequence = 0
         self._process = world.entropy(6).hex()
         # Maildir's convention: no "/" and no ":" in the host's part; and POP3 wants a base of at most 70.
@@ -105,7 +109,7 @@ class MailStore:
             usage=self._usage,
             boot=boot,
             entropy=world.entropy,
-            starting=self._site.count_start,
+            starting=self._begin,
             pin=lambda held: self._journal.pin(held),
             full=lambda: world.threads.back(self._upkeep.make_room),
             sweeper=sweeper,
@@ -179,6 +183,18 @@ class MailStore:
                 count=strays,
                 path=self._spool.directory,
             )
+
+    def _begin(self, unclean: bool) -> None:
+        """Alone on the site, before anything is replayed: make what is stored this version's, and count the start."""
+        self._site.read()
+        upgrade = Upgrade(self._disk, self._data, self._steps)
+
+        def switched() -> None:
+            write_version(self._disk, self._data, VERSION)
+
+        if not upgrade.run(self._site.version, VERSION, switched) and not unclean:
+            upgrade.clean_start()
+        self._site.count_start(unclean)
 
     def _stop(self) -> None:
         # The index files are closed first: a clean stop leaves them whole on the disk.
