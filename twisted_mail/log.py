@@ -7,7 +7,9 @@ Text has the time, the connection's and the message's id, what happened, and the
     2026-11-21T02:40:00Z connection=mzxw6ytb connected protocol=smtp client=192.0.2.1
 
 JSON has `time`, `level`, `namespace`, `text` and every field of the event. What must not be in a log
-(a password, a message) must not be in an event: nothing is taken out here.
+(a password, a message) must not be in an event: nothing is taken out here, but for one thing. The words of an exception
+that nobody foresaw may be anything that a client has sent (``KeyError: 'his password'``): of it only the kind is
+written, and where it was raised (`discreet`).
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ import time
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.logger import Logger as _Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["Logger", "make_observer"]
+from .status import MailError
+
+__all__ = ["Logger", "discreet", "make_observer"]
 
 MAX_LINE = 8192
 """Characters of a line of text, or of one value of JSON; the rest is left out."""
@@ -37,6 +41,10 @@ _IDS = ("connection", "message")
 _ESCAPES = {9: "\\t", 10: "\\n", 13: "\\r"}
 # What twisted.python.log adds for observers of its own.
 _LEGACY = {"time", "system", "isError", "format", "printed", "why", "failure"}
+
+
+_OPEN = (OSError, MemoryError, RecursionError, MailError)
+"""Exceptions whose words are the system's, or ours."""
 
 
 class Logger(_Logger):
@@ -67,6 +75,31 @@ def make_observer(
 ) -> ILogObserver:
     """An observer that writes events of `level` and above to `file`."""
     return _Observer(_json_line if format == "json" else _text_line, file, level)
+
+
+def discreet(observer: ILogObserver) -> ILogObserver:
+    """For an observer of somebody else's: failures come to it without words that may be a client's."""
+
+    def observe(event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if isinstance(failure, Failure) and not _is_open(failure.value):
+            bare = Failure(Unsaid(_kind(failure)), Unsaid, failure.getTracebackObject())
+            event = {**event, "log_failure": bare}
+            # twisted.python.log's
+            event.update({name: bare for name in ("failure",) if name in event})
+            event.pop("log_text", None)
+        observer(event)
+
+    return cast(ILogObserver, observe)
+
+
+class Unsaid(Exception):
+    """Stands for an exception whose words are left out."""
+
+
+def _is_open(error: BaseException | None) -> bool:
+    # sqlite3 names tables and columns, never what is in them. By name: not everybody needs it.
+    return isinstance(error, _OPEN) or type(error).__module__ == "sqlite3"
 
 
 @implementer(ILogObserver)
@@ -200,11 +233,20 @@ def _text(value: object) -> str:
 
 
 def _said(failure: Failure) -> str:
+    """One line, which names what happened."""
+    if not _is_open(failure.value):
+        return _kind(failure)
     return f"{type(failure.value).__name__}: {_text(failure.value)}"
+
+
+def _kind(failure: Failure) -> str:
+    return f"{type(failure.value).__name__} (its words may be a client's, and are left out)"
 
 
 def _traceback(failure: Failure) -> str:
     """The innermost calls, which are the last."""
+    if not _is_open(failure.value):
+        failure = Failure(Unsaid(_kind(failure)), Unsaid, failure.getTracebackObject())
     return failure.getTraceback()[-MAX_LINE // 2 :]
 
 

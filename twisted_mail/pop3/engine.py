@@ -34,11 +34,18 @@ class Command(NamedTuple):
     verb: bytes
     argument: bytes
 
+    def __repr__(self) -> str:
+        shown = "…" if self.verb in (b"PASS", b"AUTH", b"APOP") else self.argument
+        return f"Command({self.verb!r}, {shown!r})"
+
 
 class SaslResponse(NamedTuple):
     """One line of the client in a SASL exchange, without its line end."""
 
     line: bytes
+
+    def __repr__(self) -> str:
+        return "SaslResponse(…)"
 
 
 class TooLong(NamedTuple):

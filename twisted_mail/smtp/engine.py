@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..connection.interfaces import NEED_DATA, PAUSED, Signal
@@ -89,19 +89,23 @@ class Command:
     verb: str
     argument: bytes
 
+    def __repr__(self) -> str:
+        shown = "…" if self.verb == "AUTH" else self.argument
+        return f"Command({self.verb!r}, {shown!r})"
+
 
 @dataclass(slots=True)
 class Response:
     """One line of a SASL exchange, without its end."""
 
-    line: bytes
+    line: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
 class Block:
     """A piece of content, never empty, dot-stuffing removed."""
 
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogEvent, Log
 from zope.interface import implementer
 
 from ..console import LogFile
-from ..log import make_observer
+from ..log import discreet, make_observer
 from .orders import Order
 
 __all__ = ["make_log"]
@@ -37,7 +37,8 @@ def make_log(order: Order) -> tuple[Any, Callable[[], None]]:
         from twisted.python import syslog
 
         emit: Any = syslog.SyslogObserver(place.syslog).emit
-        return _Numbered(LegacyLogObserverWrapper(emit), order.slot), lambda: None
+        observer = discreet(LegacyLogObserverWrapper(emit))
+        return _Numbered(observer, order.slot), lambda: None
     file = LogFile(place.path, descriptor=1)
     observer = make_observer(settings.format, file, level=LogLevel.lookupByName(settings.level))
 
