@@ -13,7 +13,7 @@ from twisted.application.service import Application, IServiceCollection, IServic
 from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs
 from twisted.plugin import getPlugins
-from twisted.python import usage
+from twisted.python import log, usage
 from twisted.python.failure import Failure
 from twisted.scripts.twistd import ServerOptions
 
@@ -357,11 +357,28 @@ def test_the_log_is_written_as_configured(make, here):
     assert '"text": "heard"' in line
 
 
-def test_syslog_is_twistds_own_matter(make):
-    server, _ = make(syslog=True)
+def test_syslog_hears_what_twistd_tells_it_without_words_of_clients(make, monkeypatch):
+    opened, told = [], []
+    monkeypatch.setattr(
+        "twisted.python.syslog.SyslogObserver.__init__", lambda _, *a: opened.append(a)
+    )
+    monkeypatch.setattr(
+        "twisted.python.syslog.SyslogObserver.emit", lambda _, event: told.append(event)
+    )
+    server, _ = make(syslog=True, prefix="mail")
     application = Application("mailserver")
     server.setServiceParent(application)
-    assert application.getComponent(ILogObserver, None) is None
+    assert opened == [("mail",)]
+    logger = Logger(observer=application.getComponent(ILogObserver))
+    try:
+        raise KeyError("".join(["his ", "password"]))
+    except KeyError:
+        logger.failure("fault in {what}", what="a login")
+    (event,) = told
+    text = log.textFromEventDict(event)
+    assert "fault in a login" in text
+    assert "KeyError" in text and "in test_syslog_hears" in text
+    assert "his password" not in text + repr(event)
 
 
 @pytest.mark.parametrize(
