@@ -266,6 +266,9 @@ def seven_bits(content: bytes) -> None:
         return
     content = content.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     before, after = scan(content), scan(made)
+    boundaries = [part.param(b"boundary") for part in walk(before) if part.shape == MULTIPART]
+    if len(set(boundaries)) < len(boundaries):
+        return  # which of two that are the same is meant, two readers may see in two ways
     for part in walk(before):
         # A line that is no field ends a header for who converts, and for nobody else.
         if headers.split(content[part.start : part.body])[1].strip(b"\n"):

@@ -259,7 +259,7 @@ class Folders:
             return {
                 str(name): b64decode(value) for name, value in json.loads(text or b"{}").items()
             }
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, RecursionError):
             return {}
 
 

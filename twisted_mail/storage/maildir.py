@@ -44,6 +44,7 @@ __all__ = [
     "make_folder",
     "make_folders",
     "numbered",
+    "parse_state",
     "read_file",
     "read_small",
     "read_state",
@@ -57,6 +58,9 @@ STATE_VERSION = 2
 RESERVE = 10_000
 """How many UIDs, or mod-sequences, are reserved ahead by one sync."""
 MAX_UID = (1 << 32) - 1
+MAX_MODSEQ = (1 << 63) - 1
+_OBJECT_ID = re.compile(r"[A-Za-z0-9_-]{0,255}")
+_USE = re.compile(r"\\[A-Za-z]+")
 SUBDIRECTORIES = ("new", "cur")
 ARRIVING = ",T=0"
 """How the names of messages end that have no UID yet."""
@@ -180,10 +184,14 @@ def make_folder(disk: Disk, path: str, fresh: Callable[[], FolderState]) -> Fold
 
 def read_state(disk: Disk, path: str) -> FolderState | None:
     """The folder's state; None when there is none or it cannot be understood."""
-    text = read_small(disk, os.path.join(path, STATE_FILE))
+    return parse_state(read_small(disk, os.path.join(path, STATE_FILE)) or b"")
+
+
+def parse_state(text: bytes) -> FolderState | None:
+    """What a state file says; None for one that nobody can have written. Never raises."""
     try:
-        values = json.loads(text or b"")
-        return FolderState(
+        values = json.loads(text)
+        state = FolderState(
             str(values["folder"]),
             int(values["uidvalidity"]),
             int(values["uid_ceiling"]),
@@ -194,8 +202,19 @@ def read_state(disk: Disk, path: str) -> FolderState | None:
             bool(values.get("furnished", False)),
             int(values.get("validities", 0)),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    # They go to clients as they are: RFC 9051 section 9 (nz-number), RFC 8474 section 7 (objectid), RFC 6154 section 6
+    sound = (
+        0 < state.validity <= MAX_UID
+        and 0 < state.uid_ceiling <= MAX_UID + 1
+        and 0 < state.modseq_ceiling <= MAX_MODSEQ
+        and 0 <= state.taken_over <= MAX_UID
+        and 0 <= state.validities <= MAX_UID
+        and _OBJECT_ID.fullmatch(state.folder)
+        and all(map(_USE.fullmatch, state.special_use))
+    )
+    return state if sound else None
 
 
 def write_state(disk: Disk, path: str, state: FolderState) -> None:
