@@ -8,7 +8,9 @@ The wire form of any content:
 - LF becomes CRLF; a CRLF that foreign software left in the file stays one (never CR CR LF);
 - a CR without its LF becomes a space, as Postfix and `lines.LineNormalizer` have it on the way in:
   no client can take it for a line end, so nothing but the last line ends a multi-line reply;
-- a last line without its end gets one. Empty content stays empty.
+- a last line without its end gets one. Empty content stays empty;
+- where lines are stuffed NUL becomes a space, too. It stands in no mail (RFC 5322 section 2.2 and 3.5; RFC 2045
+  section 2.7 and 2.8), and who leaves it out, or ends lines at it, would find a line of one dot where there is none.
 
 A message's size (LIST, STAT) is the length of that form before dot-stuffing: RFC 1939 section 11.
 `wire_size` says it for whole content, `OctetCounter` for a stream.
@@ -71,6 +73,8 @@ class DotStuffer(LineEnds):
         block = self._with_lf(block)
         if not block:
             return b""
+        if b"\0" in block:
+            block = block.replace(b"\0", b" ")
         # RFC 1939 section 3: byte-stuffed with the termination octet
         dot_first = self._starts_line and block[0] == _DOT
         self._starts_line = block[-1] == _LF
