@@ -223,7 +223,7 @@ def _open(path: str, entropy: Callable[[int], bytes]) -> tuple[sqlite3.Connectio
         if version > SCHEMA_VERSION:
             raise DirectoryError(
                 f"{path} was written by a newer version of twisted_mail"
-                f" (schema {version}; this one knows {SCHEMA_VERSION})"
+                f" (schema {version}; this one knows {SCHEMA_VERSION}); use the newer program"
             )
         if version in _MIGRATIONS:
             version = _migrate(db)

@@ -382,11 +382,15 @@ def _plain(row: KeyRow) -> dict[str, Any]:
 def _parse(content: bytes, path: str) -> list[KeyRow]:
     try:
         value = json.loads(content)
-        if value["version"] != _VERSION:
-            raise DkimKeysError(f"{path} is of a version that this program does not know")
-        rows = [KeyRow(**one) for one in value["keys"]]
+        version = value["version"]
+        rows = [KeyRow(**one) for one in value["keys"]] if version == _VERSION else []
     except (ValueError, TypeError, KeyError) as error:
         raise DkimKeysError(f"{path} cannot be read: it is not what mailctl wrote") from error
+    if version != _VERSION:
+        raise DkimKeysError(
+            f"{path}: stored by version {version} of the format, this program knows {_VERSION};"
+            " use the newer program"
+        )
     for row in rows:
         if (
             row.algorithm not in ALGORITHMS

@@ -183,8 +183,27 @@ def make_folder(disk: Disk, path: str, fresh: Callable[[], FolderState]) -> Fold
 
 
 def read_state(disk: Disk, path: str) -> FolderState | None:
-    """The folder's state; None when there is none or it cannot be understood."""
-    return parse_state(read_small(disk, os.path.join(path, STATE_FILE)) or b"")
+    """The folder's state; None when there is none or it cannot be understood.
+
+    Raises ValueError for what a newer version stored: its numbers must not begin anew.
+    """
+    text = read_small(disk, os.path.join(path, STATE_FILE)) or b""
+    version = _state_version(text)
+    if version > STATE_VERSION:
+        raise ValueError(
+            f"{os.path.join(path, STATE_FILE)}: stored by version {version} of the format, this program knows"
+            f" {STATE_VERSION}; use the newer program"
+        )
+    return parse_state(text)
+
+
+def _state_version(text: bytes) -> int:
+    """0 when it does not say one."""
+    try:
+        version = json.loads(text).get("version", 0)
+    except (ValueError, AttributeError, RecursionError):
+        return 0
+    return version if isinstance(version, int) else 0
 
 
 def parse_state(text: bytes) -> FolderState | None:

@@ -150,11 +150,22 @@ def load_file(disk: Disk, path: str, number: int = 0) -> Loaded:
     finally:
         disk.close(fd)
     head = record.first(data)
+    _refuse_newer(head, path)
     if head is not None:
         epoch, own, _ = head
         return Loaded(number, own.meta.get("boot"), list(record.scan(data, epoch)))
     found = record.epoch_of(data)
     return Loaded(number, None, [] if found is None else list(record.scan(data, found)))
+
+
+def _refuse_newer(head: tuple[int, record.Record, int] | None, path: str) -> None:
+    """Records that are not understood would be passed over, and dropped. Raises ValueError."""
+    version = head[1].meta.get("version", VERSION) if head is not None else VERSION
+    if version > VERSION:
+        raise ValueError(
+            f"{path}: stored by version {version} of the format, this program knows {VERSION};"
+            " use the newer program, which leaves no journal when it is stopped"
+        )
 
 
 def _blocks(disk: Disk, fd: int) -> Sequence[bytes]:
