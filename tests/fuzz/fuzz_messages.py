@@ -298,14 +298,13 @@ def signed_fields(data: bytes) -> None:
             pieces.update(piece)
         digest = whole.digest()
         assert pieces.digest() == digest
-        plain = text.replace(b"\r", b" ") if False else text
-        wire = plain if plain.endswith(b"\n") or not plain else plain + b"\n"
+        wire = text if text.endswith(b"\n") or not text else text + b"\n"
         if b"\r" in wire:
             continue
         if relaxed:
             wire = re.sub(rb"[ \t]+", b" ", wire)
             wire = re.sub(rb" \n", b"\n", wire)
-        wire = re.sub(rb"\n+\Z", b"\n", wire)
+        wire = wire.rstrip(b"\n") + b"\n" if wire else wire
         if wire == b"\n":
             wire = b"" if relaxed else b"\n"
         if not wire and not relaxed:
