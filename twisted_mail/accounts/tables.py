@@ -28,6 +28,8 @@ __all__ = [
     "Tables",
     "User",
     "alias_name",
+    "kept_versions",
+    "undo_migration",
 ]
 
 SCHEMA_VERSION: Final = 2
@@ -226,7 +228,7 @@ def _open(path: str, entropy: Callable[[int], bytes]) -> tuple[sqlite3.Connectio
                 f" (schema {version}; this one knows {SCHEMA_VERSION}); use the newer program"
             )
         if version in _MIGRATIONS:
-            version = _migrate(db)
+            version = _migrate(db, path, entropy)
         if version != SCHEMA_VERSION:
             raise DirectoryError(f"{path} is not an accounts file of twisted_mail")
         ((secret,),) = db.execute("SELECT secret FROM site")
@@ -262,15 +264,17 @@ def _create(path: str, entropy: Callable[[int], bytes]) -> None:
             pass
     finally:
         os.unlink(draft)
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync_folder(path)
 
 
-def _migrate(db: sqlite3.Connection) -> int:
-    """Bring the tables of an older version up to date, and give the version that they have now."""
+def _migrate(db: sqlite3.Connection, path: str, entropy: Callable[[int], bytes]) -> int:
+    """Bring the tables of an older version up to date, and give the version that they have now.
+
+    A copy stays as ``….before-1``, on the disk before anything changes: `undo_migration`.
+    """
+    ((version,),) = db.execute("PRAGMA user_version")
+    if version in _MIGRATIONS:
+        _keep(db, f"{path}.before-{version}", entropy)
     db.execute("BEGIN IMMEDIATE")
     try:
         # Asked again: another process may have been first.
@@ -285,6 +289,68 @@ def _migrate(db: sqlite3.Connection) -> int:
         if db.in_transaction:
             db.execute("ROLLBACK")
     return int(version)
+
+
+def _keep(db: sqlite3.Connection, kept: str, entropy: Callable[[int], bytes]) -> None:
+    """A copy of the file as it is, whole or not there; the first one stays."""
+    draft = f"{kept}.new-{entropy(8).hex()}"
+    file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        copy = sqlite3.connect(draft, isolation_level=None)
+        try:
+            db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+        os.fsync(file)
+        try:
+            os.link(draft, kept)
+        except FileExistsError:
+            pass
+    finally:
+        os.close(file)
+        os.unlink(draft)
+    _sync_folder(kept)
+
+
+def kept_versions(path: str) -> list[int]:
+    """The older versions of the file at `path` that can be put back."""
+    folder, name = os.path.split(path)
+    start = f"{name}.before-"
+    ends = (one[len(start) :] for one in os.listdir(folder or ".") if one.startswith(start))
+    return sorted(int(end) for end in ends if end.isdigit())
+
+
+def undo_migration(path: str, version: int) -> None:
+    """Put back the file as `version` had it; what has been changed since is in ``….after-…``.
+
+    Nobody may have it open: DirectoryError. Raises OSError, sqlite3.Error.
+    """
+    db = sqlite3.connect(path, timeout=1, isolation_level=None)
+    try:
+        ((now,),) = db.execute("PRAGMA user_version")
+        ((mode,),) = db.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.OperationalError as error:
+        raise DirectoryError(f"{path} is in use: stop the server first ({error})") from error
+    finally:
+        db.close()
+    if mode != "delete":
+        raise DirectoryError(f"{path} is in use: stop the server first")
+    aside = f"{path}.after-{now}"
+    if os.path.lexists(aside):
+        os.unlink(aside)
+    os.link(path, aside)
+    _sync_folder(path)
+    os.rename(f"{path}.before-{version}", path)
+    _sync_folder(path)
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _user(row: tuple[int, str, str, str, int, float, int | None, int | None]) -> User:
