@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,7 +52,9 @@ def _fuzz(name: str, arguments: list[str]) -> None:
         for one in runs:
             one(data)
 
-    atheris.Setup([sys.argv[0], *arguments], runs[0] if len(runs) == 1 else run)
+    # A merge begins itself again, by a shell.
+    again = shlex.join([sys.executable, str(Path(__file__)), name, "--inside"])
+    atheris.Setup([again, *arguments], runs[0] if len(runs) == 1 else run)
     atheris.Fuzz()
 
 
@@ -133,7 +136,9 @@ def fuzz(name: str, seconds: int, merge: bool, seeds: Path | None, crashes: Path
                 stderr=subprocess.DEVNULL,
                 check=True,
             )
-            write_corpus(name, [path.read_bytes() for path in merged.iterdir()])
+            kept = [path.read_bytes() for path in merged.iterdir()]
+            assert kept, "the merge lost everything"
+            write_corpus(name, kept)
     return not done.returncode
 
 
