@@ -50,9 +50,6 @@ class Copier:
         self._progress = progress
         self._made: set[str] = set()
         self.manifest = manifest
-        self.copied = 0
-        self.written = 0
-        """Files that were copied, not linked, and the octets in them."""
         self.skipped: list[str] = []
         """What was left out, and why."""
 
@@ -296,10 +293,7 @@ class Copier:
         self._note(entry, linked=False)
 
     def _note(self, entry: Entry, *, linked: bool) -> None:
-        self.manifest.put(entry)
-        if not linked:
-            self.copied += 1
-            self.written += entry.size
+        self.manifest.put(entry._replace(linked=int(linked)))
         self._progress.step(1, entry.size)
 
 

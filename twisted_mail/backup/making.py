@@ -140,7 +140,7 @@ class Backup:
                 known = (last, before) if last is not None and before is not None else None
                 copier = Copier(disk, partial, manifest, known, self._progress)
                 site = self._copy(copier, partial)
-                files, octets = manifest.totals()
+                files, octets, copied, written = manifest.totals()
             finally:
                 manifest.close()
             about = About(
@@ -152,8 +152,8 @@ class Backup:
                 finished=name_of(self._now()),
                 files=files,
                 octets=octets,
-                copied=copier.copied,
-                written=copier.written,
+                copied=copied,
+                written=written,
                 site=site.version,
                 generation=site.generation,
                 manifest=self._hash(os.path.join(partial, MANIFEST)),

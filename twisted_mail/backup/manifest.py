@@ -24,13 +24,14 @@ CREATE TABLE file (
     mtime INTEGER NOT NULL,    -- seconds since 1970
     inode INTEGER NOT NULL,    -- of what it was copied from
     stamp TEXT NOT NULL,       -- and more of that; '' when it proves nothing
-    sha256 TEXT NOT NULL
+    sha256 TEXT NOT NULL,
+    linked INTEGER NOT NULL    -- to another name of it, here or in the last backup
 ) WITHOUT ROWID;
 CREATE INDEX file_key ON file (key);
 CREATE INDEX file_inode ON file (inode);
 CREATE TABLE directory (path BLOB PRIMARY KEY) WITHOUT ROWID;
 """
-_COLUMNS = "path, key, size, mtime, inode, stamp, sha256"
+_COLUMNS = "path, key, size, mtime, inode, stamp, sha256, linked"
 
 
 class Entry(NamedTuple):
@@ -43,6 +44,7 @@ class Entry(NamedTuple):
     inode: int
     stamp: str
     sha256: str
+    linked: int = 0
 
 
 def message_key(account: str, base: str) -> str:
@@ -75,7 +77,7 @@ class Manifest:
     def put(self, entry: Entry) -> None:
         path, key, *rest = entry
         self._db.execute(
-            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (os.fsencode(path), os.fsencode(key), *rest),
         )
 
@@ -130,12 +132,15 @@ class Manifest:
         """All, in the order of their paths."""
         return map(_entry, self._db.execute(f"SELECT {_COLUMNS} FROM file ORDER BY path"))  # noqa: S608
 
-    def totals(self) -> tuple[int, int]:
-        """Files, and octets in them."""
-        count, octets = self._db.execute("SELECT count(*), total(size) FROM file").fetchone()
-        return int(count), int(octets)
+    def totals(self) -> tuple[int, int, int, int]:
+        """Files, and octets in them; the same of those that are no links."""
+        found = self._db.execute(
+            "SELECT count(*), total(size), total(NOT linked), total(size * NOT linked) FROM file"
+        ).fetchone()
+        files, octets, copied, written = map(int, found)
+        return files, octets, copied, written
 
 
-def _entry(row: tuple[bytes, bytes, int, int, int, str, str]) -> Entry:
-    path, key, size, mtime, inode, stamp, sha256 = row
-    return Entry(os.fsdecode(path), os.fsdecode(key), size, mtime, inode, stamp, sha256)
+def _entry(row: tuple[bytes, bytes, int, int, int, str, str, int]) -> Entry:
+    entry = Entry(*row)  # type: ignore[arg-type]  # its names are octets yet
+    return entry._replace(path=os.fsdecode(row[0]), key=os.fsdecode(row[1]))

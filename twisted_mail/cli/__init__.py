@@ -35,6 +35,7 @@ _COMMANDS: Final = (
     "restore",
     "status",
     "tls",
+    "upgrade",
     "user",
 )
 _ELSEWHERE: Final = {"export": ("exporting", "export"), "import": ("importing", "import_")}

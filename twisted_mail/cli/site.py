@@ -47,6 +47,7 @@ _LATER: Final = (
     "rich.progress",
     "rich.table",
     "twisted_mail.accounts.passwords",
+    "twisted_mail.backup",
     "twisted_mail.cli.explain_text",
     "twisted_mail.cli.exporting",
     "twisted_mail.cli.importing",
@@ -63,6 +64,7 @@ _LATER: Final = (
     "twisted_mail.storage.exporting",
     "twisted_mail.storage.importing_letters",
     "twisted_mail.storage.spool_view",
+    "twisted_mail.storage.upgrading",
 )
 """Whatever a command imports after it has opened the site."""
 
