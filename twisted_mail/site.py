@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .accounts.directory import Directory
+from .accounts.directory import Directory, DirectoryError
 from .certs import make_development_certificates
 from .config import CertificatePair, Config, default, load
 from .disk import Disk, make_directories
@@ -128,7 +128,17 @@ def make_certificates(
 def open_directory(
     config: Config, *, now: Callable[[], float], entropy: Callable[[int], bytes]
 ) -> Directory:
-    """The site's accounts; `make_data` comes first. Raises DirectoryError or OSError."""
+    """The site's accounts; `make_data` comes first. Raises DirectoryError or OSError.
+
+    A site that has mail has users: a file that is lost is not made anew without them.
+    """
+    mail = config.data / "mail"
+    if not os.path.lexists(directory_path(config)) and mail.is_dir() and any(mail.iterdir()):
+        raise DirectoryError(
+            f"{directory_path(config)} is not there, but mail of its users is, in {mail}. It holds domains, users and"
+            " passwords and is not made anew: put a copy in its place, such as a backup has. To begin without the old"
+            " users, move the mail away first"
+        )
     return Directory(
         str(directory_path(config)),
         now=now,

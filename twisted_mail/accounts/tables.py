@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Final = 2
+_CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY_SECONDS: Final = 10.0
 
 _SCHEMA: Final = """
@@ -154,7 +155,13 @@ class Tables:
         try:
             self.db, self.secret = _open(path, entropy)
         except (OSError, sqlite3.Error) as error:
-            raise DirectoryError(f"{path}: {error}") from error
+            advice = ""
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+                advice = (
+                    ". It holds domains, users and passwords and is not made anew: put a copy in its place, such as a"
+                    " backup has, or what `sqlite3 accounts.sqlite3 .recover` makes of it"
+                )
+            raise DirectoryError(f"{path}: {error}{advice}") from error
 
     def version(self) -> int:
         """A number that changes when another connection, here or elsewhere, has committed."""

@@ -43,25 +43,25 @@ def no_file(disk: Disk, path: str) -> bool:
     return disk.exists(path) and not stat.S_ISREG(disk.stat(path).st_mode)
 
 
-def set_aside(disk: Disk, path: str, inode: int = 0) -> str | None:
+def set_aside(disk: Disk, path: str, inode: int = 0, *, name: str = "") -> str | None:
     """Move what lies at `path` out of the way, whatever it is, and what SQLite has left beside it. Gives its new path;
-    None: nothing is there, or, with `inode`, another process has put a new one in its place already. Raises OSError."""
+    None: nothing is there, or, with `inode`, another process has put a new one in its place already. `name`: what it is
+    called then, for files that have many names. Raises OSError."""
     there = disk.exists(path)
     beside = [suffix for suffix in _BESIDE if disk.exists(path + suffix)]
     if not (there or beside) or (there and inode and disk.stat(path).st_ino != inode):
         return None
     when = datetime.fromtimestamp(disk.clock_ns() // 1_000_000_000, UTC)
-    stem = aside = f"{path}{_MARK}{when:%Y%m%dT%H%M%SZ}"
-    number = 1
-    while disk.exists(aside):
-        number += 1
-        aside = f"{stem}.{number}"
+    known = os.path.join(os.path.dirname(path), name) if name else path
+    aside = stem = f"{known}{_MARK}{when:%Y%m%dT%H%M%SZ}"
+    if same := [one for one in remains(disk, known) if one.startswith(stem)]:
+        aside = f"{stem}.{int(same[-1][len(stem) + 1 :] or 1) + 1}"
     # First what could be played into the file that is made in its place
     for suffix in beside:
         disk.rename(path + suffix, aside + suffix)
     if there:
         disk.rename(path, aside)
-    _forget(disk, path)
+    _forget(disk, known)
     return aside if there else None
 
 

@@ -15,12 +15,15 @@ from dataclasses import replace
 from twisted.logger import Logger
 
 from ..disk import Disk
+from .aside import no_file, set_aside
 from .segments import Loaded, Segments, seal
 from .writers import Writers
 
 __all__ = ["Checkpoints", "Recovery"]
 
 _log = Logger()
+_DAMAGED = "damaged-segment"
+"""What is set aside is called so, whatever its number: some are kept, not some of each."""
 
 
 class Recovery:
@@ -83,18 +86,42 @@ class Checkpoints:
 
     def recover(self) -> None:
         """Alone on the site: settle everything that the segments say, then begin anew."""
+        for number in self._segments.numbers():
+            if no_file(self._disk, path := self._segments.path(number)):
+                _log.error("{path} is not a file: set aside", path=path)
+                set_aside(self._disk, path, name=_DAMAGED)
         old = self._segments.numbers()
-        self._recovery.recover(self._loaded(old))
+        loaded = self._loaded(old)
+        self._recovery.recover(loaded)
         if old:
             self._disk.syncfs(self._synced)
         self._segments.make_after((old or [0])[-1])
-        for number in old:
-            self._disk.unlink(self._segments.path(number))
+        for found in loaded:
+            self._over(found)
             self._disk.sync_directory(self._segments.directory)
         for directory in (self._spill, self._scratch, self._writers.directory):
             for name in self._disk.names(directory):
-                self._disk.unlink(os.path.join(directory, name))
+                if no_file(self._disk, path := os.path.join(directory, name)):
+                    _log.error("{path} is not a file, and stays", path=path)
+                else:
+                    self._disk.unlink(path)
         self._recovery.dropped(self._recovery.begun())
+
+    def _over(self, found: Loaded) -> None:
+        """All that a segment says is done; what is damaged in it, somebody may want to look at."""
+        path = self._segments.path(found.number)
+        if not found.damaged:
+            self._disk.unlink(path)
+            return
+        aside = set_aside(self._disk, path, name=_DAMAGED)
+        _log.error(
+            "{path}: {count} octets are no whole record: damaged, or what was written when the power failed and nobody"
+            " was told of; {records} records were obeyed. Set aside as {aside}",
+            path=path,
+            count=found.damaged,
+            records=len(found.records),
+            aside=aside,
+        )
 
     def _loaded(self, numbers: Sequence[int]) -> list[Loaded]:
         filled = self._writers.notes()

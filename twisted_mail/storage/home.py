@@ -344,6 +344,13 @@ class Home:
             self.disk.unlink(os.path.join(path, maildir.STATE_FILE))
 
         def fresh() -> FolderState:
+            if aside := set_aside(self.disk, os.path.join(path, maildir.STATE_FILE)):
+                _log.error(
+                    "{path}: the state of the folder is damaged: set aside as {aside}. It begins anew with another"
+                    " UIDVALIDITY; clients fetch it once more",
+                    path=path,
+                    aside=aside,
+                )
             known = self.uidlist(path)
             folder = self._entropy(8).hex()
             if known is None:

@@ -22,6 +22,7 @@ from ..status import MailError
 from . import record, segments
 from .accounts import Accounts
 from .arrivals import Arrivals
+from .aside import no_file, set_aside
 from .errors import AccountOver, no_space, refusal
 from .filling import Filling
 from .journal import Entry, Steps
@@ -37,6 +38,7 @@ __all__ = ["Accounts", "Places"]
 _log = Logger()
 MARGIN_BYTES = 1024 * 1024
 MARGIN_INODES = 16
+_DAMAGED = "damaged"
 
 
 class Places(Steps):
@@ -455,8 +457,8 @@ class Places(Steps):
             if not self._disk.exists(path):
                 return False  # another process was faster
             loaded = segments.load_file(self._disk, path)
-            if not loaded.records:
-                _log.error("{path} is damaged and left alone", path=path)
+            if not _says_something(loaded):
+                self._set_aside(path)
             elif owed := self._settler.apply([loaded], None):
                 return any(one.meta.get("changes") for one in owed)
             else:
@@ -468,8 +470,19 @@ class Places(Steps):
             return False
         except BlockingIOError:
             return True  # another process is at it
+        except IsADirectoryError:
+            self._set_aside(path)
+            return False
         finally:
             self._disk.close(fd)
+
+    def _set_aside(self, path: str) -> None:
+        aside = set_aside(self._disk, path, name=_DAMAGED)
+        _log.error(
+            "{path}, a place that waited to be filled, is damaged: set aside as {aside}",
+            path=path,
+            aside=aside,
+        )
 
     def _parked_names(self) -> list[str]:
         return sorted(name for name in self._disk.names(self.parked) if name.endswith(".log"))
@@ -480,8 +493,11 @@ class Places(Steps):
         make_directories(self._disk, self.parked)
         self._starting(bool(loaded))
         for name in self._disk.names(self.parked):
-            if name.endswith(".new"):
-                self._disk.unlink(os.path.join(self.parked, name))
+            path = os.path.join(self.parked, name)
+            if name.endswith((".new", ".log")) and no_file(self._disk, path):
+                self._set_aside(path)
+            elif name.endswith(".new"):
+                self._disk.unlink(path)
         parked = {
             path: segments.load_file(self._disk, path)
             for path in (os.path.join(self.parked, name) for name in self._parked_names())
@@ -492,13 +508,15 @@ class Places(Steps):
             # One story: what was parked may have been deleted since.
             self._settle([*parked.values(), *loaded], None)
             self._spool.keep_envelopes()
-            settled = [path for path, found in parked.items() if found.records]
+            settled = [path for path, found in parked.items() if _says_something(found)]
             if settled:
                 self._disk.syncfs(synced)
         finally:
             self._disk.close(synced)
         for path in settled:
             self._disk.unlink(path)
+        for path in parked.keys() - set(settled):
+            self._set_aside(path)
         self._disk.sync_directory(self.parked)
 
     def recall(self, loaded: Sequence[segments.Loaded]) -> None:
@@ -522,6 +540,11 @@ class Places(Steps):
         """A mailbox that takes no mail keeps neither the site from starting nor the journal from ending."""
         for owed in self._settler.apply(loaded, writers):
             self._write_parked(owed)
+
+
+def _says_something(parked: segments.Loaded) -> bool:
+    """Whether there is more in it than its head."""
+    return any(found.kind is not Kind.SEGMENT for found in parked.records)
 
 
 def _makes(entry: Entry) -> bool:

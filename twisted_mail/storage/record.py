@@ -32,6 +32,7 @@ __all__ = [
     "epoch_of",
     "filed",
     "first",
+    "is_torn",
     "scan",
 ]
 
@@ -198,22 +199,40 @@ def epoch_of(data: bytes) -> int | None:
     return None
 
 
-def scan(data: Any, epoch: int) -> Iterator[Record]:
+def scan(data: Any, epoch: int, hidden: list[tuple[int, int]] | None = None) -> Iterator[Record]:
     """Every whole record of a segment, in order. `data` is bytes or an mmap.
 
-    `Record.content` is a view of `data`: copy what shall outlive it.
+    `Record.content` is a view of `data`: copy what shall outlive it. `hidden` gets where octets lie that are no whole
+    record: from, to.
     """
     view = memoryview(data)
-    at = 0
+    at = last = 0
     while at + HEADER_SIZE <= len(view):
         found = _read(view, at, epoch)
         if found is None:
             at = data.find(MAGIC, at + 1)
             if at < 0:
-                return
+                break
             continue
+        if at > last and hidden is not None:
+            hidden.append((last, at))
         record, at = found
+        last = at
         yield record
+    if last < len(view) and hidden is not None:
+        hidden.append((last, len(view)))
+
+
+def is_torn(data: Any, at: int, epoch: int) -> bool:
+    """Whether what begins there is the beginning of a record that was not written to its end, or nothing: what a
+    process leaves that dies writing, and a file system that had not written all."""
+    view = memoryview(data)[at:]
+    if len(view) < HEADER_SIZE:
+        return True
+    magic, _, length, of, *_ = _HEADER.unpack_from(view)
+    if magic == MAGIC and of == epoch and HEADER_SIZE + length > len(view):
+        return True
+    return not bytes(view).strip(b"\0")
 
 
 def decode_meta(payload: memoryview) -> tuple[dict[str, Any], memoryview] | None:

@@ -22,6 +22,7 @@ __all__ = ["SEGMENT_SIZE", "Loaded", "Segment", "Segments", "is_sealed", "load_f
 SEGMENT_SIZE = 64 * 1024 * 1024
 """A checkpoint is due when a segment has grown to this. It bounds what a start has to replay."""
 VERSION = 1
+SECTOR = 4096
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -46,6 +47,8 @@ class Loaded:
     boot: str | None
     records: list[record.Record]
     filled: Mapping[int, int] = field(default_factory=dict)
+    damaged: int = 0
+    """Octets that are no whole record any more, but for a last one that was not written to its end."""
 
 
 class Segments:
@@ -151,11 +154,16 @@ def load_file(disk: Disk, path: str, number: int = 0) -> Loaded:
         disk.close(fd)
     head = record.first(data)
     _refuse_newer(head, path)
-    if head is not None:
-        epoch, own, _ = head
-        return Loaded(number, own.meta.get("boot"), list(record.scan(data, epoch)))
-    found = record.epoch_of(data)
-    return Loaded(number, None, [] if found is None else list(record.scan(data, found)))
+    epoch = record.epoch_of(data) if head is None else head[0]
+    if epoch is None:
+        return Loaded(number, None, [], damaged=len(data))
+    hidden: list[tuple[int, int]] = []
+    records = list(record.scan(data, epoch, hidden))
+    if hidden and hidden[-1][1] == len(data) and record.is_torn(data, hidden[-1][0], epoch):
+        hidden.pop()
+    damaged = sum(end - start for start, end in hidden)
+    boot = None if head is None else head[1].meta.get("boot")
+    return Loaded(number, boot, records, damaged=damaged)
 
 
 def _refuse_newer(head: tuple[int, record.Record, int] | None, path: str) -> None:
@@ -169,11 +177,33 @@ def _refuse_newer(head: tuple[int, record.Record, int] | None, path: str) -> Non
 
 
 def _blocks(disk: Disk, fd: int) -> Sequence[bytes]:
+    try:
+        blocks: list[bytes] = []
+        at = 0
+        # In one piece as a rule: a segment need not be in memory twice.
+        size = max(disk.fstat(fd).st_size, 1)
+        while block := disk.pread(fd, size, at):
+            blocks.append(block)
+            at += len(block)
+        return blocks
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return _sectors(disk, fd, error)
+
+
+def _sectors(disk: Disk, fd: int, error: OSError) -> Sequence[bytes]:
+    """As `_blocks`, with zeros for what cannot be read; raises `error` when that is most of it: then it is the device
+    that does not answer, and all may be there tomorrow."""
+    size = disk.fstat(fd).st_size
     blocks: list[bytes] = []
-    at = 0
-    # In one piece as a rule: a segment need not be in memory twice.
-    size = max(disk.fstat(fd).st_size, 1)
-    while block := disk.pread(fd, size, at):
-        blocks.append(block)
-        at += len(block)
+    bad = 0
+    for at in range(0, size, SECTOR):
+        try:
+            blocks.append(disk.pread(fd, SECTOR, at))
+        except OSError:
+            bad += 1
+            blocks.append(bytes(min(SECTOR, size - at)))
+    if 2 * bad > len(blocks):
+        raise error
     return blocks
