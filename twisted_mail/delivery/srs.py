@@ -37,7 +37,7 @@ _HASH: Final = 6
 _BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _SHAPE: Final = re.compile(r"SRS[01][=+-]", re.IGNORECASE)
 _SRS0: Final = re.compile(
-    r"SRS0[=+-]([A-Z2-7]{6})=([A-Z2-7]{2})=([^=]+)=(.+)", re.IGNORECASE | re.ASCII | re.DOTALL
+    r"SRS0[=+-]([A-Z2-7]{6})=([A-Z2-7]{2})=([^=]+)=(.*)", re.IGNORECASE | re.ASCII | re.DOTALL
 )
 _SRS1: Final = re.compile(
     r"SRS1[=+-]([A-Z2-7]{6})=([^=]+)=([=+-].+)", re.IGNORECASE | re.ASCII | re.DOTALL
