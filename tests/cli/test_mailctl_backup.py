@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -154,3 +156,61 @@ def test_not_beside_a_server_nor_with_what_it_left(site):
     done = run("upgrade", "--undo")
     assert done.exit_code == 1 and "not stopped in good order" in done.output
     assert json.loads((data / "site.json").read_text())["version"] == 3
+
+
+def call(*words):
+    """A command in a process of its own, as it makes a reactor."""
+    main = "from twisted_mail.cli import main; main()"
+    words = [sys.executable, "-c", main, *map(str, words)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def letter(site, text, folder=""):
+    """A message in alice's mailbox, as another program files it."""
+    top = site / "data" / "mail" / "example.org" / "alice" / "Maildir" / folder
+    for sub in ("new", "cur", "tmp"):
+        (top / sub).mkdir(parents=True, exist_ok=True)
+    (top / "cur" / f"1700000000.{text}.host:2,S").write_text(f"Subject: {text}\n\n{text}\n")
+
+
+def words(site):
+    top = site / "data" / "mail" / "example.org" / "alice" / "Maildir"
+    return sorted(
+        (path.parent.parent.name, path.read_text().split()[1])
+        for path in top.rglob("*")
+        if path.is_file() and path.parent.name in ("new", "cur")
+    )
+
+
+def test_the_mail_of_one_user(site, tmp_path):
+    letter(site, "one")
+    letter(site, "two", ".Work")
+    run("backup", tmp_path / "to")
+    made = only(tmp_path / "to")
+    for name in ("cur/1700000000.one.host:2,S", ".Work/cur/1700000000.two.host:2,S"):
+        (site / "data" / "mail" / "example.org" / "alice" / "Maildir" / name).unlink()
+    letter(site, "three")
+    before = sorted(path for path in made.rglob("*"))
+    call("restore", tmp_path / "to", "--user", "alice@example.org")
+    assert words(site) == [(".Restored", "one"), (".Restored.Work", "two"), ("Maildir", "three")]
+    assert sorted(path for path in made.rglob("*")) == before
+    assert run("backup", "--verify", made).exit_code == 0
+    call("restore", made, "--user", "alice@example.org", "--into", "Old/November")
+    assert len(words(site)) == 5
+
+
+def test_the_mail_of_one_user_that_is_damaged_or_not_there(site, tmp_path):
+    letter(site, "one")
+    letter(site, "two")
+    run("backup", tmp_path / "to")
+    made = only(tmp_path / "to")
+    done = run("restore", made, "--user", "bob@example.org")
+    assert done.exit_code == 1 and "has no user bob@example.org" in done.output
+    (file,) = made.rglob("*.one.*")
+    file.write_text("Subject: eno\n\none\n")
+    done = run("restore", made, "--user", "alice@example.org")
+    assert done.exit_code == 1 and "1 file of alice@example.org damaged" in done.output
+    assert len(words(site)) == 2
+    call("restore", made, "--user", "alice@example.org", "--skip-damaged")
+    assert len(words(site)) == 4

@@ -39,19 +39,23 @@ def opened(disk: Disk, path: str) -> Iterator[tuple[About, Manifest]]:
         manifest.close()
 
 
-def check(disk: Disk, path: str, progress: Progress | None = None) -> list[str]:
-    """What is wrong with the backup at `path`, a line each; BackupError when not even its manifest can be read."""
+def check(disk: Disk, path: str, progress: Progress | None = None, *, under: str = "") -> list[str]:
+    """What is wrong with the backup at `path`, a line each; BackupError when not even its manifest can be read.
+
+    `under`: only files whose paths begin so, and nothing of what is too much.
+    """
     progress = progress or Silent()
     wrong: list[str] = []
     with opened(disk, path) as (about, manifest):
         progress.begin("checking", about.files, about.octets)
         try:
-            for entry in manifest.files():
+            for entry in manifest.files(under):
                 said = _wrong(disk, path, entry)
                 if said:
                     wrong.append(f"{entry.path}: {said}")
                 progress.step(1, entry.size)
-            wrong += [f"{name}: not in the manifest" for name in _strays(disk, path, manifest)]
+            if not under:
+                wrong += [f"{name}: not in the manifest" for name in _strays(disk, path, manifest)]
         finally:
             progress.end()
     return wrong

@@ -128,9 +128,14 @@ class Manifest:
         )
         return [os.fsdecode(path) for (path,) in found]
 
-    def files(self) -> Iterator[Entry]:
-        """All, in the order of their paths."""
-        return map(_entry, self._db.execute(f"SELECT {_COLUMNS} FROM file ORDER BY path"))  # noqa: S608
+    def files(self, prefix: str = "") -> Iterator[Entry]:
+        """All whose path begins so, in the order of their paths."""
+        start = os.fsencode(prefix)
+        found = self._db.execute(
+            f"SELECT {_COLUMNS} FROM file WHERE path >= ? AND path < ? ORDER BY path",  # noqa: S608
+            (start, start + b"\xff" * 4),
+        )
+        return map(_entry, found)
 
     def totals(self) -> tuple[int, int, int, int]:
         """Files, and octets in them; the same of those that are no links."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..storage.store import MailStore
     from ..world import World
 
-__all__ = ["import_"]
+__all__ = ["import_", "import_letters"]
 
 _Command = Callable[..., None]
 
@@ -153,6 +153,19 @@ def maildir(
 
     For the Maildir that a Dovecot served to this user there is --from-dovecot.
     """
+    import_letters(site, directory, address=address, under=under, no_quota=no_quota, seen=seen)
+
+
+def import_letters(
+    site: SiteFiles,
+    directory: str,
+    *,
+    address: str,
+    under: str = "",
+    no_quota: bool = False,
+    seen: bool = False,
+) -> None:
+    """What ``mailctl import maildir`` does. Raises Refusal."""
     from ..disk import OsDisk
     from ..storage.importing_letters import MaildirSource
 
