@@ -236,3 +236,21 @@ def test_a_domain_is_written_in_one_way(text: str) -> None:
     except ValueError:
         return
     assert normalize_domain(domain) == domain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 64 + "@" + ".".join(["a" * 62] * 3 + ["b"]),
+        # As A-labels it is twice as long.
+        "a" * 30 + "@" + ".".join(["\u00fc"] * 30),
+        # In its quotes
+        '"' + '\\"' * 64 + '"@' + ".".join(["a" * 60] * 2) + ".example",
+    ],
+)
+def test_what_is_too_long_as_it_is_written(text: str) -> None:
+    """RFC 5321 section 4.5.3.1.3: as a path it would be refused, by ourselves, too."""
+    with pytest.raises(ValueError, match="too long"):
+        Address.parse(text)
+    with pytest.raises(ValueError, match="too long"):
+        forward_path(f"<{text}>".encode())

@@ -226,7 +226,11 @@ def _mailbox(text: str, start: int) -> tuple[Address, int]:
         raise ValueError("the local part is too long")
     if text[end : end + 1] == "@":
         domain, end = _domain(text, end + 1)
-        return Address(local, domain), end
+        address = Address(local, domain)
+        # As it is written: A-labels are longer than U-labels, and what has to be quoted is longer, too
+        if len(str(address).encode()) > MAX_PATH - 2:
+            raise ValueError("the path is too long")
+        return address, end
     if local.lower() == "postmaster":  # RFC 5321 section 4.1.1.3
         return Address(local, ""), end
     raise ValueError("the address has no domain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from email.utils import parseaddr
 
 from fuzzing import several, target
 
@@ -31,6 +32,9 @@ def _good(address: Address) -> None:
         assert len(address.domain) <= 255
     assert len(address.local.encode()) <= 64
     assert Address.parse(str(address)).key == address.key
+    if written.isascii() and "[" not in written:
+        # A second opinion: in a header it is that address, and nothing else
+        assert parseaddr(f"x <{written}>")[1] == written
     # RFC 5321 section 4.1.2: as a path it is that path and nothing behind it
     path = forward_path(f"<{written}> X".encode())
     assert path.address == address and path.rest == b" X"
