@@ -6,11 +6,23 @@ import os
 
 import pytest
 from backing import Clock, Meddled, back_up, checkpoint, contents, put_back, start, where
-from filing_site import account, append, bases, copy, expunge, folder, message, move, remove_folder
+from filing_site import (
+    account,
+    append,
+    bases,
+    copy,
+    expunge,
+    folder,
+    message,
+    move,
+    read,
+    remove_folder,
+)
 from store_site import Site
 
 from twisted_mail.backup import BackupError, making
 from twisted_mail.storage.queued import Attempt, Change, State, Verdict
+from twisted_mail.testing.disk import FaultyDisk
 
 A, B = "d/a", "d/b"
 
@@ -195,6 +207,62 @@ def test_a_site_that_was_killed_is_backed_up_with_what_it_left(tmp_path):
     again = start(tmp_path / "new")
     assert everything(again) == expected
     again.stop()
+
+
+def test_on_the_same_machine_without_a_boot_in_between(tmp_path):
+    """Rows of an index that is newer than the list of files are no proof that somebody has deleted them."""
+    site = filled(tmp_path)
+    site.deliver(letter(70), A)
+    expected = everything(site)
+    made = back_up(site, tmp_path / "to", Clock())
+    site.kill()
+    (lost,) = [
+        os.path.join(directory, name)
+        for directory, _, names in os.walk(os.path.join(made.path, "data/mail", A))
+        for name in names
+        if "/new" in directory and read(os.path.join(directory, name)) == letter(70)
+    ]
+    os.unlink(lost)
+    put_back(made, tmp_path / "new", skip_damaged=True)
+    again = start(tmp_path / "new", boot="boot-1")
+    assert everything(again) == expected
+    again.stop()
+
+
+def with_something_parked(tmp_path):
+    """Answered with 250; its record is dropped; it is in no mailbox yet."""
+    disk = FaultyDisk(counted=["link_fd"], lasting=True)
+    site = filled(tmp_path, disk=disk)
+    disk.fail_at = disk.count + 1
+    site.deliver(letter(71), A, B)
+    disk.fail_at = 0
+    checkpoint(site)
+    assert len(os.listdir(os.path.join(site.data, "parked"))) == 1
+    return site
+
+
+def filled_in(site):
+    """What the upkeep does each half minute."""
+    assert not site.store._places.retry()
+    assert os.listdir(os.path.join(site.data, "parked")) == []
+
+
+def test_what_is_parked_goes_into_its_mailbox_meanwhile(tmp_path):
+    """Then it is in no record, and in one of two places, or in both."""
+    site = with_something_parked(tmp_path / "count")
+    disk = Meddled()
+    back_up(site, tmp_path / "count" / "to", Clock(), disk=disk)
+    filled_in(site)
+    expected = everything(site)
+    for at in [0, *range(1, disk.count, 12)]:
+        site = with_something_parked(tmp_path / str(at))
+        meddled = Meddled(at, lambda site=site: filled_in(site)) if at else None
+        made = back_up(site, tmp_path / f"to{at}", Clock(), disk=meddled)
+        site.kill()
+        put_back(made, tmp_path / f"new{at}")
+        again = start(tmp_path / f"new{at}")
+        assert everything(again) == expected, at
+        again.stop()
 
 
 def test_a_server_that_stops_and_starts_meanwhile(tmp_path):
