@@ -63,7 +63,7 @@ class _Content:
             self._last = target
         self._names += 1
 
-    def replace(self, target: str) -> None:
+    def mend(self, path: str) -> None:
         raise NotImplementedError
 
 

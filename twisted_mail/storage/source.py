@@ -47,7 +47,10 @@ class _Source:
         raise NotImplementedError
 
     def mend(self, path: str) -> None:
-        """See that the file `path`, which a power cut may have damaged, is whole."""
+        """See that the file `path`, which a power cut may have damaged, is whole.
+
+        Not synced: thousands may be damaged, and who mends them syncs the file system before the record is dropped.
+        """
         status = self._disk.stat(path)
         if not self._whole(path, status):
             self.replace(path)
@@ -101,9 +104,7 @@ class InlineSource(_Source):
         if self._disk.exists(scratch):
             self._disk.unlink(scratch)
         self.link(scratch)
-        self._disk.fsync(self._fd)
         self._disk.rename(scratch, target)
-        self._disk.sync_directory(os.path.dirname(target))
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -164,7 +165,6 @@ class SpilledSource(_Source):
             self._disk.unlink(scratch)
         self.link(scratch)
         self._disk.rename(scratch, target)
-        self._disk.sync_directory(os.path.dirname(target))
 
     def _whole(self, path: str, status: os.stat_result) -> bool:
         own = self._disk.stat(self._path)

@@ -31,7 +31,6 @@ from twisted.logger import Logger
 from ..disk import Disk, make_directories
 from .aside import is_corrupt, is_damage, set_aside
 from .envelopes import Envelope, Envelopes
-from .maildir import read_file
 from .queued import Attempt, Change, QueuedMessage, State
 from .spool_rescue import refill, salvage, salvage_file
 from .spool_rows import insert_message
@@ -52,7 +51,7 @@ class SpoolSource(Protocol):
     """A committed message's bytes (`storage.source`)."""
 
     def link(self, target: str) -> None: ...
-    def replace(self, target: str) -> None: ...
+    def mend(self, path: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -447,14 +446,8 @@ class Spool:
             self._made.discard(os.path.dirname(path))
             make_directories(self._disk, os.path.dirname(path))
             item.source.link(path)
-        elif item.crc is not None and not self._whole(path, message.size, item.crc):
-            item.source.replace(path)
-
-    def _whole(self, path: str, size: int, crc: int) -> bool:
-        return (
-            self._disk.stat(path).st_size == size
-            and zlib.crc32(read_file(self._disk, path, size)) == crc
-        )
+        elif item.crc is not None:
+            item.source.mend(path)
 
     def forget_file(self, message: str) -> None:
         """Remove the content of a message that is over. Never raises."""
