@@ -147,9 +147,9 @@ def _tell(reports: list[Report], unusable: list[tuple[str, str]], left_out: list
     )
     for report in reports:
         for name in report.wrong:
-            click.echo(f"mailctl: {report.name}: {name} is not what it was", err=True)
+            click.echo(f"mailctl: {report.name}: {ascii(name)[1:-1]} is not what it was", err=True)
     for name, reason in unusable:
-        click.echo(f"mailctl: left out: {name}: {reason}", err=True)
+        click.echo(f"mailctl: left out: {ascii(name)[1:-1]}: {reason}", err=True)
     for name in left_out:
         click.echo(
             f"mailctl: left out: {name} holds mail of another Dovecot already; "

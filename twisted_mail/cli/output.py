@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import click
 
 __all__ = ["counted", "json_option", "octets_text", "show", "show_blocks"]
+
+# What moves a terminal's cursor or turns a line around, and what begins another line or column
+_ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Of those what JSON has not escaped; its own line ends stay
+_ACTING_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 json_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON array."
@@ -25,11 +31,14 @@ def show(
 ) -> None:
     """Print `rows`, which all have the same keys: those are the columns, and stand above them.
 
+    Nothing in a value acts on a terminal, or can be taken for another value: such characters are escaped.
+
     Without `headings` they do so on a terminal alone. Nothing is printed when there are no rows. `colours`: of words in
     the first column, on a terminal.
     """
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        text = json.dumps(rows, ensure_ascii=False, indent=2)
+        click.echo(_ACTING_IN_JSON.sub(_escaped, text))
     elif sys.stdout.isatty() and rows:
         _table(rows, colours or {})
     else:
@@ -89,4 +98,8 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(one) for one in value)
-    return "" if value is None else str(value)
+    return "" if value is None else _ACTING.sub(_escaped, str(value))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
