@@ -4,6 +4,7 @@ are those that a reader of the whole stream finds by the rules of the RFC and no
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -251,6 +252,27 @@ def imap_engine(data: bytes) -> None:
 # -- the outgoing client
 
 
+_REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:[ \t-](?s:.*))?")
+
+
+def _reply_rules(stream: bytes) -> list[tuple[int, int] | None]:
+    """Code and number of lines of each reply, by a plain reading of RFC 5321 section 4.2; None: that is none."""
+    made: list[tuple[int, int] | None] = []
+    codes: list[bytes] = []
+    for line in stream.split(b"\n")[:-1]:
+        line = line.removesuffix(b"\r")
+        found = _REPLY_LINE.fullmatch(line)
+        if found is None or (codes and found[1] != codes[0]):
+            return [*made, None]
+        codes.append(found[1])
+        if line[3:4] != b"-":
+            made.append((int(found[1]), len(codes)))
+            codes = []
+        elif len(codes) >= MAX_LINES:
+            return [*made, None]
+    return made
+
+
 @target("smtp")
 def smtp_replies(data: bytes) -> None:
     """A server's side of SMTP: any octets are replies, or a ReplyError; the same in any pieces, bounded."""
@@ -274,6 +296,9 @@ def smtp_replies(data: bytes) -> None:
 
     found = replies([stream])
     assert replies(cut(stream, data[0])) == found
+    assert [
+        None if isinstance(one, str) else (one.code, len(one.lines)) for one in found
+    ] == _reply_rules(stream)
     for reply in found:
         if isinstance(reply, str):
             assert reply.isprintable()
