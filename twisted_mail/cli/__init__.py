@@ -37,6 +37,7 @@ _COMMANDS: Final = (
     "tls",
     "upgrade",
     "user",
+    "verify",
 )
 _ELSEWHERE: Final = {"export": ("exporting", "export"), "import": ("importing", "import_")}
 """Module and name of commands that cannot, or shall not, be called as a module is."""

@@ -36,7 +36,8 @@ class SiteFile:
         self._data = data
         self._path = os.path.join(data, "site.json")
         self._stored = VERSION
-        self._damaged = ""
+        self.damaged = ""
+        """Why it could not be understood when it was read last, "" when it could."""
         self.generation = 0
         """As read last; 0 for a new site."""
 
@@ -71,12 +72,12 @@ class SiteFile:
 
     def _understood(self, text: bytes) -> dict[str, Any]:
         """What the file says; of a damaged one the version, if that can still be read."""
-        self._damaged = ""
+        self.damaged = ""
         try:
             values = json.loads(text)
             return {"version": values["version"], "generation": int(values["generation"])}
         except (ValueError, LookupError, TypeError) as error:
-            self._damaged = str(error)
+            self.damaged = str(error)
         found = re.search(rb'"version": ?(?:"([a-z]+)"|([0-9]+))', text)
         version: str | int = VERSION
         if found is not None:
@@ -89,12 +90,12 @@ class SiteFile:
     def count_start(self, unclean: bool) -> None:
         """Alone on the site: two processes may start at the same moment on a new one."""
         self.read()
-        if self._damaged:
+        if self.damaged:
             aside = set_aside(self._disk, self._path)
             _log.error(
                 "{path} is damaged ({error}): set aside as {aside}, and made anew; indexes are looked through",
                 path=self._path,
-                error=self._damaged,
+                error=self.damaged,
                 aside=aside,
             )
         elif not self.generation and self._has_mail():

@@ -199,7 +199,7 @@ class Spool:
                 raise
             found = [str(error)]
         if found != ["ok"]:
-            self._mend(found[0] if found else "damaged")
+            self.mend(found[0] if found else "damaged")
         self._refilled = False
 
     def remember(self) -> None:
@@ -210,15 +210,16 @@ class Spool:
         self.recall()
         with self.transaction() as db:
             # A record that was dropped just now has left its envelope.
-            refill(db, {}, self._kept(), self._is_there)
+            refill(db, {}, self.kept(), self.is_there)
 
     def _met(self, error: sqlite3.DatabaseError) -> None:
         """Who asked hears of it, and asks again."""
         if self.recall is not None and is_corrupt(error):
-            self._mend(str(error))
+            self.mend(str(error))
             self.remember()
 
-    def _mend(self, why: str) -> None:
+    def mend(self, why: str) -> None:
+        """Make the database anew: it is damaged, as `why` says."""
         with self._mutex:
             self._disk.flock(self._turn, fcntl.LOCK_EX)
             try:
@@ -273,7 +274,7 @@ class Spool:
         if self.recall is None:
             return
         with transaction(self._db) as db:
-            found = refill(db, rows, self._kept(), self._is_there)
+            found = refill(db, rows, self.kept(), self.is_there)
         if rows or next(self._files(), None) is not None:
             self._settled = self._refilled = True
             _log.error(
@@ -285,7 +286,8 @@ class Spool:
                 envelopes=found.envelopes,
             )
 
-    def _kept(self) -> list[Envelope]:
+    def kept(self) -> list[Envelope]:
+        """All envelopes, and what the journal says of new mail. Never raises."""
         try:
             kept = {one.message.id: one for one in self.envelopes.load()}
         except OSError as error:
@@ -299,7 +301,8 @@ class Spool:
                 _log.error("the journal cannot be read: {error}", error=str(error))
         return list(kept.values())
 
-    def _is_there(self, message: str) -> bool:
+    def is_there(self, message: str) -> bool:
+        """Whether its content lies in the queue."""
         return self._disk.exists(self.path(message))
 
     def keep_envelopes(self) -> None:
