@@ -78,9 +78,9 @@ class LogFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             # Not for others: the log tells who writes to whom.
-            descriptor = os.open(self.path, flags | os.O_EXCL, 0o640)
+            descriptor = os.open(self.path, flags | os.O_EXCL, 0o600)
         except FileExistsError:
-            descriptor = os.open(self.path, flags, 0o640)
+            descriptor = os.open(self.path, flags, 0o600)
         else:
             # Only what is new: in the owner's directory a name may lead to somebody else's file.
             if self._owner is not None:

@@ -7,10 +7,8 @@ No systemd has to run: its tools reckon, hand over sockets, and the tests hear w
 from __future__ import annotations
 
 import contextlib
-import imaplib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mailsite import ALICE, BOB, DEADLINE, LISTENERS, PASSWORD, Site, letter, until
+from mailsite import DEADLINE, LISTENERS, Site, until
 from many import children, own_children
 from sandbox import SOCKET, UNIT, confined, refused, settings
+from workload import workload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("systemd-analyze")]
 
@@ -76,37 +75,6 @@ def test_what_the_sandbox_has(tmp_path: Path) -> None:
     assert settings("SystemCallFilter")
 
 
-def workload(site: Site) -> None:
-    """Something of everything: small and large mail, in and out, all protocols, what is made, moved and deleted."""
-    for number in range(3):
-        site.send(f"small {number}", to=(ALICE, BOB))
-    with site.smtp() as session:
-        session.sendmail("carol@elsewhere.example", [ALICE], letter("large", size=700_000))
-    with site.smtp(ALICE) as session:
-        session.sendmail(ALICE, ["dave@far.example"], letter("out", sender=ALICE))
-        session.sendmail(ALICE, ["dave@far.example"], letter("out large", size=700_000))
-    client = imaplib.IMAP4_SSL("localhost", site.ports["imaps"], ssl_context=site.tls)
-    with client:
-        client.login(ALICE, PASSWORD)
-        client.create("Work")
-        assert client.select()[0] == "OK"
-        client.append("INBOX", "", "", letter("appended"))
-        client.append("INBOX", "", "", letter("appended large", size=700_000))
-        client.copy("1:3", "Work")
-        client.store("1", "+FLAGS", "\\Deleted")
-        client.uid("MOVE", "2", "Work")
-        client.expunge()
-        client.search(None, "TEXT", '"This is"')
-        assert client.fetch("1:*", "(ENVELOPE BODYSTRUCTURE BODY.PEEK[])")[0] == "OK"
-        client.rename("Work", "Play")
-        client.delete("Play")
-    with site.pop(BOB) as session:
-        session.retr(1)
-        session.dele(1)
-    site.mailctl("status")
-    site.mailctl("user", "passwd", BOB, "--password-stdin", input="another one\n")
-
-
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_it_works_within_its_system_calls(
@@ -134,9 +102,8 @@ def test_it_works_within_its_system_calls(
     assert not wanted
 
 
+@pytest.mark.needs("strace")
 def test_the_filter_does_refuse(tmp_path: Path) -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
     output = tmp_path / "refused"
     code = "import os\ntry: os.chroot('/')\nexcept PermissionError: print('no')"
     done = subprocess.run(
