@@ -14,3 +14,4 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="the storm to run, in place of the usual ones")
+    parser.addoption("--happenings", type=int, default=40, help="how many in each storm")

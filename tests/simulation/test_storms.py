@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,16 @@ def weather(directory: Path, seed: int, happenings: int) -> Storm:
         storm.run(happenings)
         storm.end()
     except BaseException:
-        print(f"seed {seed}:", *storm.happenings, sep="\n")
+        again = f"pytest tests/simulation/test_storms.py --seed {seed}"
+        if happenings != HAPPENINGS:
+            again += f" --happenings {happenings}"
+        print(f"again: {again}", *storm.happenings, sep="\n")
         raise
     return storm
 
 
-def test_a_storm(tmp_path: Path, seed: int) -> None:
-    storm = weather(tmp_path / "storm", seed, HAPPENINGS)
+def test_a_storm(tmp_path: Path, seed: int, request: pytest.FixtureRequest) -> None:
+    storm = weather(tmp_path / "storm", seed, request.config.getoption("--happenings"))
     assert storm.truth.looks
 
 
@@ -48,16 +52,30 @@ def test_the_same_seed_is_the_same_storm(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_storms_for_an_hour(tmp_path: Path) -> None:
-    """``nox -s soak``: new seeds until the time is up."""
+    """``nox -s soak``: new seeds until the time is up. What it prints at its end is for ``docs/reliability.md``."""
     end = time.monotonic() + float(os.environ.get("SOAK_SECONDS", "3600"))
     seed = int(os.environ.get("SOAK_SEED") or int.from_bytes(os.urandom(4)))
-    storms, days, cuts, kills, letters = 0, 0.0, 0, 0, 0
-    while time.monotonic() < end:
-        storm = weather(tmp_path / str(seed), seed, 150)
-        storms, days = storms + 1, days + storm.days
-        cuts, kills = cuts + storm.cuts, kills + storm.kills
-        letters += len(storm.truth.letters)
-        seed += 1
-    print(
-        f"{storms} storms, {days / 365:.1f} simulated years, {letters} letters, {cuts} power cuts, {kills} kills"
-    )
+    print(f"seeds from {seed}", flush=True)
+    total: Counter[str] = Counter()
+    days = 0.0
+    try:
+        while time.monotonic() < end:
+            storm = weather(tmp_path / str(seed), seed, 150)
+            days += storm.days
+            total.update(
+                {
+                    "storms": 1,
+                    "happenings": sum(storm.counts.values()),
+                    "letters": len(storm.truth.letters),
+                    "looks at a mailbox": storm.truth.looks,
+                    "power cuts": storm.cuts,
+                    "kills": storm.kills,
+                    "clean stops": storm.stops,
+                    "disk faults": storm.counts["fault"],
+                    "clocks set": storm.counts["set_clock"],
+                }
+            )
+            seed += 1
+    finally:
+        words = ", ".join(f"{count} {name}" for name, count in total.items())
+        print(f"\n{words}, {days / 365:.2f} simulated years", flush=True)

@@ -54,6 +54,10 @@ class Client(Protocol):
         self._transport.write(data)
         self._clock.settle()
 
+    def write(self, data: bytes) -> None:
+        """The same, and nothing happens yet."""
+        self._transport.write(data)
+
     def read(self) -> bytes:
         """All that has come since the last `read`; b"" when nothing has."""
         self._clock.settle()

@@ -83,6 +83,10 @@ class SimulatedClock:
             return True
         return False
 
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock, forward or back: no time passes. What was due stays due when the clock says so."""
+        self.rightNow += seconds
+
     def advance(self, seconds: float) -> None:
         """Run what is due in the next `seconds`, each at its time; then that much time has passed."""
         end = self.rightNow + seconds

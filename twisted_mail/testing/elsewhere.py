@@ -20,13 +20,14 @@ class Elsewhere(Factory[Any]):
     """On port 25 of the machine of `world`. Of its users, `yes` gets what comes, `later` after ten minutes, `never`
     nothing.
 
-    `taken`: how often each letter has come, by (recipient, token).
+    `taken`: how often each letter has come, by (recipient, token). `contents`: what it was, by token.
     """
 
     noisy = False
 
     def __init__(self, world: SimulatedWorld, seed: int) -> None:
         self.taken: Counter[tuple[str, str]] = Counter()
+        self.contents: dict[str, set[bytes]] = {}
         self._world = world
         self._random = Random(seed)
         self._first: dict[str, float] = {}
@@ -54,6 +55,7 @@ class _Foreign(LineReceiver):
         self._recipients: list[str] = []
         self._token: str | None = None
         self._content = False
+        self._lines: list[bytes] = []
 
     def connectionMade(self) -> None:
         self._say(b"220 mx.away.example ESMTP")
@@ -84,10 +86,15 @@ class _Foreign(LineReceiver):
             self._say(b"250 2.0.0 ok")
 
     def _read(self, line: bytes) -> None:
-        if line.startswith(b"X-Token: "):
-            self._token = line[9:].decode()
         if line != b".":
+            # RFC 5321 section 4.5.2
+            self._lines.append(line.removeprefix(b"."))
+            if line.startswith(b"X-Token: "):
+                self._token = line[9:].decode()
             return
+        content = b"\r\n".join([*self._lines, b""])
+        self._lines.clear()
+        self._site.contents.setdefault(self._token or "", set()).add(content)
         for one in self._recipients:
             self._site.taken[one, self._token or ""] += 1
         self._recipients, self._token, self._content = [], None, False

@@ -104,6 +104,13 @@ class SimulatedReactor(MemoryReactor):
         """Let `seconds` pass: what is due meanwhile, for whomever, runs at its time."""
         self._clock.advance(seconds)
 
+    def jump(self, seconds: float) -> None:
+        """Set the clock, forward or back, as somebody does who has the right to: no time passes, nothing is run.
+
+        As with Twisted's own reactors, a call waits until the clock says its time: longer, after it was set back.
+        """
+        self._clock.jump(seconds)
+
     def settle(self) -> None:
         """Run everything that is due, and what that makes due, without moving the clock."""
         self._clock.advance(0)
