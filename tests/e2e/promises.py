@@ -285,7 +285,10 @@ class Traffic:
             while not self._stop.is_set():
                 _yes(session.select("INBOX"))
                 validity = _validity(session)
-                mail = [(uid, token) for uid, (_, token) in listed(session).items()]
+                try:
+                    mail = [(uid, token) for uid, (_, token) in listed(session).items()]
+                except AssertionError as error:  # NO
+                    raise imaplib.IMAP4.error(*error.args) from error
                 for uid, token in mail:
                     promises.seen(INBOX, validity, uid, token)
                 mine = [
