@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["verify"]
 
+_LATER = (
+    "twisted_mail.cli.importing_progress",
+    "twisted_mail.permissions",
+    "twisted_mail.storage.account",
+    "twisted_mail.storage.checking_site",
+)
+"""Imported after it works as the owner of the data."""
 PAUSE = 1.0
 """Seconds between the two looks at what a server may be changing just now."""
 
@@ -90,6 +98,9 @@ def verify(
     told = _Told(repair, as_json, [])
     data = site.config.data
     site.require(data)
+    # The owner may not read where this program is installed.
+    for name in _LATER:
+        import_module(name)
     try:
         site.become_owner()
         accounts = _run(site, users, told, deep)
