@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 
-from twisted_mail.listeners import ListenError, Listeners
+from twisted_mail.listeners import UNSENT, ListenError, Listeners
 
 
 class Port:
@@ -147,3 +150,24 @@ def test_closing_closes_all_once(reactor, listeners):
         assert Deferred.fromCoroutine(listeners.close()).called
     assert reactor.ports[0].asked == ["stopReading", "stopListening"]
     assert listeners.addresses == []
+
+
+def test_a_client_that_does_not_read_fills_no_buffer_of_the_kernel() -> None:
+    """What the kernel takes of its connection is little more than what is not sent: megabytes without that."""
+    from twisted.internet import reactor  # noqa: TID251  # a real socket is looked at, and nothing runs
+
+    listeners = Listeners(reactor)
+    listeners.bind("smtp", "tcp:0:interface=127.0.0.1")
+    (one,) = listeners.sockets(["smtp"])
+    with socket.socket(fileno=socket.dup(one.descriptor)) as listening, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listening.getsockname())
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.setblocking(False)
+            taken = 0
+            with contextlib.suppress(BlockingIOError):
+                while taken < 16 * UNSENT:
+                    taken += accepted.send(b"x" * 4096)
+            assert taken <= 4 * UNSENT
+    listeners._open[0].port.socket.close()

@@ -10,6 +10,7 @@ A socket may be answered by other processes, too (`Listeners.sockets`): each tak
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
@@ -27,6 +28,8 @@ __all__ = ["BACKLOG", "ListenError", "Listeners", "Socket"]
 BACKLOG: Final = 1024
 """Connections that wait to be accepted. The system may have a lower bound (net.core.somaxconn)."""
 _WITH_BACKLOG: Final = re.compile(r"(?:haproxy:)?(?:tcp6?|unix):(?!.*(?<!\\):backlog=)")
+UNSENT: Final = 128 * 1024
+"""Bytes that a socket takes beyond those on their way to the peer, which are as many as a fast line wants."""
 _WRAPPER: Final = "haproxy:"
 
 
@@ -96,6 +99,7 @@ class Listeners:
         if isinstance(port, Failure):
             raise ListenError(f"{name}: cannot listen on {endpoint}: {_reason(port.value)}")
         _ask(port, "stopReading")
+        _hold_back(port)
         self._open.append(_Listener(door, port, endpoint))
 
     def adopt(self, one: Socket, take: Callable[[Socket, IProtocolFactory], Any]) -> None:
@@ -163,6 +167,14 @@ def _ask(port: Any, name: str) -> None:
     method = getattr(port, name, None)
     if method is not None:
         method()
+
+
+def _hold_back(port: Any) -> None:
+    """Who asks for much and reads nothing: what waits for him is in our hands, not megabytes of it in the kernel's. The
+    sockets of his connections have it of this one."""
+    own = getattr(port, "socket", None)
+    if isinstance(own, socket.socket) and own.family in (socket.AF_INET, socket.AF_INET6):
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
 def _reason(error: BaseException | None) -> str:
