@@ -103,4 +103,4 @@ def test_a_guesser_who_is_slowed_hears_the_same_of_every_address(made):
         refusal(caller, Address.parse(f"{name}@example.org")) for name in ("bob", "alice", "no")
     ]
     assert len(set(heard)) == 1
-    assert heard[0][:2] == ("451", "4.7.1")
+    assert heard[0][:2] == ("421", "4.7.1")

@@ -254,3 +254,21 @@ def test_a_flood_from_everywhere_keeps_everything_bounded():
         site.rcpt(ip, f"{number}.example", f"a{number}", 1)
         site.bad_rcpt(ip, f"{number}.example", f"a{number}")
     assert len(site) <= 50 * 15
+
+
+def test_who_sends_much_that_arrives_may_name_some_that_are_gone() -> None:
+    clock = Clock()
+    rates = Rates(RateSettings(), clock.seconds)
+    for _ in range(200):
+        clock.advance(0.1)
+        assert rates.may_try(IP) is None
+        assert rates.bad_rcpt(IP) is None
+        rates.taken(IP, "example.net", 9)
+    # One message forgives as many as it had recipients, not all
+    for _ in range(50):
+        rates.bad_rcpt("203.0.113.99")
+    rates.taken("203.0.113.99", "example.net", 2)
+    assert [rates.bad_rcpt("203.0.113.99") is None for _ in range(3)] == [True, True, False]
+    # Who is told so, begins again
+    slowed = rates.may_try("203.0.113.99")
+    assert slowed is not None and slowed.error.code == 421

@@ -169,12 +169,17 @@ class Authenticator:
     async def enter(self, username: str, credentials: ICredentials, client_ip: str) -> Login:
         """Log in with any credentials. Raises MailError 535 5.7.8 or 454 4.7.0."""
         await self.hold_back(username, client_ip)
+        met = self._meet(username, client_ip)
         password = credentials.password if isinstance(credentials, Password) else None
         try:
             _, avatar, logout = await self._portal.login(credentials, None, IAccount)
         except NoAccount:
             reason = "right password, but no account in the directory"
             raise await self.refuse(username, client_ip, reason) from None
+        except MailError as error:
+            # Too many are judged just now. Who is told at once tries again at once.
+            await self._wait(0.0 if met.home in self._familiar else REFUSED_SECONDS)
+            raise error from None
         except LoginFailed:
             reason = "wrong name or password"
             raise await self.refuse(username, client_ip, reason, password) from None

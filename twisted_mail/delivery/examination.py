@@ -81,6 +81,14 @@ class Judging(Inspecting):
         )
         return sinks
 
+    def over(self, error: MailError | None) -> None:
+        rates = self.parts.rates
+        if error is None and not self._gone and self._checks is not None and rates is not None:
+            sender = self.envelope.reverse_path
+            domain = "" if sender is None else sender.domain
+            rates.taken(self._stranger.ip, domain, len(self.envelope.recipients))
+        super().over(error)
+
     def _end(self) -> None:
         if self._verification is not None:
             self._verification.cancel()

@@ -98,9 +98,13 @@ class Buckets:
         return late
 
     def force(self, key: str, amount: float = 1.0) -> None:
-        """Take it even when it is not there: who has it taken waits the longer. Debts end at a burst."""
+        """Take it even when it is not there: who has it taken waits the longer. Debts end at a burst. Less than nothing
+        is given back."""
         now = self._now()
         ahead = min(self._ahead(key, now) + amount * self._interval, 2 * self._burst)
+        if ahead <= 0:
+            self.forget(key)
+            return
         full = self._full
         full.pop(key, None)
         full[key] = now + ahead
@@ -114,6 +118,10 @@ class Buckets:
             del full[oldest]
             if not full:
                 break
+
+    def owes(self, key: str) -> bool:
+        """Whether anything is missing."""
+        return key in self._full
 
     def left(self, key: str) -> float:
         """Tokens that are there."""
@@ -188,7 +196,8 @@ class Slowed(NamedTuple):
         whose = _WHOSE[self.scope]
         what = self.what.replace("_", " ").replace("bad", "unknown")
         key = f"{self.scope}_{'unknown' if self.what == 'bad_recipients' else self.what}"
-        code = 421 if self.what == "connections" else 451
+        # Who tries out names is to begin again; so is who connects too often.
+        code = 421 if self.what in ("connections", "bad_recipients") else 451
         return MailError(
             code,
             "4.7.1",
@@ -279,6 +288,14 @@ class Rates:
             if key := _key(scope, ip, domain, account):
                 self._force("bad_recipients", scope, bucket, key, 1.0)
         return slowed
+
+    def taken(self, ip: str, domain: str, recipients: int) -> None:
+        """A message was taken: who sends much that arrives, names some that are gone, and for each recipient that is
+        there one of those is forgiven."""
+        for scope, bucket in self._of["bad_recipients"]:
+            key = _key(scope, ip, domain, "")
+            if key and bucket.owes(key):
+                self._force("bad_recipients", scope, bucket, key, -float(recipients))
 
     def may_try(self, ip: str, domain: str = "", account: str = "") -> Slowed | None:
         """Whether who had too many unknown recipients may name another one. Takes nothing."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
 from ..connection.factory import MailFactory
 from ..connection.limits import ConnectionLimits
 from ..connection.protocol import Bounds
@@ -60,6 +63,9 @@ class SmtpFactory(MailFactory):
         )
         self._max_command_bytes = max_command_bytes
 
+    def _pause(self, seconds: float) -> Deferred[None]:
+        return deferLater(self._world.reactor, seconds)
+
     def make(self, ip: str, connection: str) -> tuple[SmtpEngine, SmtpSession]:
         engine = SmtpEngine(strict=self._settings.strict, max_line=self._max_command_bytes)
         session = SmtpSession(
@@ -71,5 +77,6 @@ class SmtpFactory(MailFactory):
             connection=connection,
             starttls=self._starttls,
             introduction=self._introduction,
+            pause=self._pause,
         )
         return engine, session

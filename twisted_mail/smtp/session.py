@@ -49,6 +49,14 @@ IDLE_TALK: Final = 100
 """Commands that lead nowhere (NOOP, RSET, VRFY, HELP, EHLO) between two messages; each further one is a mistake."""
 
 
+SOFT_ERRORS: Final = 3
+"""Mistakes of a stranger that are answered at once, …"""
+ERROR_SECONDS: Final = 1.0
+"""… and how long he waits for the answer to each further one: to names that are tried, mostly."""
+PARTING_SECONDS: Final = 5.0
+"""Before a 421 for who was too fast."""
+
+
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
     """What the configuration says to all sessions; sizes in octets as sent, without dot-stuffing."""
@@ -66,7 +74,8 @@ class SmtpSession:
 
     `starttls` says that there is a certificate to offer STARTTLS with. `client_ip` and `connection`
     are those of `delivery.interfaces.Client`. On `Profile.SMTP` the authenticator is not used.
-    `introduction`, of the same settings, may be shared.
+    `introduction`, of the same settings, may be shared. `pause` waits so many seconds: who makes many mistakes is
+    answered slowly.
     """
 
     starttls_refused: bytes = replies.BYTES_BEHIND_STARTTLS.data
@@ -86,8 +95,10 @@ class SmtpSession:
         connection: str,
         starttls: bool,
         introduction: Introduction | None = None,
+        pause: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         self._settings = settings
+        self._pause = pause
         self._introduction = introduction or Introduction(
             settings.hostname, settings.max_message_bytes, starttls=starttls
         )
@@ -147,12 +158,14 @@ class SmtpSession:
             else:
                 answer = await _EVENTS[type(event)](self, event)
         except MailError as error:
-            answer = self._refused(event, error)
+            answer = await self._refused(event, error)
         except Exception:
             _log.failure("failure in an SMTP session", connection=self._connection)
             answer = replies.LOCAL_ERROR
         if answer.data[:1] == b"5":
             self._errors += 1
+            if self._errors > SOFT_ERRORS and self._pause is not None and self._login is None:
+                await self._pause(ERROR_SECONDS)
         elif type(event) in _ENDS and answer.data[:1] == b"2" and not self._transactions.midway:
             # Who sends mail that is taken is no guesser: a kept connection does not gather old refusals.
             self._errors = self._idle_talk = 0
@@ -375,7 +388,7 @@ class SmtpSession:
         exchange, self._exchange = self._exchange, None
         return replies.LINE_TOO_LONG if exchange is None else replies.RESPONSE_TOO_LONG
 
-    def _refused(self, event: Event, error: MailError) -> Answer:
+    async def _refused(self, event: Event, error: MailError) -> Answer:
         _log.info(
             "{what} refused",
             what=event.verb if type(event) is Command else "message",
@@ -385,6 +398,9 @@ class SmtpSession:
             # Not in the text: it may quote an address, and nothing in that shall look like a field.
             error=str(error),
         )
+        if error.code == 421 and self._pause is not None:
+            # It comes again at once.
+            await self._pause(PARTING_SECONDS)
         return replies.refusal(error, self._transactions.utf8)
 
     def _parting(self, enhanced: str, text: str) -> bytes:
