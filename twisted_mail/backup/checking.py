@@ -26,7 +26,7 @@ def opened(disk: Disk, path: str) -> Iterator[tuple[About, Manifest]]:
     except FileNotFoundError:
         raise BackupError(f"{path} is damaged: it has no {MANIFEST}") from None
     try:
-        if hash_of(disk, fd) != about.manifest:
+        if hash_of(disk, fd).hex() != about.manifest:
             raise BackupError(f"{file} is damaged: its hash is not the one in {ABOUT}")
     finally:
         disk.close(fd)

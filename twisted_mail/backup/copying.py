@@ -19,7 +19,7 @@ import stat
 from hashlib import sha256
 
 from ..disk import Disk
-from .manifest import Entry, Manifest
+from .manifest import Entry, Manifest, key_of
 from .names import BackupError, Progress
 
 __all__ = ["BLOCK", "Copier", "hash_of"]
@@ -95,12 +95,12 @@ class Copier:
 
     # -- files
 
-    def copy(self, source: str, path: str, key: str = "") -> bool:
+    def copy(self, source: str, path: str, key: int = 0) -> bool:
         """A file that is never changed once it is there. False: it is no regular file, and is left out.
 
         Raises FileNotFoundError when it has gone, or OSError.
         """
-        key = key or path
+        key = key or key_of(path)
         found = self._disk.stat(source)
         stamp = stamp_of(found)
         for entry in self._last_of(key):
@@ -145,7 +145,7 @@ class Copier:
         try:
             found = self._disk.fstat(fd)
             known = self.manifest.get(path)
-            last = self._last_of(path)
+            last = self._last_of(key_of(path))
             if any(one is not None and one.size == found.st_size for one in (known, *last)):
                 digest = hash_of(self._disk, fd)
                 if known is not None and known.sha256 == digest:
@@ -155,9 +155,9 @@ class Copier:
                 last = []
             if known is not None:
                 self.remove(path)
-            if any(self._link_last(one, path, path, found) for one in last):
+            if any(self._link_last(one, path, key_of(path), found) for one in last):
                 return True
-            self._write(fd, found, path, path)
+            self._write(fd, found, path, key_of(path))
         finally:
             self._disk.close(fd)
         return True
@@ -170,7 +170,7 @@ class Copier:
         try:
             if self.manifest.get(path) is not None:
                 self.remove(path)
-            self._write(fd, self._disk.fstat(fd), path, path)
+            self._write(fd, self._disk.fstat(fd), path, key_of(path))
         finally:
             self._disk.close(fd)
 
@@ -183,8 +183,9 @@ class Copier:
                 return
             self.remove(path)
         found = self._disk.stat(source)
-        for entry in self._last_of(path):
-            if stamp and entry.stamp == stamp and self._link_last(entry, path, path, found, stamp):
+        key = key_of(path)
+        for entry in self._last_of(key):
+            if stamp and entry.stamp == stamp and self._link_last(entry, path, key, found, stamp):
                 return
         self.directory(os.path.dirname(path))
         target = self._path(path)
@@ -199,13 +200,13 @@ class Copier:
             size, digest = self._disk.fstat(fd).st_size, hash_of(self._disk, fd)
         finally:
             self._disk.close(fd)
-        for entry in self._last_of(path):
+        for entry in self._last_of(key):
             if (entry.size, entry.sha256) == (size, digest):
                 self._disk.unlink(target)
-                if self._link_last(entry, path, path, found, stamp):
+                if self._link_last(entry, path, key, found, stamp):
                     return
                 raise OSError(errno.ESTALE, "the last backup is being changed", entry.path)
-        entry = Entry(path, path, size, int(found.st_mtime), found.st_ino, stamp, digest)
+        entry = Entry(path, key, size, int(found.st_mtime), found.st_ino, stamp, digest)
         self._note(entry, linked=False)
 
     def _database_stamp(self, source: str) -> str:
@@ -238,11 +239,11 @@ class Copier:
             return -1
         return fd
 
-    def _last_of(self, key: str) -> list[Entry]:
+    def _last_of(self, key: int) -> list[Entry]:
         return self._last[1].by_key(key) if self._last is not None else []
 
     def _link_last(
-        self, entry: Entry, path: str, key: str, found: os.stat_result, stamp: str = ""
+        self, entry: Entry, path: str, key: int, found: os.stat_result, stamp: str = ""
     ) -> bool:
         assert self._last is not None
         if not self._link(os.path.join(self._last[0], entry.path), path):
@@ -266,7 +267,7 @@ class Copier:
             raise
         return True
 
-    def _write(self, fd: int, found: os.stat_result, path: str, key: str) -> None:
+    def _write(self, fd: int, found: os.stat_result, path: str, key: int) -> None:
         """Copy what is open, as far as it goes now."""
         self.directory(os.path.dirname(path))
         digest = sha256()
@@ -289,7 +290,7 @@ class Copier:
         except BaseException:
             self._disk.unlink(target)
             raise
-        entry = Entry(path, key, at, mtime, found.st_ino, stamp_of(found), digest.hexdigest())
+        entry = Entry(path, key, at, mtime, found.st_ino, stamp_of(found), digest.digest())
         self._note(entry, linked=False)
 
     def _note(self, entry: Entry, *, linked: bool) -> None:
@@ -302,14 +303,14 @@ def stamp_of(found: os.stat_result) -> str:
     return f"{found.st_ino}.{found.st_size}.{found.st_mtime_ns}"
 
 
-def hash_of(disk: Disk, fd: int) -> str:
-    """The SHA-256 of an open file, in hexadecimal digits."""
+def hash_of(disk: Disk, fd: int) -> bytes:
+    """The SHA-256 of an open file."""
     digest = sha256()
     at = 0
     while block := disk.pread(fd, BLOCK, at):
         digest.update(block)
         at += len(block)
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def _copy_database(source: str, target: str) -> None:

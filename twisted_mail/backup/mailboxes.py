@@ -180,7 +180,7 @@ class _Account:
         }
         wanted = {f"{place}/{name}": name for name in self._messages}
         gone = {path: key for path, key in there.items() if path not in wanted}
-        by_key: dict[str, list[str]] = {}
+        by_key: dict[int, list[str]] = {}
         for path, key in gone.items():
             by_key.setdefault(key, []).append(path)
         for path, name in wanted.items():

@@ -334,7 +334,7 @@ class Backup:
     def _hash(self, path: str) -> str:
         fd = self._disk.open(path, os.O_RDONLY)
         try:
-            return hash_of(self._disk, fd)
+            return hash_of(self._disk, fd).hex()
         finally:
             self._disk.close(fd)
 

@@ -10,23 +10,24 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import NamedTuple
 
 from ..disk import Disk
 
-__all__ = ["Entry", "Manifest", "message_key"]
+__all__ = ["Entry", "Manifest", "key_of", "message_key"]
 
 _TABLES = """
 CREATE TABLE file (
-    path BLOB PRIMARY KEY,
-    key BLOB NOT NULL,         -- what it is found by in the next backup
+    path BLOB NOT NULL UNIQUE,
+    key INTEGER NOT NULL,      -- what it is found by in the next backup, hashed
     size INTEGER NOT NULL,
     mtime INTEGER NOT NULL,    -- seconds since 1970
     inode INTEGER NOT NULL,    -- of what it was copied from
     stamp TEXT NOT NULL,       -- and more of that; '' when it proves nothing
-    sha256 TEXT NOT NULL,
+    sha256 BLOB NOT NULL,
     linked INTEGER NOT NULL    -- to another name of it, here or in the last backup
-) WITHOUT ROWID;
+);
 CREATE INDEX file_key ON file (key);
 CREATE INDEX file_inode ON file (inode);
 CREATE TABLE directory (path BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -38,18 +39,23 @@ class Entry(NamedTuple):
     """One file. `stamp` says what its source was: while that says the same, its content is the same."""
 
     path: str
-    key: str
+    key: int
     size: int
     mtime: int
     inode: int
     stamp: str
-    sha256: str
+    sha256: bytes
     linked: int = 0
 
 
-def message_key(account: str, base: str) -> str:
+def key_of(path: str) -> int:
+    """What a file is found by that is always called so."""
+    return int.from_bytes(blake2b(os.fsencode(path), digest_size=7).digest(), "big")
+
+
+def message_key(account: str, base: str) -> int:
     """What a message is found by, whatever folder it lies in and whatever its flags are."""
-    return f"{account}//{base}"
+    return key_of(f"{account}//{base}")
 
 
 class Manifest:
@@ -75,10 +81,10 @@ class Manifest:
         self._db.close()
 
     def put(self, entry: Entry) -> None:
-        path, key, *rest = entry
+        path, *rest = entry
         self._db.execute(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (os.fsencode(path), os.fsencode(key), *rest),
+            (os.fsencode(path), *rest),
         )
 
     def get(self, path: str) -> Entry | None:
@@ -88,10 +94,10 @@ class Manifest:
         ).fetchone()
         return _entry(found) if found is not None else None
 
-    def by_key(self, key: str) -> list[Entry]:
+    def by_key(self, key: int) -> list[Entry]:
         found = self._db.execute(
             f"SELECT {_COLUMNS} FROM file WHERE key = ? LIMIT 16",  # noqa: S608
-            (os.fsencode(key),),
+            (key,),
         )
         return list(map(_entry, found))
 
@@ -102,13 +108,13 @@ class Manifest:
         )
         return list(map(_entry, found))
 
-    def under(self, prefix: str) -> dict[str, str]:
+    def under(self, prefix: str) -> dict[str, int]:
         """path → key of all files whose path begins so."""
         start = os.fsencode(prefix)
         found = self._db.execute(
             "SELECT path, key FROM file WHERE path >= ? AND path < ?", (start, start + b"\xff" * 4)
         )
-        return {os.fsdecode(path): os.fsdecode(key) for path, key in found}
+        return {os.fsdecode(path): key for path, key in found}
 
     def remove(self, path: str) -> None:
         self._db.execute("DELETE FROM file WHERE path = ?", (os.fsencode(path),))
@@ -146,6 +152,6 @@ class Manifest:
         return files, octets, copied, written
 
 
-def _entry(row: tuple[bytes, bytes, int, int, int, str, str, int]) -> Entry:
-    entry = Entry(*row)  # type: ignore[arg-type]  # its names are octets yet
-    return entry._replace(path=os.fsdecode(row[0]), key=os.fsdecode(row[1]))
+def _entry(row: tuple[bytes, int, int, int, int, str, bytes, int]) -> Entry:
+    path, *rest = row
+    return Entry(os.fsdecode(path), *rest)  # type: ignore[arg-type]  # mypy forgets what is in `rest`

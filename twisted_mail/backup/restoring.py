@@ -227,7 +227,7 @@ class _Restoring:
                 disk.close(out)
         finally:
             disk.close(fd)
-        if digest.hexdigest() == entry.sha256:
+        if digest.digest() == entry.sha256:
             return True
         disk.unlink(target)
         return False
