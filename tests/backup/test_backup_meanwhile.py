@@ -247,6 +247,38 @@ def filled_in(site):
     assert os.listdir(os.path.join(site.data, "parked")) == []
 
 
+def test_what_moves_into_a_folder_that_was_read_from_one_that_was_not(tmp_path):
+    """No record has its content; nothing of ours moves while the names of an account are read."""
+    site = filled(tmp_path)
+    states = [everything(site)]
+
+    def meddle():
+        STEPS["moved back"](site)
+        states.append(everything(site))
+
+    class Between(Meddled):
+        pinned = False
+
+        def flock(self, fd, operation):
+            super().flock(fd, operation)
+            self.pinned |= os.readlink(f"/proc/self/fd/{fd}").endswith("pins")
+
+        def names(self, directory):
+            found = super().names(directory)
+            if self.pinned and directory.endswith("d/a/Maildir/cur"):
+                self.at = 0
+            return found
+
+    disk = Between(1 << 30, meddle)
+    made = back_up(site, tmp_path / "to", Clock(), disk=disk)
+    assert len(states) == 2
+    site.kill()
+    put_back(made, tmp_path / "new")
+    again = start(tmp_path / "new")
+    assert everything(again) in states
+    again.stop()
+
+
 def test_what_is_parked_goes_into_its_mailbox_meanwhile(tmp_path):
     """Then it is in no record, and in one of two places, or in both."""
     site = with_something_parked(tmp_path / "count")
