@@ -41,9 +41,10 @@ def temporary_files(data: Path, queued: Collection[str]) -> list[str]:
     return sorted(str(path.relative_to(data)) for path in found)
 
 
-def deferreds() -> set[Deferred[Any]]:
-    """Those of this process that have no result, and that somebody holds on to and waits for."""
-    gc.collect()
+def deferreds(*, collect: bool = True) -> set[Deferred[Any]]:
+    """Those of this process that have no result, and that somebody waits for, and holds on to if `collect`."""
+    if collect:
+        gc.collect()
     return {
         one
         for one in gc.get_objects()

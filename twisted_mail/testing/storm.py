@@ -319,9 +319,11 @@ class Storm:
         """On what is there."""
         root = self._directory / str(self._epoch)
         # What one that was killed waited for is nobody's any more: held, as the collector would wake its coroutines.
-        self._deferreds = deferreds()
+        self._deferreds = deferreds(collect=False)
         self.disk = StormyDisk(str(root), self._boot, lambda: self._world.kill())
         self._world = self.root.at(self.here, disk=self.disk)
+        # Nobody else changes anything: it is for nothing, and days are long.
+        self._world.watcher.every = 5.0
         self.server = self.root.run(
             MailServer.start(
                 self._world,

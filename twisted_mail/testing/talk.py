@@ -142,7 +142,14 @@ class Imap(_Talk):
         line = tag + b" " + words.encode()
         if literal is not None:
             line += b" {%d+}\r\n" % len(literal) + literal
-        return line, re.compile(rb"(?:^|\r\n)" + tag + rb" (OK|NO|BAD) [^\r\n]*\r\n").search
+        end = re.compile(tag + rb" (OK|NO|BAD) [^\r\n]*\r\n")
+
+        def ended(text: bytes) -> re.Match[bytes] | None:
+            # In the last line only, or it would be looked for in all that a FETCH gives, each time that more comes.
+            last = text.rfind(b"\n", 0, -1) + 1
+            return end.match(text, last)
+
+        return line, ended
 
     def _heard(self, answer: bytes, end: Callable[[bytes], re.Match[bytes] | None]) -> bool | None:
         self.text = answer or self._unread
