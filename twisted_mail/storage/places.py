@@ -37,7 +37,8 @@ __all__ = ["Accounts", "Places"]
 
 _log = Logger()
 MARGIN_BYTES = 1024 * 1024
-MARGIN_INODES = 16
+MARGIN_INODES = 100
+"""What is opened for the first time, so that mail can be deleted, makes a dozen files."""
 _DAMAGED = "damaged"
 
 
