@@ -139,7 +139,7 @@ class Promises:
         there = Counter(
             self._token_of(path, wrong)
             for path in root.rglob("*")
-            if path.is_file() and not path.name.startswith(("queue.", "."))
+            if re.fullmatch(r"[0-9a-f]{12}", path.name)
         )
         for token, promised in self.queued.items():
             if there[token] != 1 and (promised or there[token]):
