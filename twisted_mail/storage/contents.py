@@ -87,7 +87,7 @@ def whole(disk: Disk, path: str, row: Row) -> Iterator[bytes | None]:
 def begun(disk: Disk, path: str, row: Row, size: int) -> bytes | None:
     """The first `size` bytes of a message, or all of it; None when it is gone. Blocks."""
     try:
-        fd = disk.open(f"{path}/{row.sub}/{row.name}", os.O_RDONLY)
+        fd = disk.open(f"{path}/{row.sub}/{row.name}", maildir.OPEN)
     except OSError:
         fd = _open(disk, _Listing(disk, path), row)
         if fd < 0:
@@ -153,7 +153,7 @@ def _open(disk: Disk, there: _Listing, row: Row) -> int:
         if place is None:
             return -1
         try:
-            return disk.open(os.path.join(there.path, *place), os.O_RDONLY)
+            return disk.open(os.path.join(there.path, *place), maildir.OPEN)
         except FileNotFoundError:
             # Its flags have been changed meanwhile, or another program moved it.
             place = there.place(row.base, place)

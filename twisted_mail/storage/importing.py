@@ -100,7 +100,7 @@ class TakeOver:
         self._copying = method is Method.COPY
         self._give = give
         self._mark = os.path.join(account.home, MARK)
-        self._copies = Copies(disk, account.home, foreign)
+        self._copies = Copies(disk, account.home, directory, foreign)
         self.resumed = False
 
     # -- before

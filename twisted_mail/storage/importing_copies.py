@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from ..disk import Disk, make_directories
+from . import maildir
 from .files import file_blocks
 from .importing_dovecot import DovecotFolder, Item
 from .scan import plain_name
@@ -29,12 +30,18 @@ def copy_name(item: Item) -> str:
 
 
 class Copies:
-    """For the account in the directory `home`. `foreign` wraps what reads the other program's files."""
+    """For the account in the directory `home`, of the Maildir `directory`. `foreign` wraps what reads the other
+    program's files."""
 
     def __init__(
-        self, disk: Disk, home: str, foreign: Callable[[], AbstractContextManager[object]]
+        self,
+        disk: Disk,
+        home: str,
+        directory: str,
+        foreign: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self._disk = disk
+        self._directory = directory
         self._stage = os.path.join(home, STAGE)
         self._foreign = foreign
         self._digests: dict[tuple[str, str], bytes] = {}
@@ -84,7 +91,7 @@ class Copies:
     def _copy(self, folder: DovecotFolder, item: Item, target: str) -> int:
         path = os.path.join(folder.path, item.sub, item.name)
         with self._foreign():
-            source = self._disk.open(path, os.O_RDONLY)
+            source = maildir.open_below(self._disk, path, os.path.realpath(self._directory))
         digest = hashlib.sha256()
         size = 0
         scratch = f"{target}.part"

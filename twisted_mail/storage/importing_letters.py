@@ -6,6 +6,7 @@ missing. When all is done, what the mailboxes hold now is read and compared with
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections import Counter
@@ -156,6 +157,7 @@ class MaildirSource:
         self.left_out: list[tuple[str, str]] = []
         self._work: list[tuple[str, str, tuple[str, ...], list[tuple[str, str, str]]]] = []
         with foreign():
+            self._root = os.path.realpath(directory)
             if not maildir.is_maildir(disk, directory):
                 raise ValueError(f"{directory}: not a Maildir, it has no new and cur")
             for path in maildir.folders(disk, directory):
@@ -196,9 +198,16 @@ class MaildirSource:
                     continue
                 try:
                     with self._foreign():
-                        fd = self._disk.open(os.path.join(path, sub, file), os.O_RDONLY)
+                        fd = maildir.open_below(
+                            self._disk, os.path.join(path, sub, file), self._root
+                        )
                 except FileNotFoundError:
                     self.left_out.append((f"{name}: {file}", "moved or deleted meanwhile"))
+                    continue
+                except OSError as error:
+                    if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EXDEV):
+                        raise
+                    self.left_out.append((f"{name}: {file}", "a link, or no file"))
                     continue
                 try:
                     reason = not_plain(self._disk.pread(fd, 16, 0))

@@ -89,7 +89,7 @@ class Inbox:
         path: str | None = os.path.join(self._maildir, row.sub, row.name)
         for _ in range(2):
             try:
-                return disk.open(str(path), os.O_RDONLY)
+                return disk.open(str(path), maildir.OPEN)
             except FileNotFoundError:
                 # Another program moved it (to cur, or to another folder), or deleted it.
                 path = maildir.find(disk, self._maildir, row.base)

@@ -16,6 +16,7 @@ given.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -62,6 +63,8 @@ MAX_MODSEQ = (1 << 63) - 1
 _OBJECT_ID = re.compile(r"[A-Za-z0-9_-]{0,255}")
 _USE = re.compile(r"\\[A-Za-z]+")
 SUBDIRECTORIES = ("new", "cur")
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+"""How a message's file is opened: who can write in the Maildir may have put a link there, or a pipe that never ends."""
 ARRIVING = ",T=0"
 """How the names of messages end that have no UID yet."""
 
@@ -342,6 +345,25 @@ def find(disk: Disk, maildir: str, base: str) -> str | None:
         if place is not None:
             return os.path.join(folder, *place)
     return None
+
+
+def open_below(disk: Disk, path: str, root: str) -> int:
+    """A descriptor of a message's file in somebody else's Maildir at `root` (without links): its owner may have put a
+    link, or a directory that is one, where a message should be, and we may be allowed to read what he may not.
+
+    Raises OSError, also for what is no file of that Maildir.
+    """
+    fd = disk.open(path, OPEN)
+    try:
+        if not stat.S_ISREG(disk.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a file", path)
+        # Of what is open, so nobody can exchange it after a look at it
+        if not os.readlink(f"/proc/self/fd/{fd}").startswith(os.path.join(root, "")):
+            raise OSError(errno.EXDEV, "a link leads out of the Maildir", path)
+    except BaseException:
+        disk.close(fd)
+        raise
+    return fd
 
 
 def read_file(disk: Disk, path: str, size: int) -> bytes:

@@ -18,7 +18,7 @@ from .dovecot import UidList
 from .flags import bits_of
 from .folder import Folder
 from .index import UNSEEN, Row, RowTuple
-from .maildir import ARRIVING, FileName, arrival_order, base_of, is_arriving
+from .maildir import ARRIVING, OPEN, FileName, arrival_order, base_of, is_arriving
 
 __all__ = [
     "Change",
@@ -286,7 +286,7 @@ def _sizes(disk: Disk, path: str) -> tuple[int, int | None]:
     """The sizes on the wire, as it is and downgraded, of a file of any size. Raises OSError."""
     counter = OctetCounter()
     head = b""
-    fd = disk.open(path, os.O_RDONLY)
+    fd = disk.open(path, OPEN)
     try:
         at = 0
         while block := disk.pread(fd, BLOCK, at):
