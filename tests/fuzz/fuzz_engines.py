@@ -14,6 +14,7 @@ from fuzzing import cut, target
 from twisted_mail.connection.interfaces import NEED_DATA, PAUSED
 from twisted_mail.imap import engine as imap
 from twisted_mail.imap import events as e
+from twisted_mail.imap.grammar import tag_of
 from twisted_mail.pop3 import engine as pop3
 from twisted_mail.smtp import engine as smtp
 from twisted_mail.smtp.client.engine import (
@@ -207,6 +208,21 @@ def _imap_answers(choice: int) -> Answers:
 
 
 _IMAP_BOUND = 1 << 20
+_ANNOUNCED = re.compile(rb"\{([0-9]+)\+\}\r?\Z")
+
+
+def _imap_rules(stream: bytes) -> list[bytes]:
+    """The tags of the commands that are whole, when no literal is synchronising, by RFC 9051 section 2.2.1: what is in
+    a literal is no command, whatever became of the one around it."""
+    tags: list[bytes] = []
+    start = at = 0
+    while (end := stream.find(b"\n", at)) >= 0:
+        found = _ANNOUNCED.search(stream[at:end])
+        at = end + 1 + (int(found[1]) if found else 0)
+        if found is None:
+            tags.append(tag_of(stream[start:at]))
+            start = at
+    return tags
 
 
 @target("imap")
@@ -237,6 +253,19 @@ def imap_engine(data: bytes) -> None:
         tag = getattr(event, "tag", b"*")
         assert tag == b"*" or tag in stream
         assert not set(tag) & set(b' \r\n(){%*"\\+') or tag == b"*"
+    names = {getattr(event, "name", "") for event in found}
+    if not re.search(rb"\{[0-9]+\}", stream) and not names & {"IDLE", "AUTHENTICATE"}:
+        answered = []
+        begun = b""
+        for event in found:
+            if isinstance(event, e.AppendBegin):
+                begun = event.tag
+            elif isinstance(event, e.AppendEnd):
+                answered.append(begun)
+            elif isinstance(event, e.Command | e.Invalid):
+                answered.append(event.tag)
+        if options & 6 != 6:
+            assert answered == _imap_rules(stream)
     # An append begins, goes on and ends in this order.
     state = ""
     for event in found:

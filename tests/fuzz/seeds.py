@@ -34,12 +34,22 @@ PLACES: dict[str, tuple[str, list[bytes]]] = {
     "imap_words": ("imap", [b""]),
     "imap_urls": ("imap", [b""]),
     "addresses": ("address smtp", [b""]),
-    "sasl_messages": ("sasl accounts", [b""]),
+    "sasl_messages": ("sasl accounts", [b"", b"n,,n=user,r=nonce\xff", b"\xff\xff"]),
     "dkim_records": ("policy", [b""]),
-    "spf_records": ("policy", [b""]),
+    "spf_records": ("policy", [b"alice@mail.example.org\xff"]),
     "dmarc_records": ("policy", [b""]),
     "arc_chains": ("policy", [b""]),
     "sts_policies": ("remote", [b""]),
+    "acme_answers": ("acme", [b"120\xff", b""]),
+    "client_names": ("policy config dns", [b"", b"\xff"]),
+    "rewritten_senders": ("delivery address", [b""]),
+    "notices": (
+        "message",
+        [
+            b"a@b.example\xffmx.example\xff5.1.1 no such user\xffbob@c.example\xffrfc822;bob@c.example\xffQQ1\xff",
+            b"a@b.example\xffmx.example\xff",
+        ],
+    ),
     "configuration": ("config", [b""]),
     "milter": ("filters", [b"\x05", b"\x00"]),
     "http_answers": ("filters", [b"\x05", b"\x00"]),
@@ -51,7 +61,7 @@ PLACES: dict[str, tuple[str, list[bytes]]] = {
     "file_names": ("storage", [b""]),
     "dovecot_files": ("storage", [b""]),
 }
-MOST = 300
+MOST = 2500
 """Inputs of one target: more would take minutes to be read before the first new one is tried."""
 MESSAGES = ("message policy delivery", [b""])
 
@@ -73,6 +83,12 @@ def _texts(area: str) -> Iterator[bytes]:
             if len(heard) > 1:
                 yield b"".join(line + b"\r\n" for line in heard)
             yield value
+
+    # The suites of SPF and ARC
+    for path in sorted(base.glob(f"{area}/data/*")):
+        yield from re.findall(
+            rb"v=(?:spf1|DKIM1|DMARC1|STSv1|TLSRPTv1)[^'\"\n]{2,400}", path.read_bytes()
+        )
 
 
 @lru_cache
@@ -143,6 +159,25 @@ BY_HAND: dict[str, list[bytes]] = {
                 b"\x00\x0c\x00\x01\x00\x00\x0e\x10\x00\x02\xc0\x0c",
             )
         )
+    ],
+    "tls_reports": [
+        b'{"organization-name": "x", "date-range": {"start-datetime": "2016-04-01T00:00:00Z", "end-datetime": '
+        b'"2016-04-01T23:59:59Z"}, "contact-info": "a@b", "report-id": "1", "policies": [{"policy": {"policy-type": '
+        b'"sts", "policy-string": ["version: STSv1", "mode: testing"], "policy-domain": "c.example", "mx-host": '
+        b'["*.mail.c.example"]}, "summary": {"total-successful-session-count": 5326, "total-failure-session-count": '
+        b'303}, "failure-details": [{"result-type": "certificate-expired", "sending-mta-ip": "2001:db8::1", '
+        b'"receiving-mx-hostname": "mx1.c.example", "failed-session-count": 100}]}]}'
+    ],
+    "aggregate_reports": [
+        b'<?xml version="1.0"?><feedback><report_metadata><org_name>x</org_name><email>a@b</email><report_id>1'
+        b"</report_id><date_range><begin>1</begin><end>2</end></date_range></report_metadata><policy_published>"
+        b"<domain>c.example</domain><p>none</p></policy_published><record><row><source_ip>192.0.2.1</source_ip>"
+        b"<count>2</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>fail</spf><reason>"
+        b"<type>other</type><comment>y</comment></reason></policy_evaluated></row><identifiers><header_from>c.example"
+        b"</header_from></identifiers><auth_results><dkim><domain>c.example</domain><selector>s</selector><result>pass"
+        b"</result></dkim><spf><domain>c.example</domain><scope>mfrom</scope><result>fail</result></spf>"
+        b"</auth_results></record></feedback>",
+        b'<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY d "&b;&b;">]><feedback>&d;</feedback>',
     ],
     "journal_whole": [b"\x02\x00\x00\x00{}", b'\x08\x00\x00\x00{"a": 1}content'],
     "frames": [b'["ready"]', b'["news", ["quota", "a", 1]]', b"[" * 2000],
