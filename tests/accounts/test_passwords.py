@@ -138,10 +138,12 @@ def held(world: World) -> tuple[World, HeldThreads]:
 def test_two_at_a_time_and_the_line_is_bounded(world: World, cost: Cost) -> None:
     world, threads = held(world)
     hasher = Hasher(world, cost)
-    asked = [Started(hasher.verify(hasher.dummy, "x")) for _ in range(MAX_AT_ONCE + MAX_WAITING)]
+    asked = [
+        Started(hasher.verify(hasher.dummy, "x", True)) for _ in range(MAX_AT_ONCE + MAX_WAITING)
+    ]
     assert len(threads.work) == MAX_AT_ONCE
     with pytest.raises(MailError) as caught:
-        done(hasher.verify(hasher.dummy, "x"))
+        done(hasher.verify(hasher.dummy, "x", True))
     refusal = caught.value
     assert (refusal.code, refusal.enhanced, refusal.pop3) == (454, "4.7.0", "SYS/TEMP")
     while threads.work:
@@ -163,8 +165,8 @@ def test_one_of_several_processes_hashes_one_at_a_time(world: World, cost: Cost)
 def test_who_goes_away_does_not_make_room_while_the_thread_works(world: World, cost: Cost) -> None:
     world, threads = held(world)
     hasher = Hasher(world, cost)
-    gone = [Started(hasher.verify(hasher.dummy, "x")) for _ in range(MAX_AT_ONCE)]
-    waiting = Started(hasher.verify(hasher.dummy, "x"))
+    gone = [Started(hasher.verify(hasher.dummy, "x", True)) for _ in range(MAX_AT_ONCE)]
+    waiting = Started(hasher.verify(hasher.dummy, "x", True))
     for one in gone:
         one.deferred.cancel()
         with pytest.raises(CancelledError):
@@ -249,3 +251,17 @@ def test_who_leaves_the_line_takes_no_turn(world: World, cost: Cost) -> None:
     threads.run_one()
     assert not threads.work
     assert first.result() is last.result() is False
+
+
+def test_strangers_leave_a_turn_to_those_who_are_at_home(world: World, cost: Cost) -> None:
+    world, threads = held(world)
+    hasher = Hasher(world, cost)
+    strangers = [Started(hasher.verify(hasher.dummy, "x")) for _ in range(3)]
+    assert len(threads.work) == 1
+    user = Started(hasher.verify(hasher.dummy, "x", True))
+    assert len(threads.work) == 2
+    while threads.work:
+        threads.run_one()
+        assert len(threads.work) <= 1
+    assert user.result() is False
+    assert not any(one.result() for one in strangers)

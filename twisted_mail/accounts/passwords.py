@@ -3,7 +3,7 @@
 Promises: `Hasher` never hashes on the reactor thread, never more than two at a time (in one of several processes of a
 site: one, so that a site of as many as it has cores never fills them twice), and says 454
 4.7.0 instead of letting the line of those who wait grow without bound. Who comes from where he is at home has a line of
-his own, before the other one. Both hashes are of the same
+his own, before the other one, and strangers leave one turn to them. Both hashes are of the same
 prepared password (RFC 4013). `Remembered` holds keyed hashes only, in memory only, and forgets what
 no longer fits the record, so a changed password counts at once.
 
@@ -136,6 +136,9 @@ class Hasher:
         self._world = world
         self._cost = cost or Cost()
         self._free = at_once
+        # A core is left to those who are at home, and to everything else: who guesses can keep all others busy.
+        self._most_strangers = max(1, at_once - 1)
+        self._strangers = 0
         # Who goes first, and the others.
         self._lines: tuple[deque[Deferred[None]], deque[Deferred[None]]] = (deque(), deque())
         self.dummy = self._dummy_argon2()
@@ -147,43 +150,50 @@ class Hasher:
 
     async def make(self, password: str) -> PasswordRecord:
         """`hash_password` in a thread. MailError 454 4.7.0 when too many wait."""
-        await self._turn(first=True)
-        return await self._work(hash_password, password, self._world.entropy, self._cost)
+        return await self._in_turn(True, hash_password, password, self._world.entropy, self._cost)
 
     async def verify(self, argon2: str, password: str, first: bool = False) -> bool:
         """`verify_password` in a thread, before those that are not `first`. MailError 454 4.7.0 when too many wait."""
-        await self._turn(first)
-        return await self._work(verify_password, argon2, password)
+        return await self._in_turn(first, verify_password, argon2, password)
 
-    async def _turn(self, first: bool) -> None:
-        if self._free:
-            self._free -= 1
-            return
+    async def _in_turn(
+        self, first: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         line = self._lines[not first]
-        if len(line) >= MAX_WAITING:
+        if self._may(first):
+            self._begin(first)
+        elif len(line) >= MAX_WAITING:
             # RFC 4954 section 6
             raise MailError(454, "4.7.0", "Too many logins at once, try again later")
-        mine: Deferred[None] = Deferred(line.remove)
-        line.append(mine)
-        await mine
-
-    def _end_turn(self) -> None:
-        for line in self._lines:
-            if line:
-                line.popleft().callback(None)
-                return
-        self._free += 1
-
-    async def _work(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        else:
+            mine: Deferred[None] = Deferred(line.remove)
+            line.append(mine)
+            await mine
         # Who waits may be cancelled; the thread works on, and its turn ends when it does.
         answer: Deferred[T] = Deferred()
 
         def end_turn(outcome: T | Failure) -> None:
-            self._end_turn()
+            self._end(first)
             answer.callback(outcome)
 
         self._world.threads.call(work, *args, **kwargs).addBoth(end_turn)
         return await answer
+
+    def _may(self, first: bool) -> bool:
+        return self._free > 0 and (first or self._strangers < self._most_strangers)
+
+    def _begin(self, first: bool) -> None:
+        self._free -= 1
+        self._strangers += not first
+
+    def _end(self, first: bool) -> None:
+        self._free += 1
+        self._strangers -= not first
+        for others, line in enumerate(self._lines):
+            if line and self._may(not others):
+                self._begin(not others)
+                line.popleft().callback(None)
+                return
 
     def _dummy_argon2(self) -> str:
         cost = self._cost
