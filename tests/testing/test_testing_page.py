@@ -1,4 +1,4 @@
-"""``docs/testing.md``: the examples in a simulated world run as they stand there."""
+"""``docs/testing.md``: the examples in a simulated world, and in a storm, run as they stand there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 EXAMPLES = [
     block
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    if "simulated_world" in block
+    if "simulated_world" in block or "Storm(" in block
 ]
 
 
@@ -24,4 +24,4 @@ def test_example(number, tmp_path):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) >= 2
+    assert len(EXAMPLES) >= 4
