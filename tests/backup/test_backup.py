@@ -8,17 +8,18 @@ import os
 import shutil
 import sqlite3
 import stat
+from random import Random
 
 import pytest
 from backing import Clock, back_up, contents, put_back, start
 from filing_site import account, append, bases, message, move
 from store_site import Site
 
-from twisted_mail.backup import BackupError, complete, newest
+from twisted_mail.backup import BackupError, complete, newest, restore
 from twisted_mail.backup.checking import check
 from twisted_mail.disk import OsDisk
 from twisted_mail.status import MailError
-from twisted_mail.testing.disk import FaultyDisk, HookedDisk
+from twisted_mail.testing.disk import FaultyDisk, HookedDisk, PowerCutDisk
 
 A, B, C = "d/a", "d/b", "c"
 DISK = OsDisk()
@@ -283,12 +284,78 @@ def test_the_disk_fills_up_for_good(site, tmp_path):
     to = tmp_path / "to"
     clock = Clock()
     first = back_up(site, to, clock)
-    disk = FaultyDisk(60, number=errno.ENOSPC, lasting=True, counted=("open", "write", "mkdir"))
+    counted = ("open", "write", "mkdir")
+    total = FaultyDisk(counted=counted)
+    back_up(site, tmp_path / "count", clock, disk=total)
+    disk = FaultyDisk(total.count // 2, number=errno.ENOSPC, lasting=True, counted=counted)
     with pytest.raises(BackupError, match=f"is full.*{os.path.basename(first.path)} is untouched"):
-        back_up(site, to, clock, disk=disk, full=False)
+        back_up(site, to, clock, disk=disk, full=True)
     assert complete(DISK, str(to)) == [os.path.basename(first.path)]
     assert check(DISK, first.path) == []
     assert check(DISK, back_up(site, to, clock).path) == []
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_the_power_is_cut_while_one_is_made(site, tmp_path, seed):
+    """What is called complete is whole, and the last one stays."""
+    total = FaultyDisk()
+    back_up(site, tmp_path / "count", Clock(), disk=total)
+    seen = set()
+    for at in sorted({*range(3, total.count, 23), *range(total.count - 6, total.count + 2)}):
+        root = str(tmp_path / f"{at}")
+        os.mkdir(root)
+        clock = Clock()
+        disk = PowerCutDisk(root)
+        first = back_up(site, root + "/to", clock, disk=disk)
+        disk.fail_at = disk.count + at
+        try:
+            back_up(site, root + "/to", clock, disk=disk, full=True, keep=2)
+        except (OSError, BackupError):
+            pass
+        cut = f"{root}-cut"
+        disk.after_cut(cut, luck=Random(seed * at) if seed else None)
+        disk.close_all()
+        names = complete(DISK, cut + "/to")
+        assert os.path.basename(first.path) in names
+        for name in names:
+            assert check(DISK, os.path.join(cut, "to", name)) == [], (at, name)
+        seen.add(len(names))
+        shutil.rmtree(root)
+        shutil.rmtree(cut)
+    assert seen == {1, 2}
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_the_power_is_cut_while_one_is_put_back(site, tmp_path, seed):
+    """A server refuses what is half there; what it takes is all there."""
+    before = contents(site, A)
+    made = back_up(site, tmp_path / "to", Clock())
+    site.kill()
+    total = FaultyDisk()
+    restore(total, made.path, str(tmp_path / "count"), entropy=os.urandom)
+    served = 0
+    # Before the tenth there is nothing.
+    for at in sorted({*range(10, total.count, 29), *range(total.count - 8, total.count + 2)}):
+        root = str(tmp_path / f"{at}")
+        os.mkdir(root)
+        disk = PowerCutDisk(root, at)
+        try:
+            restore(disk, made.path, root + "/data", entropy=os.urandom)
+        except OSError:
+            pass
+        cut = f"{root}-cut"
+        disk.after_cut(cut, luck=Random(seed * at) if seed else None)
+        disk.close_all()
+        again = Site(cut + "/data", seed=at, boot="boot-9")
+        try:
+            again.start()
+        except (ValueError, MailError) as error:
+            assert "restore" in str(error)
+        else:
+            assert contents(again, A) == before, at
+            served += 1
+        again.kill()
+    assert served
 
 
 def test_killed_in_the_midst(site, tmp_path):
@@ -453,8 +520,6 @@ def test_nobody_serves_what_is_half_put_back(site, tmp_path):
     made = back_up(site, tmp_path / "to", Clock())
     site.kill()
     total = FaultyDisk()
-    from twisted_mail.backup import restore
-
     restore(total, made.path, str(tmp_path / "all"), entropy=os.urandom)
     for at in range(9, total.count - 3, 9):
         data = tmp_path / f"new{at}"

@@ -107,8 +107,12 @@ class Backup:
             name = name_of(self._now())
             if name in names:
                 raise BackupError(f"{self._target} has a backup of this second; once more")
-            last = os.path.join(self._target, names[-1]) if names and not full else None
-            made = self._make(name, last)
+            last = os.path.join(self._target, names[-1]) if names else None
+            try:
+                made = self._make(name, None if full else last)
+            except (OSError, sqlite3.Error) as error:
+                self._explain(error, last)
+                raise
             removed = self._remove_old(keep)
         finally:
             disk.close(lock)
@@ -163,9 +167,8 @@ class Backup:
             disk.rename(partial, path)
             disk.sync_directory(self._target)
             return about, copier.skipped
-        except BaseException as error:
+        except BaseException:
             self._give_up(partial)
-            self._explain(error, last)
             raise
         finally:
             if held >= 0:
