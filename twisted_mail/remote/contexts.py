@@ -27,7 +27,8 @@ class ClientContexts:
         self._made: dict[bool, SSL.Context] = {}
 
     def creator(self, server_name: str, *, strict: bool) -> _Creator:
-        """`server_name` for SNI (RFC 6066 section 3), "" for none; `strict`: only ciphers and keys that are strong."""
+        """`server_name` for SNI (RFC 6066 section 3), "" for none; `strict`: only ciphers that are strong
+        (keys are for `judge`)."""
         context = self._made.get(strict)
         if context is None:
             context = self._made[strict] = _context(strict)

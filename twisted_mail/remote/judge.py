@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
@@ -29,6 +30,7 @@ _SYSTEM_FILES: Final = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",
 )
+_LEAST_RSA: Final = 2048
 _DATES: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
@@ -132,7 +134,20 @@ def _by_authorities(
     store: crypto.X509Store,
 ) -> Verdict:
     verdict = _trusted(store, chain, moment)
+    if verdict.good and (why := _weakness(chain[0])):
+        verdict = Verdict(False, why, "certificate-not-trusted")
     return verdict if not verdict.good else _named(policy, chain[0])
+
+
+def _weakness(certificate: x509.Certificate) -> str:
+    """What no authority should vouch for any more; OpenSSL looks at it only where it judges in the handshake. With DANE
+    it is the host itself that vouches for its key.
+    """
+    key = certificate.public_key()
+    # RFC 9325 section 4.5
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA:
+        return f"its key is too short ({key.key_size} bits)"
+    return ""
 
 
 def _by_dane(policy: TlsPolicy, chain: Sequence[x509.Certificate], moment: datetime) -> Verdict:
