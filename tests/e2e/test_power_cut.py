@@ -34,11 +34,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-SEGMENT = 1 << 16
-"""Octets of a segment of the journal: with 64 MiB no checkpoint would be seen."""
-START = f"""
+SEGMENTS = (64 << 20, 64 << 10)
+"""Octets of a segment of the journal, in turn: with the usual ones no checkpoint would be seen, with small ones little
+is unsynced."""
+START = """
+import sys
 import twisted_mail.storage.segments as segments
-segments.SEGMENT_SIZE = {SEGMENT}
+segments.SEGMENT_SIZE = int(sys.argv.pop(1))
 from twisted.scripts.twistd import run
 run()
 """
@@ -51,6 +53,7 @@ class Machine:
     def __init__(self, site: Site, disk: Forgetful) -> None:
         self.site = site
         self.disk = disk
+        self._starts = 0
 
     @property
     def command(self) -> list[str]:
@@ -58,7 +61,9 @@ class Machine:
         boot = self.site.directory / "boot_id"
         boot.write_text(f"{uuid.uuid4()}\n")
         script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
-        server = [sys.executable, "-c", START, *self.site.command[1:]]
+        segment = SEGMENTS[self._starts // 2 % len(SEGMENTS)]
+        self._starts += 1
+        server = [sys.executable, "-c", START, str(segment), *self.site.command[1:]]
         return ["unshare", "--mount", "sh", "-c", script, str(boot), *server]
 
     def start(self) -> None:
