@@ -134,20 +134,36 @@ days = 0
             capture_output=True,
         )
 
-    def memory(self) -> float:
-        """MB, of all processes (PSS)."""
-        found, waiting = 0.0, [self.process.pid]
+    def processes(self) -> list[int]:
+        found, waiting = [], [self.process.pid]
         while waiting:
-            pid = waiting.pop()
+            found.append(pid := waiting.pop())
             with contextlib.suppress(OSError, ValueError):
                 waiting += [
                     int(child)
                     for thread in Path(f"/proc/{pid}/task").iterdir()
                     for child in (thread / "children").read_text().split()
                 ]
+        return found
+
+    def memory(self) -> float:
+        """MB, of all processes (PSS)."""
+        found = 0.0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
                 for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                     if line.startswith("Pss:"):
                         found += int(line.split()[1]) / 1024
+        return found
+
+    def connections(self) -> int:
+        """Open now, of all processes: their sockets, some of which are the server's own."""
+        found = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                for one in os.scandir(f"/proc/{pid}/fd"):
+                    with contextlib.suppress(OSError):
+                        found += os.readlink(one.path).startswith("socket:")
         return found
 
     def stop(self) -> None:
@@ -532,6 +548,7 @@ class Row(NamedTuple):
     p99_ms: dict[str, float]
     longest_ms: float
     memory_mb: float
+    open: int
     errors: list[str]
 
 
@@ -551,13 +568,16 @@ def run_case(server: Server, name: str, seconds: float, parts: int, ramp: float)
     for one in processes:
         one.start()
     end = time.monotonic() + (ramp if processes else 0) + seconds
-    peak = 0.0
+    if name == "open":
+        end += ramp  # ten thousand take their time
+    peak, most = 0.0, 0
 
     async def watch() -> None:
-        nonlocal peak
+        nonlocal peak, most
         while time.monotonic() < end:
             peak = max(peak, server.memory())
-            await asyncio.sleep(0.5)
+            most = max(most, server.connections())
+            await asyncio.sleep(1)
 
     async def both() -> None:
         await asyncio.gather(watch(), legitimate(place, seen, lambda: time.monotonic() >= end))
@@ -576,6 +596,7 @@ def run_case(server: Server, name: str, seconds: float, parts: int, ramp: float)
         {kind: round(percentile(values, 0.99), 1) for kind, values in seen.seconds.items()},
         round(max((max(v, default=0) for v in seen.seconds.values()), default=0) * 1000, 1),
         round(peak, 1),
+        most,
         seen.errors[:5],
     )
 
@@ -675,7 +696,7 @@ def show(row: Row) -> None:
     )
     print(
         f"{row.case:14} {row.sessions:5} sessions, {row.failed} failed; p50/p99 ms: {times};"
-        f" longest {row.longest_ms:.0f} ms; {row.memory_mb:.0f} MB",
+        f" longest {row.longest_ms:.0f} ms; {row.memory_mb:.0f} MB, {row.open} open",
         flush=True,
     )
     for error in row.errors:
