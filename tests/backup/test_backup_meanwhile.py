@@ -279,6 +279,54 @@ def test_what_moves_into_a_folder_that_was_read_from_one_that_was_not(tmp_path):
     again.stop()
 
 
+def test_what_is_written_between_the_copies_of_two_segments(tmp_path):
+    """A record that comes after another one is never there without it."""
+    site = filled(tmp_path)
+    states = [everything(site)]
+    # As a checkpoint does it before it seals the one that is written
+    site.store._journal._segments.make_after(1)
+
+    def meddle():
+        site.deliver(letter(72), A)
+        states.append(everything(site))
+        checkpoint(site)
+        site.deliver(letter(73), A)
+        states.append(everything(site))
+
+    class Second(Meddled):
+        copied = ()
+
+        def before(self, name, args):
+            path = str(args[0])
+            if name == "open" and path.startswith(f"{site.data}/journal/") and ".log" in path:
+                if self.copied and path not in self.copied:
+                    # This one is opened when that has happened
+                    self.at = 0
+                self.copied = {*self.copied, path} if self.pinned > 1 else ()
+            super().before(name, args)
+
+        pinned = 0
+
+        def flock(self, fd, operation):
+            super().flock(fd, operation)
+            self.pinned |= os.readlink(f"/proc/self/fd/{fd}").endswith("pins")
+
+        def stat(self, path):
+            found = super().stat(path)
+            if self.pinned and path.endswith("/journal"):
+                # Its beginning was looked at; now it is copied.
+                self.pinned = 2
+            return found
+
+    made = back_up(site, tmp_path / "to", Clock(), disk=Second(1 << 30, meddle))
+    assert len(states) == 3
+    site.kill()
+    put_back(made, tmp_path / "new")
+    again = start(tmp_path / "new")
+    assert everything(again) in states
+    again.stop()
+
+
 def test_what_is_parked_goes_into_its_mailbox_meanwhile(tmp_path):
     """Then it is in no record, and in one of two places, or in both."""
     site = with_something_parked(tmp_path / "count")
