@@ -22,8 +22,12 @@ from twisted.logger import LogEvent, LogLevel, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 
 from twisted_mail.accounts.checkers import DirectoryChecker
+from twisted_mail.acme.client import CaSettings
+from twisted_mail.config import default
 from twisted_mail.config.outgoing import Route
 from twisted_mail.delivery.routes import make_route
+from twisted_mail.filters.rspamd import RspamdSettings
+from twisted_mail.filters.scanning import ScannerSettings
 from twisted_mail.log import discreet, make_observer
 from twisted_mail.pop3 import engine as pop3_engine
 from twisted_mail.sasl import Password, ScramFirst, ScramKeys
@@ -33,6 +37,7 @@ from twisted_mail.testing.disk import FaultyDisk
 from twisted_mail.testing.dns import FakeResolver, Zone
 from twisted_mail.testing.server import MailServer
 from twisted_mail.testing.world import SimulatedWorld, simulated_world
+from twisted_mail.workers.orders import LogPlace, Order
 
 USER = "ann@home.example"
 RIGHT = "Mark7-right-password"
@@ -265,6 +270,8 @@ def pop3(site: Site) -> None:
     assert b"-ERR" in site.say(995, f"USER {USER}", f"PASS {WRONG}")
     assert b"+OK" in site.say(995, f"AUTH PLAIN {plain(RIGHT)}", "RETR 1", f"RETR {TYPED}")
     site.say(995, "AUTH LOGIN", _b64(USER), _b64(WRONG))
+    # a password where the name belongs
+    site.say(995, f"USER {TYPED}", f"PASS {WRONG}", "AUTH LOGIN", _b64(TYPED), _b64(TYPED))
     assert b"-ERR" in site.scram(995, WRONG, "AUTH SCRAM-SHA-256", _b64)
     for port in (110, 995):
         site.say(
@@ -298,6 +305,9 @@ def imap(site: Site) -> None:
     assert b"a OK" in site.say(993, "a AUTHENTICATE PLAIN", plain(RIGHT))
     assert b"a NO" in site.say(993, f"a AUTHENTICATE PLAIN {plain(WRONG)}")
     site.say(993, "a AUTHENTICATE LOGIN", _b64(USER), _b64(WRONG))
+    site.say(
+        993, f"a LOGIN {TYPED} {WRONG}", f"a AUTHENTICATE PLAIN {_b64(f'{chr(0)}{TYPED}{chr(0)}x')}"
+    )
     assert b"a NO" in site.scram(993, WRONG, "a AUTHENTICATE SCRAM-SHA-256", _b64)
     for port in (143, 993):
         site.say(
@@ -427,10 +437,15 @@ def test_what_is_searched_for_would_be_found() -> None:
     assert betrayed("a password, and so on") is None
 
 
-def test_no_repr_has_a_secret() -> None:
+def test_no_repr_has_a_secret(tmp_path: Path) -> None:
     keys = ScramKeys.derive(RIGHT, b"salt" * 4, 4096)
     route = Route(domain="*", via="smtp://h.example", username="me", password=RELAY)
+    config = default(tmp_path)
+    order = Order(1, "epoll", (), config, {tmp_path / "k": RIGHT.encode()}, (), (), 3, LogPlace())
     shown = [
+        order,
+        CaSettings("https://ca.example", eab=("kid", RIGHT)),
+        RspamdSettings(ScannerSettings("r", "tcp:127.0.0.1:1"), RIGHT),
         Password(USER, RIGHT),
         keys,
         route,

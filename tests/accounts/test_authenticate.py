@@ -158,13 +158,13 @@ def test_a_third_partys_user_without_an_account(
 ) -> None:
     authenticator = authenticator_of(portal_with(directory, lambda _: b"carol"), world)
     with capturedLogs() as events:
-        started = Started(authenticator.login("carol", "carol's", HOME))
+        started = Started(authenticator.login("carol@x", "carol's", HOME))
         run(world, started)
     with pytest.raises(MailError) as caught:
         started.result()
     assert (caught.value.code, caught.value.text) == (535, "Authentication credentials invalid")
     # What the session will log, in its one line; so nothing is logged here.
-    assert caught.value.cause == "right password, but no account in the directory, as 'carol'"
+    assert caught.value.cause == "right password, but no account in the directory, as 'carol@x'"
     assert events == []
 
 
@@ -220,13 +220,23 @@ def test_an_avatar_that_is_no_account_is_our_trouble(world: World) -> None:
 def test_the_cause_names_the_user_and_not_the_password(
     world: World, authenticator: Authenticator
 ) -> None:
-    started = Started(authenticator.login("alice\r\nforged" + "x" * 400, "hunter2", HOME))
+    started = Started(authenticator.login("alice@x\r\nforged" + "x" * 400, "hunter2", HOME))
     run(world, started)
     with pytest.raises(MailError) as caught:
         started.result()
     text = str(caught.value)
-    assert "wrong name or password, as 'alice\\r\\nforged" in text
+    assert "wrong name or password, as 'alice@x\\r\\nforged" in text
     assert "hunter2" not in text and "\n" not in text and len(text) < 500
+
+
+def test_what_is_no_address_may_be_a_password(world: World, authenticator: Authenticator) -> None:
+    for name in ("hunter2", "@hunter2", "", "hunter2\0"):
+        started = Started(authenticator.login(name, "sesame", HOME))
+        run(world, started)
+        with pytest.raises(MailError) as caught:
+            started.result()
+        assert f"as a name without a domain, of {len(name)} characters" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
 
 
 # -- slowing down

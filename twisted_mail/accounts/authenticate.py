@@ -216,7 +216,7 @@ class Authenticator:
             self._siblings.tell(_FAILED, (met.account, digest, *counted))
         own = (met.home,) if len(counted) == 1 else (met.client, met.account)
         await self._wait(max(self._delays.least, *map(self._delays.delay, own)))
-        cause = f"{reason}, as {username[:_MAX_KEY]!r}"
+        cause = f"{reason}, as {_shown(username)}"
         # RFC 4954 section 6
         return MailError(535, "5.7.8", "Authentication credentials invalid", cause, pop3="AUTH")
 
@@ -240,7 +240,7 @@ class Authenticator:
             454,
             "4.7.0",
             "Too many failed logins, try again later",
-            f"not judged, as {username[:_MAX_KEY]!r}",
+            f"not judged, as {_shown(username)}",
         )
 
     def welcome(self, username: str, client_ip: str) -> None:
@@ -297,6 +297,13 @@ class Authenticator:
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
             await deferLater(self._world.reactor, seconds)
+
+
+def _shown(username: str) -> str:
+    """For the log. What is no address may be a password, typed a line too early."""
+    if "@" in username[1:]:
+        return repr(username[:_MAX_KEY])
+    return f"a name without a domain, of {len(username)} characters"
 
 
 class _Exchange(ABC):

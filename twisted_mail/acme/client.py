@@ -47,6 +47,10 @@ class CaSettings(NamedTuple):
     ca_file: str = ""
     eab: tuple[str, str] | None = None
 
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"CaSettings({self.directory!r})"
+
 
 def connect(settings: CaSettings, account_key: bytes, now: Callable[[], float]) -> Authority:
     """The CA, after its directory was read. Blocks. Raises AuthorityError."""

@@ -46,6 +46,10 @@ class Order(NamedTuple):
     counts: int
     log: LogPlace
 
+    def __repr__(self) -> str:
+        """Without what is in the files: keys."""
+        return f"Order({self.slot}, files={[str(path) for path in self.files]})"
+
 
 def first_frame(order: Order) -> Frame:
     """As it travels."""
