@@ -30,6 +30,14 @@ def users(path):
         db.close()
 
 
+def mode(path):
+    db = sqlite3.connect(path)
+    try:
+        return db.execute("PRAGMA journal_mode").fetchone()[0]
+    finally:
+        db.close()
+
+
 def add(path, local):
     """As a process does it that knows the file's version."""
     db = sqlite3.connect(path)
@@ -70,6 +78,7 @@ def test_there_and_back(path):
     add(path, "bob")
     undo_migration(path, 1)
     assert users(path) == (1, ["alice"])
+    assert mode(path) == "wal"
     assert users(f"{path}.after-2") == (2, ["alice", "bob"])
     assert kept_versions(path) == []
     # and forward again

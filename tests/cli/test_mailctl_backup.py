@@ -53,6 +53,9 @@ def test_made_checked_and_put_back(site, tmp_path):
     assert done.exit_code == 0, done.output
     said = json.loads(done.output)
     assert said["path"] == str(made) and said["damaged"] == []
+    db = sqlite3.connect(tmp_path / "new" / "accounts.sqlite3")
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
     (site / "mail.toml").write_text(
         (site / "mail.toml").read_text().replace('data = "data"', f'data = "{tmp_path}/new"')
     )

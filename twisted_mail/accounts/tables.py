@@ -306,7 +306,6 @@ def _keep(db: sqlite3.Connection, kept: str, entropy: Callable[[int], bytes]) ->
         copy = sqlite3.connect(draft, isolation_level=None)
         try:
             db.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
         finally:
             copy.close()
         os.fsync(file)

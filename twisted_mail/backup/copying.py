@@ -321,8 +321,6 @@ def _copy_database(source: str, target: str) -> None:
         try:
             new.execute("PRAGMA synchronous=OFF")
             old.backup(new)
-            # One file, whatever the other one is.
-            new.execute("PRAGMA journal_mode=DELETE")
         finally:
             new.close()
     finally:
