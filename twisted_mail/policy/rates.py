@@ -152,8 +152,9 @@ class Buckets:
 
     def _ahead(self, key: str, now: float) -> float:
         full = self._full.get(key)
-        # `2 * burst`: a clock that was set back
-        return 0.0 if full is None or full <= now else min(full - now, 2 * self._burst)
+        ahead = 0.0 if full is None else full - now
+        # Debts end at two bursts: the clock was set back, and what was owed before nobody knows.
+        return ahead if 0.0 < ahead <= 2 * self._burst + 1e-6 else 0.0
 
 
 class Limits(NamedTuple):

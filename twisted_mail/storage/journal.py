@@ -152,7 +152,11 @@ class Journal:
 
     def _next_batch(self) -> None:
         """See that what waits gets to the lane. Reactor thread only, as all that touches `_running`."""
-        if self._gathering is not None and len(self._waiting) == self._crowd:
+        if self._gathering is not None and (
+            len(self._waiting) == self._crowd
+            # The clock was set back meanwhile: by it, this would take as long once more.
+            or self._gathering.getTime() > self._world.reactor.seconds() + GATHER
+        ):
             self._gathering.cancel()
             self._gathering = self._world.reactor.callLater(0, self._begin)
         if self._running or not self._waiting or not self._open:
