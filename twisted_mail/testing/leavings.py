@@ -16,15 +16,15 @@ from zope.interface import implementer
 __all__ = ["Unheard", "deferreds", "left_open", "temporary_files"]
 
 
-def left_open(directory: Path) -> list[str]:
-    """Paths below `directory` that this process has open, SQLite's too."""
-    found = []
+def left_open(directory: Path) -> set[tuple[str, str]]:
+    """Descriptors of this process, SQLite's too, and their paths: those below `directory`."""
+    found = set()
     for fd in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             path = os.readlink(f"/proc/self/fd/{fd}")
             if path.startswith(f"{directory}/"):
-                found.append(path)
-    return sorted(found)
+                found.add((fd, path))
+    return found
 
 
 def temporary_files(data: Path, queued: Collection[str]) -> list[str]:

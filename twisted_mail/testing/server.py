@@ -163,6 +163,10 @@ class MailServer:
         # SQLite's own files are the one thing that the disk of a dead process cannot close.
         if rooms is not None:
             rooms.close_files()
+            sessions: Any = rooms.store._sessions
+            for account in sessions._open.values():
+                account.digests._file.close()
+                account.search.index.close()
         if accounts is not None:
             accounts.close()
         self._world.kill()

@@ -320,6 +320,7 @@ class Storm:
         root = self._directory / str(self._epoch)
         # What one that was killed waited for is nobody's any more: held, as the collector would wake its coroutines.
         self._deferreds = deferreds(collect=False)
+        self._opened = left_open(root)
         self.disk = StormyDisk(str(root), self._boot, lambda: self._world.kill())
         self._world = self.root.at(self.here, disk=self.disk)
         # Nobody else changes anything: it is for nothing, and days are long.
@@ -356,8 +357,8 @@ class Storm:
             raise Wrong(f"still connected: {process.listeners}, {list(process.wires)}")
         self.disk.close_all()
         root = self._directory / str(self._epoch)
-        if left := left_open(root):
-            raise Wrong(f"still open after the stop: {left}")
+        if opened := left_open(root) - self._opened:
+            raise Wrong(f"still open after the stop: {sorted(path for _, path in opened)}")
         if left := temporary_files(root / "data", queued):
             raise Wrong(f"left behind: {left}")
         if waited := deferreds() - self._deferreds:
