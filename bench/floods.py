@@ -39,14 +39,14 @@ PASSWORD = "correct horse battery staple"
 DOMAIN = "bench.test"
 USERS = 8
 NAMES = ("smtp", "submission", "submissions", "pop3", "pop3s", "imap", "imaps")
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a session has failed."""
 COUNTED = f"user0@{DOMAIN}"
 TAKEN = [0]
 """Messages for `COUNTED` that were answered 250."""
 PAUSE = threading.Event()
-BASE_MB, EACH_KB = 160.0, 48.0
-"""The bound of memory that is judged: of the server, for each of its processes, and for each open connection."""
+BASE_MB, EACH_KB = 220.0, 48.0
+"""The bound of memory that is judged: of a process, two passwords that are hashed among it, and of each connection."""
 
 
 class Place(NamedTuple):
