@@ -24,7 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport
 from zope.interface.verify import verifyObject
 
-from twisted_mail.connection.tls import LOOK_SECONDS, Pair, ServerTls
+from twisted_mail.connection.tls import LOOK_SECONDS, TICKET_SECONDS, Pair, ServerTls
 
 
 class Site:
@@ -204,6 +204,30 @@ def test_sessions_are_resumed(site: Site, version: ssl.TLSVersion, name: str) ->
     second = Talk(server, client, name, first.client.session)
     assert second.client.session_reused
     assert second.say(b"220 again\r\n") == b"220 again\r\n"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_ticket_is_good_for_a_day_at_the_most(site: Site, version: ssl.TLSVersion) -> None:
+    clock = Clock()
+    pair = site.pair("mail", "mail.example.org")
+    server = ServerTls([pair], clock.seconds)
+    client = site.client()
+    client.minimum_version = client.maximum_version = version
+
+    def resumed() -> bool:
+        return Talk(server, client, session=first.client.session).client.session_reused or False
+
+    clock.advance(TICKET_SECONDS - 1)
+    first = Talk(server, client)
+    first.say(b"220 ready\r\n")
+    assert resumed()
+    for path in pair:
+        path.unlink()  # what is used is known
+    clock.advance(1)
+    assert not resumed()
+    first = Talk(server, client)
+    first.say(b"220 ready\r\n")
+    assert resumed()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 `ServerTls` is what a `layer` wants of a server. Promises: TLS 1.2 and newer, forward secrecy and authenticated
 encryption (AEAD) always, unless `cbc` is asked for; no compression, no renegotiation; sessions are resumed by tickets,
-without a cache; the whole chain is sent. Files that changed are noticed at a new handshake, a few seconds later at
-most, and open connections keep what they have. When the new files are broken, the old certificates
-go on and one line in the log says why.
+without a cache, whose key is a new one each day; the whole chain is sent. Files that changed are noticed at a new
+handshake, a few seconds later at most, and open connections keep what they have. When the new files are broken, the old
+certificates go on and one line in the log says why.
 
 A certificate that comes from a CA by itself (`acme`) has one file, which is used from the moment it
 is there in place of the first pair; while the CA looks, its TLS connections (RFC 8737) get the
@@ -39,6 +39,11 @@ Prove = Callable[[str], tuple[x509.Certificate, ServerKey] | None]
 
 LOOK_SECONDS: Final = 5.0
 """The least time between two looks at the files."""
+
+TICKET_SECONDS: Final = 86_400.0
+"""How long tickets are made with one key. Who gets hold of it can read the sessions of that time: RFC 9325 section 3.4
+wants it changed, every week say.
+"""
 
 # Of TLS 1.2; those of 1.3 are OpenSSL's own. Forward secrecy and AEAD: BCP 195 (RFC 9325 section 4.2), and what
 # Mozilla calls "intermediate".
@@ -89,7 +94,8 @@ class ServerTls:
         self._prove = prove
         self._ciphers = _WITH_CBC if cbc else _CIPHERS
         self._clock = clock
-        self._looked = clock()
+        self._looked = self._made = clock()
+        self._used: tuple[Pair, ...] = ()
         self._stamp = self._stamps()
         try:
             self._context = self._read(self._wanted(), held)
@@ -107,6 +113,12 @@ class ServerTls:
             self._looked = now
             if self._stamps() != self._stamp:
                 self.reload()
+        if not 0 <= now - self._made < TICKET_SECONDS:
+            # OpenSSL makes a context's key for tickets with it. Of what is used: files may be gone meanwhile.
+            self._made = now
+            self._context = _context_of(
+                self._used, self._prove, self.files.__getitem__, self._ciphers
+            )
         return SSL.Connection(self._context, None)
 
     def reload(self) -> bool:
@@ -142,7 +154,7 @@ class ServerTls:
             return files[path]
 
         context = _context_of(pairs, self._prove, read, self._ciphers)
-        self.files = files
+        self.files, self._used, self._made = files, tuple(pairs), self._clock()
         return context
 
     def _stamps(self) -> _Stamp:
