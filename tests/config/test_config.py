@@ -514,3 +514,18 @@ class TestReference:
         )
         for line in said:
             assert f"\n{line}\n" in markdown()
+
+
+@pytest.mark.parametrize("section", ["limits", "rates", "imap", "smtp", "queue"])
+def test_a_bound_is_documented_with_its_reason(section: str) -> None:
+    """More than what the key's name says: one sentence what it is, and another one why so much, or what follows."""
+    told_once = {"rates"}  # what follows is said of the table
+    for name, field in type(getattr(Config(), section)).model_fields.items():
+        bounds = isinstance(field.default, int | float) and not isinstance(field.default, bool)
+        if bounds:
+            text = field.description or ""
+            assert text.endswith((".", "*")), name
+            assert section in told_once or len(text) > 45, name
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    for name in type(Config().limits).model_fields:
+        assert f"`{name} = " in page, name

@@ -308,16 +308,20 @@ class Limits(Section):
         default=1,
         ge=0,
         le=60,
-        description="Wait after a failed login before the next one from the same client address, "
-        "or for the same account, is judged. It doubles with each further failure, up to "
-        "`login_max_delay_seconds`. 0 switches it off. All `workers` count together.",
+        description="Wait after a failed login before the next one from the same client address is judged. It "
+        "doubles with each further failure, up to `login_max_delay_seconds`; what is tried meanwhile is judged one by "
+        "one, and told 454 when a minute would not do. So are, after 30 failures, all of a network (/24, IPv6: /48), "
+        "and after 20 all strangers who try one account; 15 minutes without a failure, and all is forgotten. "
+        "A user who has logged in from that network (/24, IPv6: /64) within 30 days waits for nobody's failures "
+        "but his own there, the first 10 of them not counted; the same wrong password counts once. 0 switches it off. "
+        "All `workers` count together.",
     )
     login_max_delay_seconds: float = Field(
         default=30,
         ge=0,
         le=300,
-        description="Longest such wait. More would only keep connections open, and lock out the "
-        "owner of an account that somebody else tries.",
+        description="Longest such wait: 120 guesses in an hour, whoever guesses. More would only keep connections "
+        "open, and lock out longer the user who is where he never was.",
     )
     received_hops: int = Field(
         default=100,

@@ -271,7 +271,8 @@ class Rates(Section):
     address_recipients: Rate = Field(default="", description="Recipients of one client address.")
     address_unknown: Rate = Field(
         default="200/hour burst 50",
-        description="Recipients that do not exist, of one client address.",
+        description="Recipients that do not exist, of one client address, from which on it is told 421. A list with "
+        "some that are gone is none; each recipient of a message that is taken makes good for one.",
     )
     network_connections: Rate = Field(
         default="", description="Connections of one network (/24, IPv6: /48)."
@@ -279,7 +280,8 @@ class Rates(Section):
     network_messages: Rate = Field(default="", description="Messages of one network.")
     network_recipients: Rate = Field(default="", description="Recipients of one network.")
     network_unknown: Rate = Field(
-        default="1000/hour burst 250", description="Recipients that do not exist, of one network."
+        default="1000/hour burst 250",
+        description="Recipients that do not exist, of one network: of who has many addresses.",
     )
     domain_messages: Rate = Field(default="", description="Messages of one domain of MAIL FROM.")
     domain_recipients: Rate = Field(

@@ -62,9 +62,35 @@ Without any configuration file the server is `localhost`, on loopback: ports 252
 """
 
 
+_FIXED: Final = """## What cannot be set
+
+Bounds that nobody has asked to change, and why they are what they are.
+
+| bound | value | reason |
+|---|---|---|
+| TLS handshake | 30 s in all | a slow telephone needs 5; whoever sends a byte now and then has no more |
+| IMAP before the login | 60 s without a command | RFC 9051 has a bound for those only who have logged in |
+| last words | 10 s | for a peer that does not take them, and over TLS to say goodbye |
+| answers that wait for a peer that does not read | 256 KiB, and 128 KiB in the kernel | then nothing more is answered; 64 KiB have to be read within the idle time |
+| a message's first bytes | 300 s | before `limits.message_bytes_per_second` counts; RFC 5321 gives a block 3 minutes |
+| NOOP, RSET, VRFY, HELP, EHLO between two messages | 100 | each further one is a mistake (`limits.errors`) |
+| mistakes of who has not logged in to SMTP | 3 at once, then 1 s each | a guesser of names has hundreds, a person one |
+| 421 for who was too fast; 454 for a login that is not judged | after 5 s | told at once, it comes again at once |
+| passwords that are hashed at a time | 2 (1 of each of `workers`), 64 MiB each | memory; of two, strangers have one at a time |
+| logins that wait for that | 64 strangers, and 64 who are at home | 5 s of work; the next one is told 454 |
+| failed logins that are known | 50 000 addresses and accounts, for 15 minutes | some 10 MB |
+| who is at home where | 20 000 pairs of network and account, for 30 days | some 6 MB; kept over a restart in `reputation.sqlite3` |
+| wrong passwords that are known | 8 of 10 000 accounts, hashed, in memory | more than a user's programs have kept |
+| strangers make room | from 7/8 of `limits.connections` on, after 5 s each | a login takes 2 |
+| kept for who is at home | 1/16 of `limits.connections` | users come back while strangers hold all others |
+| files for connections | 3/4 of what a process may have open | the others are for messages and mailboxes |
+| connections that wait for the server to take them | 1024 for each port | a start of a second; `net.core.somaxconn` may be less |
+"""  # noqa: E501  # a row of a table is a line
+
+
 def markdown() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_top(), *_sections()])
+    return "\n".join([_INTRODUCTION, *_top(), *_sections(), _FIXED])
 
 
 def _top() -> Iterator[str]:
