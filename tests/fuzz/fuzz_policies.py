@@ -84,7 +84,7 @@ def spf_records(data: bytes) -> None:
         said = spf_macros.expand_text(spec, values)
         assert said is None or len(said) <= spf_macros.MAX_EXPLANATION
     for term in found.terms:
-        assert 0 <= term.bits <= 32 and 0 <= term.bits6 <= 128
+        assert 0 <= term.bits <= 128 and 0 <= term.bits6 <= 128
     try:
         spf_record.explain_string(record.decode("latin-1"))
     except ValueError:
