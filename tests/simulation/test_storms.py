@@ -11,7 +11,7 @@ import pytest
 
 from twisted_mail.testing.storm import Storm
 
-SEEDS = range(1, 6)
+SEEDS = range(1, 5)
 HAPPENINGS = 40
 
 
