@@ -14,7 +14,7 @@ import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -26,9 +26,10 @@ from . import index as index_module
 from . import maildir
 from .aside import is_damage, no_file, set_aside
 
-__all__ = ["Account", "Problem", "check_database", "exposed", "read_only"]
+__all__ = ["Account", "Problem", "check_database", "exposed", "patiently", "read_only"]
 
 BLOCK: Final = 1024 * 1024
+LOOKS: Final = 5
 TOLD: Final = 20
 """Of one kind in one folder so many are told one by one; the rest are counted."""
 OLD: Final = 36 * 3600
@@ -80,7 +81,7 @@ class Account:
 
     def check(self) -> Iterator[Problem]:
         """All that is wrong. Blocks. Raises OSError."""
-        first = list(self._look())
+        first = patiently(self._look)
         if not first:
             return
         lock = os.path.join(self._home, "lock")
@@ -90,7 +91,7 @@ class Account:
         held = self._disk.open(lock, os.O_RDWR)
         try:
             self._disk.flock(held, fcntl.LOCK_EX)
-            again = {problem.key for problem in self._look()}
+            again = {problem.key for problem in patiently(self._look)}
         finally:
             self._disk.close(held)
         yield from (problem for problem in first if problem.key in again)
@@ -211,7 +212,10 @@ class Account:
             yield Problem("mail", path, text, wrong)
 
     def _read(self, path: str, name: maildir.FileName) -> str:
-        fd = self._disk.open(path, os.O_RDONLY)
+        try:
+            fd = self._disk.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return ""  # renamed or deleted just now
         counter, at, blank = OctetCounter(), 0, True
         try:
             while block := self._disk.pread(fd, BLOCK, at):
@@ -319,6 +323,16 @@ class Account:
         if old:
             text = f"{old} files in it that a program began and never finished"
             yield Problem("temporary", path, text, "they may be removed", note=True)
+
+
+def patiently(look: Callable[[], Iterable[Problem]]) -> list[Problem]:
+    """What a look finds; begun anew when a directory or a file goes just then. Raises OSError."""
+    for _ in range(LOOKS):
+        try:
+            return list(look())
+        except FileNotFoundError:
+            continue
+    return list(look())
 
 
 @dataclass(frozen=True, slots=True)

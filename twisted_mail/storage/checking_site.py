@@ -16,7 +16,7 @@ from typing import Final
 
 from ..disk import Disk
 from .aside import remains
-from .checking import Problem, check_database, exposed, read_only
+from .checking import Problem, check_database, exposed, patiently, read_only
 from .segments import Loaded, Segments, load_file
 from .site_file import SiteFile
 from .spool import Spool
@@ -58,12 +58,12 @@ class Site:
 
     def check(self, pause: Callable[[], object]) -> Iterator[Problem]:
         """All that is wrong. Between the two looks `pause` is called, which lets a moment pass. Raises OSError."""
-        first = list(self._look())
+        first = patiently(self._look)
         if not any(not problem.note for problem in first):
             yield from first
             return
         pause()
-        again = {problem.key: problem for problem in self._look()}
+        again = {problem.key: problem for problem in patiently(self._look)}
         # As it is now: what mends it must not be of an earlier moment.
         yield from (again[problem.key] for problem in first if problem.key in again)
 
