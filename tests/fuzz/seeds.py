@@ -124,6 +124,7 @@ BY_HAND: dict[str, list[bytes]] = {
         b"a UID FETCH 1:* (BODY[1" + b".1" * 900 + b"])",
     ],
     "structure": [
+        b'Subject: "a\\\\b"\nContent-Type: text/plain; name="a\\"b\\\\c"\nContent-Description: x\\y"z\n\nq\n',
         _NESTED[:4096],
         b"Content-Type: message/rfc822\n\n" * 120,
         b"Content-Type: multipart/mixed; boundary=A\n" + b"\n--A\n" * 700,
