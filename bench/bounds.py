@@ -29,6 +29,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -440,18 +441,19 @@ def messages(n: int) -> dict[str, tuple[Blocks, bool]]:
     million = 1_000_000 // n
     mega = (1 << 20) // n
     b64 = base64.encodebytes(b"\0" * 45 * 100).replace(b"\n\n", b"\n")
+    levels = max(200, 10_000 // n)
     encoded = b"=?utf-8?q?=C3=A9?= "
     return {
-        "NESTED multipart 10 000 levels": (nested(10_000), False),
-        "NESTED one boundary 10 000 levels": (same_boundary(10_000), False),
+        "NESTED multipart 10 000 levels": (nested(levels), False),
+        "NESTED one boundary 10 000 levels": (same_boundary(levels), False),
         "NESTED message/rfc822 10 000 levels": (
-            blocks_of(HEAD, (b"Content-Type: message/rfc822\n\n", 10_000), b"text\n"),
+            blocks_of(HEAD, (b"Content-Type: message/rfc822\n\n", levels), b"text\n"),
             False,
         ),
         "NESTED digest 10 000 levels": (
             blocks_of(
                 HEAD,
-                (b"Content-Type: multipart/digest; boundary=z\n\n--z\n\nSubject: d\n", 10_000),
+                (b"Content-Type: multipart/digest; boundary=z\n\n--z\n\nSubject: d\n", levels),
                 b"\n",
             ),
             False,
@@ -724,20 +726,24 @@ class Talk:
         if listener != "imap":
             talk.line()
         talk.socket.settimeout(PATIENCE)
-        last = b""
+        last = [b""]
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while said := talk.socket.recv(1 << 16):
+                    last[0] = said
+
         with self.meter.step(listener.upper()):
-            try:
+            reader = threading.Thread(target=read)
+            reader.start()
+            with contextlib.suppress(OSError):
                 talk.send(first)
                 for _ in range(count):
                     talk.send(block)
                     self.meter.size += len(block)
                 talk.socket.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
-            with contextlib.suppress(OSError):
-                while said := talk.socket.recv(1 << 16):
-                    last = said
-        lines = last.splitlines() or [b"cut off"]
+            reader.join()
+        lines = last[0].splitlines() or [b"cut off"]
         self.meter.said.append(lines[-1][:24].decode("latin-1"))
         talk.close()
 
