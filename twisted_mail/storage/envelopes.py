@@ -15,18 +15,23 @@ import fcntl
 import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from twisted.logger import Logger
+
 from ..disk import Disk, make_directories
 from . import record
+from .maildir import read_file
 from .queued import QueuedMessage
 from .segments import load_file
 from .spool_rows import Messages
 
 __all__ = ["Envelope", "Envelopes", "Progress"]
+
+_log = Logger()
 
 ROWS: Final = 1000
 """Rows that are looked at before others get the connection."""
@@ -88,9 +93,14 @@ class Envelopes:
                 self._write(found)
 
     def load(self) -> Iterator[Envelope]:
-        """All that is written down and whole, the oldest first. Raises OSError."""
+        """All that is written down and whole, the oldest first. Raises OSError when nothing can be read."""
         for number in self.numbers():
-            yield from self._read(number)
+            try:
+                found = list(self._read(number))
+            except OSError as error:
+                _log.error("{path}: {error}", path=self._path(number), error=str(error))
+                continue
+            yield from found
 
     def numbers(self) -> list[int]:
         """Of the files that are there, in order."""
@@ -180,7 +190,17 @@ class Envelopes:
         self._last = (number, found[-1].message.id)
 
     def _read(self, number: int) -> Iterator[Envelope]:
-        for found in load_file(self._disk, self._path(number), number).records:
+        yield from self._understood(load_file(self._disk, self._path(number), number).records)
+
+    def _begun(self, number: int) -> Iterator[Envelope]:
+        """As `_read`, for who may have seen enough after the first one."""
+        path = self._path(number)
+        data = read_file(self._disk, path, self._disk.stat(path).st_size)
+        head = record.first(data)
+        return self._understood(() if head is None else record.scan(data, head[0]))
+
+    def _understood(self, records: Iterable[record.Record]) -> Iterator[Envelope]:
+        for found in records:
             if found.kind is not record.Kind.ACCEPT:
                 continue
             try:
@@ -200,7 +220,7 @@ class Envelopes:
         }
         self._turn += some
         for number in looked:
-            if not any(self._waits(one.message.id) for one in self._read(number)):
+            if not any(self._waits(one.message.id) for one in self._begun(number)):
                 self._disk.unlink(self._path(number))
 
     def _waits(self, message: str) -> bool:
