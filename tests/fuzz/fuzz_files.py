@@ -53,7 +53,12 @@ def configuration(data: bytes) -> None:
                     assert mistake.allowed
                     assert mistake.line is None or mistake.line >= 1
                     # A secret's value is never shown, nor that of a key that is not known.
-                    if re.search("password$", mistake.key) or "unknown" in mistake.allowed:
+                    if re.search(r"(password|eab_key|checkers(\[[0-9]+\])?)$", mistake.key):
+                        assert _PASSWORD not in f"{mistake.value}", mistake
+                    if (
+                        re.search("(password|eab_key)$", mistake.key)
+                        or "unknown" in mistake.allowed
+                    ):
                         assert _PASSWORD not in f"{mistake.value} {mistake.allowed}", mistake
                     assert f":{_PASSWORD}@" not in f"{mistake.value}", mistake
                 assert str(error)

@@ -180,6 +180,14 @@ BY_HAND: dict[str, list[bytes]] = {
         b"</auth_results></record></feedback>",
         b'<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY d "&b;&b;">]><feedback>&d;</feedback>',
     ],
+    "configuration": [
+        b'[[routes]]\ndomain = "a.example"\nvia = "smtp://b:25"\npassword = "SECRET"\npassword_file = "x"\n',
+        b'[[routes]]\ndomain = "a.example"\nvia = "mx"\nusername = "SECRET"\npassword = "SECRET"\n',
+        b'[[filters]]\nname = "x"\npassword = ["SECRET"]\npasswort = "SECRET"\n',
+        b'[acme]\neab_key = "SECRET"\neab_kid = "x"\ndirectory = "https://a:SECRET@b/"\n',
+        b'[auth]\ncheckers = ["memory:alice:SECRET", "file:SECRET", 5]\n',
+        b"password = \"SECRET\"\nsmtp = 'SECRET'\n",
+    ],
     "journal_whole": [b"\x02\x00\x00\x00{}", b'\x08\x00\x00\x00{"a": 1}content'],
     "frames": [b'["ready"]', b'["news", ["quota", "a", 1]]', b"[" * 2000],
     "milter": [
