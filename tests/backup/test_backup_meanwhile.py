@@ -31,8 +31,8 @@ def letter(number, size=20):
     return b"Subject: %d\n\n" % number + b"x" * size + b"\n"
 
 
-def filled(tmp_path, **how):
-    """A site that has some of everything."""
+def filled(tmp_path, *, in_journal=False, **how):
+    """A site that has some of everything; nothing of it in the journal, unless that is wanted."""
     site = Site(str(tmp_path / "data"), segment_size=64 << 20, **how).start()
     for n in range(6):
         site.deliver(letter(n, 300_000 if n == 3 else 20), A, B)
@@ -43,6 +43,10 @@ def filled(tmp_path, **how):
     site.deliver(letter(13), B)  # nobody has looked at it
     site.enqueue(letter(20), "q1", "x@one.example", "y@two.example")
     site.enqueue(letter(21, 300_000), "q2", "x@one.example")
+    if not in_journal:
+        # What is lost from the copy is lost.
+        checkpoint(site)
+        assert "1.log" not in os.listdir(os.path.join(site.data, "journal"))
     return site
 
 
@@ -195,7 +199,7 @@ def test_no_index_and_no_journal_is_needed_for_that(tmp_path):
 
 
 def test_a_site_that_was_killed_is_backed_up_with_what_it_left(tmp_path):
-    site = filled(tmp_path)
+    site = filled(tmp_path, in_journal=True)
     expected = everything(site)
     # The journal has it, the mailbox never got it: as when it dies before it is filled.
     gone = site.maildir(B) + "/new"
@@ -258,16 +262,18 @@ def test_what_moves_into_a_folder_that_was_read_from_one_that_was_not(tmp_path):
 
     class Between(Meddled):
         pinned = False
+        looked = 0
 
         def flock(self, fd, operation):
             super().flock(fd, operation)
             self.pinned |= os.readlink(f"/proc/self/fd/{fd}").endswith("pins")
 
-        def names(self, directory):
-            found = super().names(directory)
-            if self.pinned and directory.endswith("d/a/Maildir/cur"):
-                self.at = 0
-            return found
+        def stat(self, path):
+            if self.pinned and path.endswith("d/a/Maildir/.Work/new"):
+                # First to see that it is a folder; then, when the inbox was read, its reading begins.
+                self.looked += 1
+                self.at = 0 if self.looked > 1 else self.at
+            return super().stat(path)
 
     disk = Between(1 << 30, meddle)
     made = back_up(site, tmp_path / "to", Clock(), disk=disk)
@@ -284,7 +290,7 @@ def test_what_is_written_between_the_copies_of_two_segments(tmp_path):
     site = filled(tmp_path)
     states = [everything(site)]
     # As a checkpoint does it before it seals the one that is written
-    site.store._journal._segments.make_after(1)
+    site.store._journal._segments.make_after(2)
 
     def meddle():
         site.deliver(letter(72), A)
