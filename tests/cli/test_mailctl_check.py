@@ -135,16 +135,16 @@ def found(site, *, days, hostname="localhost", made_for="localhost"):
 
 def test_a_good_certificate(site):
     (certificate, key) = found(site, days=0)
-    assert certificate == ("ok", "for localhost, 127.0.0.1, ::1 until 2028-02-16")
+    assert certificate == ("ok", "for localhost, 127.0.0.1, ::1 until 2028-01-15")
     assert key == ("ok", "ours alone")
 
 
 def test_a_certificate_that_ends_soon(site):
-    assert found(site, days=390)[0] == ("warning", "expires on 2028-02-16")
+    assert found(site, days=358)[0] == ("warning", "expires on 2028-01-15")
 
 
 def test_a_certificate_that_has_ended(site):
-    assert found(site, days=400)[0] == ("error", "expired on 2028-02-16")
+    assert found(site, days=368)[0] == ("error", "expired on 2028-01-15")
 
 
 def test_a_certificate_of_tomorrow(site):
