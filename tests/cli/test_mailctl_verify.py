@@ -130,6 +130,11 @@ def cut(site: Server) -> None:
     os.truncate(first_mail(site), 3)
 
 
+def cut_and_unlooked(site: Server) -> None:
+    cut(site)
+    (home(site) / "index.sqlite3").unlink()
+
+
 def nuls(site: Server) -> None:
     path = first_mail(site)
     path.write_bytes(bytes(path.stat().st_size))
@@ -241,6 +246,7 @@ def siteless(site: Server) -> None:
 
 CASES: list[tuple[Callable[[Server], None], str, bool]] = [
     (cut, "mail", False),
+    (cut_and_unlooked, "mail", False),
     (taken, "lost", False),
     (row_gone, "index", True),
     (other_uid, "index", True),

@@ -246,6 +246,9 @@ def test_envelopes_go_with_their_messages(tmp_path: Path) -> None:
         site.change(said(site, number, 0, State.DELIVERED))
         site.run(site.world.threads.call(checkpoint))
     assert [one.message.id for one in envelopes.load()] == ["001daa"]
+    site.change(said(site, 29, 0, State.DELIVERED))
+    site.run(site.world.threads.call(checkpoint))
+    assert not envelopes.numbers()
     site.stop()
 
 

@@ -83,8 +83,9 @@ class Envelopes:
         Raises OSError or sqlite3.Error.
         """
         with self._reading() as db:
-            if db.execute("SELECT 1 FROM messages LIMIT 1").fetchone() is None:
-                return
+            some = db.execute("SELECT 1 FROM messages LIMIT 1").fetchone() is not None
+        if not some and not self._disk.exists(self.directory):
+            return
         with self._alone():
             mark = self._mark()
             self._sweep()
@@ -212,7 +213,7 @@ class Envelopes:
 
     def _sweep(self) -> None:
         """The oldest file, and some of the others: they go when all in them is over."""
-        numbers = self.numbers()[:-1]
+        numbers = self.numbers()
         some = 1 + len(numbers) // LOOKED
         looked = {
             *numbers[:1],
