@@ -63,11 +63,11 @@ def chosen(name: str) -> list[Target]:
     return [one for one in TARGETS.values() if name in (one.name, one.module)]
 
 
-def _arguments(name: str, slow: int) -> list[str]:
+def _arguments(name: str, slow: int, seed: int = 0) -> list[str]:
     importlib.import_module(MODULES.get(name, name))
     these = chosen(name)
     longest = max(one.longest for one in these)
-    made = [f"-max_len={longest}", f"-timeout={slow}", "-rss_limit_mb=2048"]
+    made = [f"-max_len={longest}", f"-timeout={slow}", "-rss_limit_mb=2048", f"-seed={seed}"]
     dictionary = these[0].dictionary
     if dictionary:
         made.append(f"-dict={HERE / 'dictionaries' / dictionary}.dict")
@@ -83,7 +83,7 @@ def _child(name: str, arguments: list[str], **options: object) -> subprocess.Com
 
 
 def fuzz(
-    name: str, seconds: int, merge: bool, seeds: Path | None, crashes: Path, slow: int = SLOW
+    name: str, seconds: int, merge: bool, seeds: Path | None, crashes: Path, slow: int, seed: int
 ) -> bool:
     """Whether nothing was found."""
     crashes.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def fuzz(
         new.mkdir()
         if seeds is not None:
             shutil.copytree(seeds / name, known, dirs_exist_ok=True)
-        arguments = _arguments(name, slow)
+        arguments = _arguments(name, slow, seed)
         inputs = [data for one in chosen(name) for data in read_corpus(one.name)]
         for number, data in enumerate(inputs):
             (known / str(number)).write_bytes(data)
@@ -152,6 +152,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
     parser.add_argument("--total", type=int, metavar="SECONDS", help="for all of them together")
     parser.add_argument("--slow", type=int, default=SLOW, help="seconds that an input may take (5)")
+    parser.add_argument("--seed", type=int, default=0, help="the same mutations again; 0: others")
     parser.add_argument("--merge", action="store_true", help="keep what is new")
     parser.add_argument(
         "--seeds", type=Path, metavar="DIRECTORY", help="begin with these, too (of seeds.py)"
@@ -180,7 +181,10 @@ def main() -> int:
         return 0
     names = sorted(MODULES) if wish.target == "all" else [wish.target]
     seconds = max(wish.total // len(names), 1) if wish.total else wish.seconds
-    good = [fuzz(name, seconds, wish.merge, wish.seeds, wish.crashes, wish.slow) for name in names]
+    good = [
+        fuzz(name, seconds, wish.merge, wish.seeds, wish.crashes, wish.slow, wish.seed)
+        for name in names
+    ]
     return 0 if all(good) else 1
 
 

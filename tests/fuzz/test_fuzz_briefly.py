@@ -28,8 +28,8 @@ def _fuzz(name: str, crashes: Path) -> tuple[str, int, str]:
     done = subprocess.run(
         [
             *(sys.executable, str(HERE / "run.py"), name),
-            # Not a matter of speed, here: other tests may be running.
-            *("--seconds", str(SECONDS), "--slow", "120", "--crashes", str(crashes)),
+            # Not a matter of speed or of luck, here: other tests may be running.
+            *("--seconds", str(SECONDS), "--slow", "120", "--seed", "1", "--crashes", str(crashes)),
         ],
         capture_output=True,
         text=True,
