@@ -188,6 +188,13 @@ BY_HAND: dict[str, list[bytes]] = {
         b'[auth]\ncheckers = ["memory:alice:SECRET", "file:SECRET", 5]\n',
         b"password = \"SECRET\"\nsmtp = 'SECRET'\n",
     ],
+    "scanner_answers": [
+        b'{"action": "add header", "score": 7, "required_score": 6, "milter": {"add_headers": {"X-A": {"value": "b\\nc: d", '
+        b'"order": 1}, "X\\nBcc: e": "c", "": "d"}, "remove_headers": {"Subject": 1}, "change_from": "x@y.example", '
+        b'"add_rcpt": ["a@b.example>"], "spam_header": "X-S"}, "symbols": {"A": {"score": 1}}, "messages": '
+        b'{"smtp_message": "no\\r\\n250 ok"}}',
+        b'{"action": "reject", "messages": {"smtp_message": "no\\r\\n250 ok"}}',
+    ],
     "journal_whole": [b"\x02\x00\x00\x00{}", b'\x08\x00\x00\x00{"a": 1}content'],
     "frames": [b'["ready"]', b'["news", ["quota", "a", 1]]', b"[" * 2000],
     "milter": [
