@@ -201,6 +201,26 @@ def test_damage_that_is_met_while_it_runs(tmp_path: Path) -> None:
     site.stop()
 
 
+def test_damage_behind_an_open_connection(tmp_path: Path) -> None:
+    """Who meets it is answered with a no, once; the rows are there again then, and what is said next is taken."""
+    site = filled(tmp_path)
+    before = unfinished(site)
+    site.store._spool.close()
+    with closing(sqlite3.connect(database(site))) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+    site.store._spool.prepare()
+    length = os.path.getsize(database(site))
+    with open(database(site), "r+b") as file:
+        file.seek(size)
+        file.write(b"\xff" * (length - size))
+    with pytest.raises(sqlite3.DatabaseError):
+        site.states()
+    assert unfinished(site) == before
+    whole(site, before)
+    site.stop()
+
+
 @pytest.mark.parametrize("who", [0, 1])
 def test_deleted_under_two_processes(tmp_path: Path, who: int) -> None:
     first = filled(tmp_path)
@@ -213,6 +233,7 @@ def test_deleted_under_two_processes(tmp_path: Path, who: int) -> None:
     before |= {(id_, "new@one.example"): State.WAITING for id_ in ("00c8aa", "00c9aa")}
     for site in both:
         assert unfinished(site) == before
+        assert site.store._spool._current() and database(site).exists()
     first.stop()
     second.stop()
     assert unfinished(restarted(first, 3)) == before
