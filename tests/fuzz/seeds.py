@@ -191,7 +191,8 @@ BY_HAND: dict[str, list[bytes]] = {
     "signed_fields": [b"\x05Subject: \x0ba\x0c \t b\x85 \t\nTo:\x1c \n\nx \n \n\n"],
     "scanner_answers": [
         b'{"action": "add header", "score": 7, "required_score": 6, "milter": {"add_headers": {"X-A": '
-        b'{"value": "b\\nc: d", "order": 1}, "X\\nBcc: e": "c", "": "d"}, "remove_headers": {"Subject": 1}, "change_from": "x@y.example", '
+        b'{"value": "b\\nc: d", "order": 1}, "X\\nBcc: e": "c", "": "d"}, '
+        b'"remove_headers": {"Subject": 1}, "change_from": "x@y.example", '
         b'"add_rcpt": ["a@b.example>"], "spam_header": "X-S"}, "symbols": {"A": {"score": 1}}, "messages": '
         b'{"smtp_message": "no\\r\\n250 ok"}}',
         b'{"action": "reject", "messages": {"smtp_message": "no\\r\\n250 ok"}}',
