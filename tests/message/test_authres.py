@@ -244,3 +244,10 @@ def test_the_authres_library_reads_it_too(name: str, results: list[Result]) -> N
     assert [(one.method, one.result) for one in theirs.results] == [
         (one.method, one.result) for one in results
     ]
+
+
+def test_names_are_ascii_too() -> None:
+    """As `read` gives them, of a field that somebody else has written."""
+    found = read(b" mx.example.org; dk\xe4m=fa\xefl head\x9dr.b=c")
+    assert found is not None
+    assert field(found.authserv_id, found.results).isascii()

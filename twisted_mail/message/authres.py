@@ -98,12 +98,12 @@ def field(
 
 def _resinfo(result: Result, utf8: bool) -> str:
     version = f"/{result.version}" if result.version != 1 else ""
-    parts = [f"{result.method}{version}={result.result}"]
+    parts = [f"{_clean(result.method, utf8)}{version}={_clean(result.result, utf8)}"]
     if result.comment:
         parts.append(f"({_clean(result.comment, utf8).translate(_COMMENT)})")
     if result.reason:
         parts.append(f"reason={_quoted(_clean(result.reason, utf8))}")
-    parts += [f"{key}={_value(value, utf8)}" for key, value in result.properties]
+    parts += [f"{_clean(key, utf8)}={_value(value, utf8)}" for key, value in result.properties]
     line = " ".join(parts)
     # RFC 5322 section 2.1.1
     return line if len(line) <= 200 else "\n\t ".join(parts)
