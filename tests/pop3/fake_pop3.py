@@ -10,6 +10,7 @@ from zope.interface import implementer
 from twisted_mail.connection.interfaces import Answer, Signal, Then
 from twisted_mail.interfaces import IEndingAccount, IMailbox, MessageInfo
 from twisted_mail.message.downgrade import downgrade_header, needs_downgrade
+from twisted_mail.message.headers import header_end
 from twisted_mail.message.wire import wire_size
 from twisted_mail.pop3.engine import Engine
 from twisted_mail.pop3.session import Pop3Session
@@ -19,7 +20,8 @@ from twisted_mail.status import MailError
 def info(content: bytes, uidl: str) -> MessageInfo:
     """What a store says of `content`."""
     size = wire_size(content)
-    header, rest = content[: content.find(b"\n\n") + 1], content[content.find(b"\n\n") + 1 :]
+    end = max(header_end(content), 0)
+    header, rest = content[:end], content[end:]
     if not needs_downgrade(header):
         return MessageInfo(uidl, size)
     return MessageInfo(uidl, size, wire_size(downgrade_header(header)) + wire_size(rest))
