@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from targets import TARGETS  # noqa: E402
+from fuzz_targets import TARGETS  # noqa: E402
 
 # What the texts in an area's tests are to a target: octets that go before them (choices of cut and options).
 PLACES: dict[str, tuple[str, list[bytes]]] = {

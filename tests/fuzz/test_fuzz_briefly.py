@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fuzz_targets import TARGETS
 from fuzzing import HERE
 from run import MODULES
-from targets import TARGETS
 
 pytestmark = [
     pytest.mark.e2e,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from fuzz_targets import TARGETS
 from keeping import CORPUS, FOUND, read_corpus, read_found
-from targets import TARGETS
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
