@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from store_site import Site
 
 from twisted_mail.mailboxes import Appending, Filed
+from twisted_mail.message.wire import wire_size
+from twisted_mail.storage.maildir import FileName
 
 
 class Held(NamedTuple):
@@ -109,9 +112,13 @@ def read(path: str) -> bytes:
 
 
 def held(site: Site, key: str) -> list[Held]:
-    """All that an account holds, sorted."""
-    return sorted(
-        Held(box.name, read(one.path), tuple(sorted(one.flags)), one.date)
-        for box in account(site, key).folders.all()
-        for one in picked(site, key, box.name)
-    )
+    """All that an account holds, sorted. What is said of the sizes is what lies there."""
+    found = []
+    for box in account(site, key).folders.all():
+        for one in picked(site, key, box.name):
+            content = read(one.path)
+            assert one.size == len(content), (box.name, one)
+            assert one.wire == wire_size(content), (box.name, one)
+            assert FileName.parse(os.path.basename(one.path)).size in (None, one.size), one.path
+            found.append(Held(box.name, content, tuple(sorted(one.flags)), one.date))
+    return sorted(found)

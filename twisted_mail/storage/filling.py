@@ -346,18 +346,23 @@ class Filler:
                 base, source = want.filling.base, want.filling.source
                 row = locked.index.by_base(folder.row.key, base)
                 path = os.path.join(folder.path, row.sub, row.name) if row is not None else None
+                found = None
                 if path is None or not self._disk.exists(path):
                     if everything is None:
                         everything = self._everything(removed)
+                    found = everything.get(base)
+                    if found is not None and source is not None and want.check:
+                        # First of all: who moves it may have to measure it.
+                        source.mend(os.path.join(*found[1:]))
                     try:
-                        path = self._placed(locked, folder, want, everything.get(base))
+                        path = self._placed(locked, folder, want, found)
                     except OSError as error:
                         failed.append((want.filling, error))
                         continue
                 if source is None:
                     continue
                 if path is not None:
-                    if want.check:
+                    if want.check and found is None:
                         source.mend(path)
                 # A row without its file: another program removed the message, unless a power cut did.
                 elif want.check or not (
