@@ -8,8 +8,7 @@ import re
 from typing import Any
 
 from fake_pop3 import Dialogue as Pop3Dialogue
-from fuzz_sessions import nothing_failed
-from fuzzing import cut, target
+from fuzzing import cut, nothing_failed, target
 from imap_dialogue import Dialogue as ImapDialogue
 from imap_values import is_body, is_envelope, lines_of, values
 from signed_mail import ed25519, signed, verified, zone_of

@@ -10,8 +10,7 @@ from typing import Any
 import dns.exception
 import dns.message
 import requests
-from fuzz_sessions import nothing_failed
-from fuzzing import cut, several, target
+from fuzzing import cut, nothing_failed, several, target
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 

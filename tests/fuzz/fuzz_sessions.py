@@ -8,32 +8,13 @@ import re
 from typing import Any
 
 from fake_pop3 import Dialogue as Pop3Dialogue
-from fuzzing import finished, target
+from fuzzing import finished, nothing_failed, target
 from imap_dialogue import Dialogue as ImapDialogue
 from imap_values import is_body, is_envelope, lines_of, values
 from smtp_conversation import Conversation
-from twisted.logger import globalLogPublisher
 
 from twisted_mail.connection.interfaces import Signal, Then
 from twisted_mail.smtp.session import Profile
-
-_failures: list[Any] = []
-
-
-def _observe(event: dict[str, Any]) -> None:
-    if "log_failure" in event:
-        _failures.append(event["log_failure"])
-
-
-globalLogPublisher.addObserver(_observe)
-
-
-def nothing_failed() -> None:
-    if _failures:
-        failure = _failures.pop()
-        _failures.clear()
-        raise AssertionError(failure.getTraceback()) from failure.value
-
 
 # -- SMTP
 

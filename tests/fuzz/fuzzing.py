@@ -12,7 +12,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["HERE", "TARGETS", "Target", "cut", "finished", "several", "target"]
+from twisted.logger import globalLogPublisher
+
+__all__ = ["HERE", "TARGETS", "Target", "cut", "finished", "nothing_failed", "several", "target"]
 
 HERE = Path(__file__).parent
 
@@ -33,6 +35,33 @@ class Target(NamedTuple):
 
 
 TARGETS: dict[str, Target] = {}
+_failures: list[Any] = []
+
+
+def _observe(event: dict[str, Any]) -> None:
+    if "log_failure" in event:
+        _failures.append(event["log_failure"])
+
+
+def nothing_failed() -> None:
+    """For a target: nothing that nobody foresaw has been logged since it began."""
+    if _failures:
+        failure = _failures.pop()
+        raise AssertionError(failure.getTraceback()) from failure.value
+
+
+def _watched(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Only while it runs: a failure holds on to all that its frames had, such as files."""
+
+    def watched(data: bytes) -> None:
+        globalLogPublisher.addObserver(_observe)
+        try:
+            run(data)
+        finally:
+            globalLogPublisher.removeObserver(_observe)
+            _failures.clear()
+
+    return watched
 
 
 def target(
@@ -42,7 +71,9 @@ def target(
 
     def known(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
         assert run.__name__ not in TARGETS
-        TARGETS[run.__name__] = Target(run.__name__, run, dictionary, longest, run.__module__)
+        TARGETS[run.__name__] = Target(
+            run.__name__, _watched(run), dictionary, longest, run.__module__
+        )
         return run
 
     return known

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-import select
+import selectors
 import shutil
 import subprocess
 import sys
@@ -62,7 +62,10 @@ class ServerProcess:
         except BrokenPipeError:
             pass  # it has ended, and its log says why
         answers = self._stream(self._process.stdout)
-        ready, _, _ = select.select([answers], [], [], _DEADLINE)
+        # Not select(2): the program under test may have more than 1024 files open.
+        with selectors.DefaultSelector() as selector:
+            selector.register(answers, selectors.EVENT_READ)
+            ready = selector.select(_DEADLINE)
         line = answers.readline() if ready else b""
         if not line:
             raise RuntimeError(
