@@ -32,7 +32,8 @@ class ConnectionLimits:
     process.
 
     `own`: at most in this process (0: as many). `fresh`: how fast new ones may come from one address, to this process;
-    `exempts` says whom that does not concern. `familiar`: whether somebody is at home at an address. `now`: seconds.
+    `exempts` says whom that does not concern. `familiar`: whether somebody is at home at an address; None: nobody
+    ever is, and no places are kept. `now`: seconds.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ConnectionLimits:
         own: int = 0,
         fresh: Limit | None = None,
         exempts: Callable[[str], bool] = lambda ip: False,
-        familiar: Callable[[str], bool] = lambda ip: False,
+        familiar: Callable[[str], bool] | None = None,
         now: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._total = total
@@ -54,10 +55,10 @@ class ConnectionLimits:
         self._here = 0
         self._fresh = None if fresh is None else Buckets(fresh, now)
         self._exempts = exempts
-        self._familiar = familiar
+        self._familiar = familiar or (lambda ip: False)
         self._now = now
         self._crowded = min(int(total * FULL), int(self._own * FULL))
-        self._kept = int(total * KEPT)
+        self._kept = 0 if familiar is None else int(total * KEPT)
         # In the order in which they came, each with when.
         self._strangers: dict[Any, float] = {}
 
