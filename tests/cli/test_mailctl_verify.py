@@ -236,6 +236,11 @@ def queue_lost(site: Server) -> None:
         (site.data / f"queue.sqlite3{suffix}").unlink(missing_ok=True)
 
 
+def queue_emptied(site: Server) -> None:
+    queue_lost(site)
+    (site.data / "queue.sqlite3").touch()
+
+
 def parked(site: Server) -> None:
     (site.data / "parked/0123.log").write_bytes(b"x" * 300)
 
@@ -268,6 +273,7 @@ CASES: list[tuple[Callable[[Server], None], str, bool]] = [
     (miscounted, "queue", True),
     (hop_lost, "queue", True),
     (queue_lost, "queue", True),
+    (queue_emptied, "queue", True),
     (parked, "parked", False),
     (siteless, "site", False),
 ]

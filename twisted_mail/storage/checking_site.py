@@ -188,9 +188,12 @@ class Site:
         try:
             with closing(read_only(self._database)) as db:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version != VERSION:
+                if version > VERSION:
                     text = f"is of version {version}, this program knows {VERSION}"
                     yield Problem("queue", self._database, text, "use the program that made it")
+                    return
+                if version != VERSION:
+                    yield self._broken("is empty, or made by something else", loaded)
                     return
                 found = [row[0] for row in db.execute("PRAGMA integrity_check(3)")]
                 if found != ["ok"]:
