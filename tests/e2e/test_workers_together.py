@@ -107,14 +107,14 @@ def test_wrong_passwords_at_any_worker_slow_down_the_next(make: Any) -> None:
     began = time.monotonic()
     sessions = []
     # Each on a connection of its own, beside those that there are: workers take turns
-    for _ in range(6):
+    for number in range(6):
         session = poplib.POP3_SSL(
             "localhost", site.ports["pop3s"], context=site.tls, timeout=DEADLINE
         )
+        sessions.append(session)
         session.user(ALICE)
         with pytest.raises(poplib.error_proto):
-            session.pass_("wrong")
-        sessions.append(session)
+            session.pass_(f"wrong {number}")  # the same one would count once
     # 0.1 + 0.2 + 0.4 + … 3.2; had each worker counted its own three, it were 2 × 0.7
     assert time.monotonic() - began >= 6
     assert len(by_worker(site.log[before:])) == 2
