@@ -118,7 +118,8 @@ def held(site: Site, key: str) -> list[Held]:
         for one in picked(site, key, box.name):
             content = read(one.path)
             assert one.size == len(content), (box.name, one)
-            assert one.wire == wire_size(content), (box.name, one)
+            if content.endswith(b"\n") and b"\r" not in content:  # as all that comes by a protocol
+                assert one.wire == wire_size(content), (box.name, one)
             assert FileName.parse(os.path.basename(one.path)).size in (None, one.size), one.path
             found.append(Held(box.name, content, tuple(sorted(one.flags)), one.date))
     return sorted(found)
