@@ -170,7 +170,8 @@ def _ready_to_change(storm: Storm, imap: Imap, user: str) -> Fire | None:
     what = storm.random.choice(("COPY", "MOVE", "EXPUNGE", "STORE"))
     words = f"UID {what} {chosen} {target}"
     if what == "STORE":
-        words = rf"UID STORE {chosen} FLAGS (\Seen $Storm{storm.random.randrange(3)})"
+        # Not in place of those that are there: another client's \Deleted would be gone before its EXPUNGE.
+        words = rf"UID STORE {chosen} +FLAGS (\Seen $Storm{storm.random.randrange(3)})"
     elif what == "EXPUNGE":
         if not imap.command(rf"UID STORE {chosen} +FLAGS (\Deleted)"):
             return None
