@@ -63,6 +63,15 @@ def test_a_submission_is_mended(site):
     assert b"Message-ID: <1800000000.%s@mx.example.org>\n" % number.encode() in content
 
 
+@pytest.mark.parametrize("block", [1, 65_536])
+def test_a_nul_in_a_submission_is_the_space_that_leaves(site, block):
+    """It is signed as it is stored, and no NUL is ever sent."""
+    site.deliver(b"A: \0b\r\n\r\n\0\0x\r\n", ALICE, account=person(), sender=ALICE, block=block)
+    (content,) = site.inbox()
+    assert b"\0" not in content
+    assert b"\nA:  b\n" in content and content.endswith(b"\n\n  x\n")
+
+
 def test_an_alias_and_its_target_are_one_copy(site):
     site.directory.add_alias("all@example.org", [ALICE, BOB])
     site.deliver(b"\r\nhi\r\n", Address.parse("all@example.org"), ALICE)

@@ -100,8 +100,13 @@ class Message:
             return
         if not block.isascii():
             self.eight_bit = True
+        block = self._lines.feed(block)
+        if b"\0" in block and self.client.account is not None:
+            # RFC 6409 section 8: a submission is mended. No mail holds a NUL (RFC 5322 section 2.2), and `message.wire`
+            # sends none; what is signed here is to be what leaves.
+            block = block.replace(b"\0", b" ")
         try:
-            text = self._head.feed(self._lines.feed(block))
+            text = self._head.feed(block)
         except MailError as error:
             self._refuse(error)
             return

@@ -98,7 +98,7 @@ class Envelopes:
         for number in self.numbers():
             try:
                 found = list(self._read(number))
-            except OSError as error:
+            except (OSError, ValueError) as error:  # not to be read, or a newer version's
                 _log.error("{path}: {error}", path=self._path(number), error=str(error))
                 continue
             yield from found
