@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_site import made, running, scratch
+from twisted.logger import formatEvent, globalLogPublisher
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +24,16 @@ def _nothing_is_left_open() -> Iterator[None]:
 @pytest.fixture
 def tmp_path() -> Path:
     return Path(scratch())
+
+
+@pytest.fixture
+def told() -> Iterator[Callable[[str], list[str]]]:
+    """What has been logged, the lines with a text in them."""
+    lines: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield lambda text: [line for line in lines if text in line]
+    globalLogPublisher.removeObserver(observe)

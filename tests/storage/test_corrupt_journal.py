@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from store_site import Site
-from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_mail.testing.disk import FaultyDisk
-
-
-@pytest.fixture
-def told() -> Iterator[Callable[[str], list[str]]]:
-    lines: list[str] = []
-
-    def observe(event: dict[str, Any]) -> None:
-        lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield lambda text: [line for line in lines if text in line]
-    globalLogPublisher.removeObserver(observe)
 
 
 def message(number: int) -> bytes:

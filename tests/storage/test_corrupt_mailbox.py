@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -12,23 +12,10 @@ from typing import Any
 
 import pytest
 from store_site import Site, seen
-from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_mail.disk import OsDisk
 from twisted_mail.status import MailError
 from twisted_mail.storage.aside import KEPT, remains, set_aside
-
-
-@pytest.fixture
-def told() -> Iterator[Callable[[str], list[str]]]:
-    lines: list[str] = []
-
-    def observe(event: dict[str, Any]) -> None:
-        lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield lambda text: [line for line in lines if text in line]
-    globalLogPublisher.removeObserver(observe)
 
 
 def garbage(path: Path) -> None:
