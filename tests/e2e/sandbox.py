@@ -53,14 +53,19 @@ def allowed(unit: Path = UNIT) -> frozenset[str]:
 
 
 def confined(output: Path, command: Sequence[str]) -> list[str]:
-    """`command` and all its processes, whose other calls fail with EPERM, and stand in `output` then."""
+    """`command` and all its processes, whose other calls fail with EPERM, and stand in `output` then.
+
+    A file for each process (``-ff``): in one file, the lines of calls made at once are torn.
+    """
     calls = ",".join(f"?{one}" for one in sorted(allowed()))
     return [
-        *("strace", "-f", "--seccomp-bpf", "-qq", "-e", "signal=none", "-o", str(output)),
+        *("strace", "-ff", "--seccomp-bpf", "-qq", "-e", "signal=none", "-o", str(output)),
         *("-e", f"trace=!{calls}", "-e", f"inject=!{calls}:error=EPERM", *command),
     ]
 
 
 def refused(output: Path) -> list[str]:
     """The lines of calls that were not allowed."""
-    return [line.split(maxsplit=1)[-1] for line in output.read_text().splitlines() if "(" in line]
+    files = sorted(output.parent.glob(f"{output.name}.*"))
+    assert files, "strace did not run"
+    return [line for file in files for line in file.read_text().splitlines() if "(" in line]

@@ -19,7 +19,13 @@ from twisted_mail.config import Config, ConfigError, load
 from twisted_mail.reports import aggregate, aggregate_read, aggregate_xml, reading, tls, unpack
 from twisted_mail.reports.unpack import ReportError
 from twisted_mail.storage import dovecot, flags, record
-from twisted_mail.storage.importing_dovecot import is_config, not_plain, read_config, uidl_format
+from twisted_mail.storage.importing_dovecot import (
+    NotForUsError,
+    is_config,
+    not_plain,
+    read_config,
+    uidl_format,
+)
 from twisted_mail.storage.maildir import (
     FileName,
     FolderState,
@@ -163,9 +169,12 @@ def dovecot_files(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     is_config(text)
     config = read_config(text)
-    make = uidl_format(config.pop3_uidl_format)
-    if make is not None:
-        make(1, 2, "a")
+    try:
+        make = uidl_format(config.pop3_uidl_format)
+    except NotForUsError as error:
+        assert "--pop3-uidl-format" in str(error)
+    else:
+        assert make is None or make(1, 2, "a") == make(1, 2, "a")
     not_plain(data)
 
 

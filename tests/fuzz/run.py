@@ -83,7 +83,14 @@ def _child(name: str, arguments: list[str], **options: object) -> subprocess.Com
 
 
 def fuzz(
-    name: str, seconds: int, merge: bool, seeds: Path | None, crashes: Path, slow: int, seed: int
+    name: str,
+    seconds: int,
+    merge: bool,
+    seeds: Path | None,
+    crashes: Path,
+    slow: int,
+    seed: int,
+    runs: int = -1,
 ) -> bool:
     """Whether nothing was found."""
     crashes.mkdir(exist_ok=True)
@@ -103,6 +110,7 @@ def fuzz(
             [
                 *arguments,
                 f"-max_total_time={seconds}",
+                f"-runs={runs}",
                 f"-artifact_prefix={crashes}/{name}-",
                 "-print_final_stats=1",
                 str(new),
@@ -150,6 +158,7 @@ def main() -> int:
     )
     parser.add_argument("target", help="its name, or all")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--runs", type=int, default=-1, help="end after so many, too")
     parser.add_argument("--total", type=int, metavar="SECONDS", help="for all of them together")
     parser.add_argument("--slow", type=int, default=SLOW, help="seconds that an input may take (5)")
     parser.add_argument("--seed", type=int, default=0, help="the same mutations again; 0: others")
@@ -182,7 +191,7 @@ def main() -> int:
     names = sorted(MODULES) if wish.target == "all" else [wish.target]
     seconds = max(wish.total // len(names), 1) if wish.total else wish.seconds
     good = [
-        fuzz(name, seconds, wish.merge, wish.seeds, wish.crashes, wish.slow, wish.seed)
+        fuzz(name, seconds, wish.merge, wish.seeds, wish.crashes, wish.slow, wish.seed, wish.runs)
         for name in names
     ]
     return 0 if all(good) else 1

@@ -54,7 +54,8 @@ class Authenticator:
             parts = response.split(b"\0")
             if len(parts) != 3:
                 raise MailError(501, "5.5.2", "Malformed authentication response", pop3="AUTH")
-            return await self.login(parts[1].decode(), parts[2].decode(), client_ip)
+            name, password = (part.decode(errors="replace") for part in parts[1:])
+            return await self.login(name, password, client_ip)
 
         return SimpleNamespace(step=step)
 

@@ -132,11 +132,14 @@ class FakeExchange:
         if self.mechanism == "PLAIN":
             if not self.said:
                 return b""
-            _, user, password = self.said[0].decode().split("\0")
+            parts = self.said[0].decode(errors="replace").split("\0")
+            if len(parts) != 3:
+                raise MailError(501, "5.5.2", "Malformed authentication response", pop3="AUTH")
+            _, user, password = parts
         elif len(self.said) < 2:
             return (b"User Name\0", b"Password\0")[len(self.said)]
         else:
-            user, password = (part.decode() for part in self.said)
+            user, password = (part.decode(errors="replace") for part in self.said)
         return await self.authenticator.login(user, password, "192.0.2.1")
 
 

@@ -136,14 +136,17 @@ class FakeExchange:
         if self.mechanism == "PLAIN":
             if not self.told:
                 return b""
-            _, user, password = self.told[0].split(b"\0")
+            parts = self.told[0].split(b"\0")
+            if len(parts) != 3:
+                raise MailError(501, "5.5.2", "Malformed authentication response")
+            _, user, password = parts
         else:
             if len(self.told) < 2:
                 return [b"User Name\0", b"Password\0"][len(self.told)]
             user, password = self.told
         if password != b"secret":
             raise MailError(535, "5.7.8", "Authentication credentials invalid")
-        login = FakeLogin(FakeAccount(user.decode()))
+        login = FakeLogin(FakeAccount(user.decode(errors="replace")))
         self.authenticator.logins.append(login)
         return login
 

@@ -263,7 +263,7 @@ def usual_use(names: Iterable[str]) -> dict[str, str]:
 # -- POP3's names
 
 
-_VARIABLE: Final = re.compile(r"%(0?)(\d*)([XU]?)([uvfgm%])")
+_VARIABLE: Final = re.compile(r"%(0?)(\d{0,2})([XU]?)([uvfgm%])")
 _PLAIN: Final = re.compile(r"[!-$&-~]*")
 
 
