@@ -118,6 +118,13 @@ def test_a_uidlist():
     assert found.uidls == {"1795251165.M1P2.vm": "Old-Name"}
 
 
+def test_a_file_that_has_two_uids_has_the_later_one():
+    found = parse_uidlist(b"3 V7 N12\n3 POwn :a:2,\n7 :b\n9 :a:2,S\n")
+    assert list(found.uids.items()) == [("b", 7), ("a", 9)]
+    # The later message is another one for POP3, too.
+    assert found.uidls == {}
+
+
 def test_an_old_uidlist():
     found = parse_uidlist(b"1 1100000000 3\n1 a.b.c:2,S\n4 d.e.f\n")
     assert (found.validity, found.uidnext) == (1100000000, 5)

@@ -189,6 +189,23 @@ def test_pop3_names_of_another_format(ours, theirs, tmp_path):
     again.store.release()
 
 
+def test_pop3_names_beside_a_file_with_two_uids(ours, theirs, tmp_path):
+    """What was expunged and moved back gets another line in Dovecot's list."""
+    uidlist = theirs.root / "dovecot-uidlist"
+    first = uidlist.read_text().splitlines()[1]
+    assert first.startswith("3 :")
+    uidlist.write_text(f"{uidlist.read_text()}15{first[1:]}\n")
+    take(ours, theirs)
+    assert list(ours.state("INBOX")[2]) == [7, 9, 12, 15, 20]
+    assert ours.uidls()[9] == "own-name"
+    ours.store.release()
+    os.unlink(tmp_path / "a/index.sqlite3")
+    again = Ours(tmp_path / "a")
+    assert list(again.state("INBOX")[2]) == [7, 9, 12, 15, 20]
+    assert again.uidls()[9] == "own-name"
+    again.store.release()
+
+
 def test_control_elsewhere(ours, tmp_path):
     theirs = Theirs(tmp_path / "d", tmp_path / "c")
     theirs.folder("", [(3, "cur", "a")], keywords=("Todo",))

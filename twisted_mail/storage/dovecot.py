@@ -23,7 +23,7 @@ _HEAD: Final = "V\t2"
 
 @dataclass(frozen=True, slots=True)
 class UidList:
-    """`uids` and `uidls` by base name. `uidls`: POP3's names of messages that have one of their own."""
+    """`uids`, ascending, and `uidls` by base name. `uidls`: POP3's names of messages that have one of their own."""
 
     validity: int
     uidnext: int
@@ -54,6 +54,9 @@ def parse_uidlist(data: bytes) -> UidList | None:
         if not uid or uid <= top or not base:
             continue
         top = uid
+        # What was expunged and moved back has a second line: a new message, last of all, as Dovecot reads it.
+        found.uids.pop(base, None)
+        found.uidls.pop(base, None)
         found.uids[base] = uid
         for part in extra:
             if (
