@@ -26,7 +26,7 @@ def test_added_at_the_end():
     assert apply_edits(FIELDS, [Add(b"X: 1\n")]) == [*FIELDS, b"X: 1\n"]
 
 
-@pytest.mark.parametrize(("at", "where"), [(0, 0), (1, 1), (4, 4), (99, 4), (-3, 0)])
+@pytest.mark.parametrize(("at", "where"), [(0, 0), (1, 1), (4, 4), (99, 4), (10**20, 4), (-3, 0)])
 def test_inserted(at, where):
     expected = [*FIELDS[:where], b"X: 1\n", *FIELDS[where:]]
     assert apply_edits(FIELDS, [Insert(at, b"X: 1\n")]) == expected

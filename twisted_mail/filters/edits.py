@@ -96,7 +96,8 @@ class _Fields:
         if self._room > 0:
             self._room -= 1
             self._all = [one for one in self._all if one]
-            self._all.insert(max(0, at), [field])
+            # JSON knows numbers that no list does.
+            self._all.insert(min(max(0, at), len(self._all)), [field])
             self._name_all()
 
     def change(self, name: bytes, n: int, field: bytes) -> None:
