@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_mail.filters.http_answer import HttpAnswer, HttpError, request_head
+from twisted_mail.filters.http_answer import MAX_HEAD, HttpAnswer, HttpError, request_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -102,6 +102,23 @@ def test_no_bytes_make_it_raise_and_any_cut_gives_the_same(parts, cuts):
         pieces.append(data[at : at + cut])
         at += cut
     assert outcome([data]) == outcome([*pieces, data[at:]])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OK + b"Content-Length: 5\r\n\r\nhello" + b"x" * 1001,
+        b"HTTP/1.1 204 No Content\r\n\r\n" + b"x" * 1001,
+        OK + b"A: " + b"b" * (MAX_HEAD - len(OK) - 3) + b"\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 4094 + b"\r\na\r\n0\r\n\r\n",
+    ],
+    ids=["behind its length", "behind none", "longest head", "longest line"],
+)
+def test_what_is_just_within_bounds_is_so_in_any_pieces(data):
+    whole = outcome([data])
+    assert whole is not None
+    octets = [data[at : at + 1] for at in range(len(data))]
+    assert outcome([b"".join(octets[:-5000]), *octets[-5000:]]) == whole
 
 
 def test_a_head_cannot_be_split():

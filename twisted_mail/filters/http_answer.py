@@ -12,6 +12,8 @@ from typing import Final
 __all__ = ["HttpAnswer", "HttpError", "request_head"]
 
 MAX_HEAD: Final = 64 * 1024
+MAX_LINE: Final = 4096
+"""Of a chunk's size, or a trailer."""
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 
@@ -52,10 +54,12 @@ class HttpAnswer:
         if self._chunked:
             self._chunks()
             return
-        self._take(len(self._buffer))
-        if self._length is not None and len(self._body) >= self._length:
-            del self._body[self._length :]
-            self.done = True
+        if self._length is None:
+            self._take(len(self._buffer))
+            return
+        # What comes behind it, in the same piece or later, does not count.
+        self._take(min(len(self._buffer), self._length - len(self._body)))
+        self.done = len(self._body) == self._length
 
     def end(self) -> None:
         """The connection is closed. Raises HttpError when that is too early."""
@@ -67,7 +71,8 @@ class HttpAnswer:
 
     def _head(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
-        if end > MAX_HEAD or (end < 0 and len(self._buffer) > MAX_HEAD):
+        # A part of its end may be there
+        if end > MAX_HEAD or (end < 0 and len(self._buffer) > MAX_HEAD + 3):
             raise HttpError("an answer with a head that does not end")
         if end < 0:
             return False
@@ -132,7 +137,7 @@ class HttpAnswer:
                 del self._buffer[:2]
                 self._chunk_left = 0
             end = self._buffer.find(b"\r\n")
-            if end > 4096 or (end < 0 and len(self._buffer) > 4096):
+            if end > MAX_LINE or (end < 0 and len(self._buffer) > MAX_LINE + 1):
                 raise HttpError("a line that does not end")
             if end < 0:
                 return
