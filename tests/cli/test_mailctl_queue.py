@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -309,6 +310,20 @@ def test_a_terminal_is_safe_from_what_peers_say(three):
 def test_a_queue_that_cannot_be_read(site):
     (site.path / "data/queue.sqlite3").write_bytes(b"nonsense" * 1000)
     assert call("list", code=1).startswith("mailctl: cannot open the queue: ")
+
+
+def test_looking_makes_no_database(site, three):
+    """The server would take it for the one it had."""
+    database = site.path / "data/queue.sqlite3"
+    for file in site.path.glob("data/queue.sqlite3*"):
+        file.unlink()
+    for words in (["list"], ["show", "aa0000000001"], ["hold", "aa0000000001"]):
+        said = call(*words, code=1)
+        assert "queue.sqlite3 is gone: the server makes it anew" in said
+    assert not database.exists()
+    shutil.rmtree(site.path / "data/queue")
+    assert call("list") == ""
+    assert not database.exists()
 
 
 # -- show

@@ -15,6 +15,7 @@ import pytest
 from store_site import Site
 
 from twisted_mail.storage.queued import Attempt, Change, State, Verdict
+from twisted_mail.storage.spool_tables import open_tables
 
 NAMES = ("queue.sqlite3", "queue.sqlite3-wal", "queue.sqlite3-shm")
 
@@ -62,7 +63,13 @@ def no_table(site: Site) -> None:
         db.execute("DROP TABLE recipients")
 
 
-DAMAGES = [delete, garbage, truncate, empty, directory, header, no_version, no_table]
+def no_rows(site: Site) -> None:
+    """Lost, and another program has made an empty one."""
+    delete(site)
+    open_tables(site.world.disk, str(database(site)))[0].close()
+
+
+DAMAGES = [delete, garbage, truncate, empty, directory, header, no_version, no_table, no_rows]
 
 
 def flip(path: Path, random: Random, count: int) -> None:
@@ -239,6 +246,20 @@ def test_deleted_under_two_processes(tmp_path: Path, who: int) -> None:
     assert unfinished(restarted(first, 3)) == before
 
 
+def test_the_first_message_ever_and_a_crash_is_no_lost_database(
+    tmp_path: Path, told: Callable[[str], list[str]]
+) -> None:
+    """Its content was linked, its row was not written yet: the journal has it, and nobody is alarmed."""
+    site = Site(str(tmp_path / "data")).start()
+    site.enqueue(b"Subject: 1\n\nx\n", "0001aa", "a@one.example")
+    with site.store._spool.transaction() as db:
+        for table in ("messages", "recipients", "hops"):
+            db.execute(f"DELETE FROM {table}")  # noqa: S608
+    site.kill()
+    assert unfinished(restarted(site)) == {("0001aa", "a@one.example"): State.WAITING}
+    assert not told("queue.sqlite3")
+
+
 def test_what_a_dropped_record_said_and_a_lost_row_is_in_the_envelope(tmp_path: Path) -> None:
     """And what was accepted since is in the journal."""
     site = filled(tmp_path, 10)
@@ -271,6 +292,28 @@ def test_envelopes_go_with_their_messages(tmp_path: Path) -> None:
     site.run(site.world.threads.call(checkpoint))
     assert not envelopes.numbers()
     site.stop()
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_envelopes_stay_while_there_is_content_that_no_row_knows(
+    tmp_path: Path, some: bool
+) -> None:
+    """Whatever has become of the rows: they are what is left then."""
+    site = filled(tmp_path, 10)
+    checkpoint: Any = site.store._journal.checkpoint
+    site.run(site.world.threads.call(checkpoint))
+    kept = {one.message.id for one in site.store._spool.envelopes.load()}
+    before = unfinished(site)
+    with site.store._spool.transaction() as db:
+        for table in ("messages", "recipients"):
+            db.execute(f"DELETE FROM {table} WHERE seq > ?", (3 if some else 0,))  # noqa: S608
+    site.enqueue(b"x\n", "0099aa", "a@one.example")
+    for _ in range(3):
+        site.run(site.world.threads.call(checkpoint))
+    assert {one.message.id for one in site.store._spool.envelopes.load()} >= kept
+    site.stop()
+    delete(site)
+    assert unfinished(restarted(site)).keys() >= before.keys()
 
 
 def test_a_row_that_gets_the_number_of_one_before_is_written_down(tmp_path: Path) -> None:

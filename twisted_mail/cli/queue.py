@@ -278,7 +278,7 @@ def _ask(yes: bool, chosen: dict[str, Any], question: str) -> None:
 
 @contextmanager
 def opened_queue(site: SiteFiles) -> Iterator[View | None]:
-    """The queue, to look at; None when there is no data yet. Raises Refusal."""
+    """The queue, to look at; None when there is none yet. Raises Refusal."""
     from ..disk import OsDisk
     from ..storage.spool import Spool
     from ..storage.spool_view import View
@@ -291,6 +291,15 @@ def opened_queue(site: SiteFiles) -> Iterator[View | None]:
             yield None
             return
         site.become_owner()
+        if not (data / "queue.sqlite3").exists():
+            # Not made by who only looks: the server that finds none makes it anew of all that is known.
+            if next((data / "queue").glob("[0-9A-Za-z][0-9A-Za-z]/*"), None) is not None:
+                raise Refusal(
+                    f"{data / 'queue.sqlite3'} is gone: the server makes it anew, of the envelopes in queue/envelopes"
+                    " and of the journal, when it starts. See what can be had back with: mailctl verify"
+                )
+            yield None
+            return
         spool = Spool(OsDisk(), str(data))
         try:
             spool.prepare()

@@ -6,7 +6,8 @@ before it is dropped: whom it is for, and how far each of them had come by then.
 loses it.
 
 A file is made like a segment of the journal (each record with its checksum), and never changed. It goes when all
-its messages are over.
+its messages are over: by their rows, or when there is neither a row nor content. Rows alone do not say so, as it is
+them that may be lost.
 """
 
 from __future__ import annotations
@@ -63,15 +64,18 @@ class Envelope:
 
 
 class Envelopes:
-    """The files in `directory`. `reading` gives the connection of the queue for a moment. The methods block."""
+    """The files in `directory`. `reading` gives the connection of the queue for a moment; `there`: whether the content
+    of a message lies in the queue. The methods block."""
 
     def __init__(
         self,
         disk: Disk,
         directory: str,
         reading: Callable[[], AbstractContextManager[Any]],
+        there: Callable[[str], bool],
     ) -> None:
         self._disk = disk
+        self._there = there
         self._reading = reading
         self._last: tuple[int, str] = (0, "")
         self._turn = 0
@@ -138,11 +142,13 @@ class Envelopes:
         for number in reversed(self.numbers()):
             if self._last[0] == number and (row := self._row(self._last[1])):
                 return row
-            for one in reversed(list(self._read(number))):
+            found = list(self._read(number))
+            for one in reversed(found):
                 if row := self._row(one.message.id):
                     self._last = (number, one.message.id)
                     return row
-            self._disk.unlink(self._path(number))
+            if not any(self._waits(one.message.id) for one in found):
+                self._disk.unlink(self._path(number))
         return 0
 
     def _row(self, message: str) -> int:
@@ -226,8 +232,5 @@ class Envelopes:
 
     def _waits(self, message: str) -> bool:
         with self._reading() as db:
-            return bool(
-                db.execute(
-                    "SELECT 1 FROM messages WHERE id = ? AND finished IS NULL", (message,)
-                ).fetchone()
-            )
+            row = db.execute("SELECT finished FROM messages WHERE id = ?", (message,)).fetchone()
+        return self._there(message) if row is None else row[0] is None

@@ -85,7 +85,9 @@ class Spool:
         self._disk = disk
         self.directory = os.path.join(data, "queue")
         self._database = os.path.join(data, "queue.sqlite3")
-        self.envelopes = Envelopes(disk, os.path.join(self.directory, "envelopes"), self.reading)
+        self.envelopes = Envelopes(
+            disk, os.path.join(self.directory, "envelopes"), self.reading, self.is_there
+        )
         self._db: sqlite3.Connection | None = None
         self._inode = 0
         self._refilled = False
@@ -200,7 +202,21 @@ class Spool:
             found = [str(error)]
         if found != ["ok"]:
             self.mend(found[0] if found else "damaged")
+        elif self.strays():
+            self._take_back()
         self._refilled = False
+
+    def _take_back(self) -> None:
+        """There is content and no row at all: somebody else has made the database, where one was lost. Or it came
+        just before a crash: that is the journal's."""
+        with self.transaction() as db:
+            found = refill(db, {}, self._written_down(), self.is_there)
+        if found.envelopes:
+            _log.error(
+                "{path} was empty: {envelopes} messages are in it again, by the envelopes in queue/envelopes",
+                path=self._database,
+                envelopes=found.envelopes,
+            )
 
     def remember(self) -> None:
         """What the journal says of the queue, if the rows were made anew since this was last asked: once more."""
@@ -288,11 +304,7 @@ class Spool:
 
     def kept(self) -> list[Envelope]:
         """All envelopes, and what the journal says of new mail. Never raises."""
-        try:
-            kept = {one.message.id: one for one in self.envelopes.load()}
-        except OSError as error:
-            _log.error("the envelopes cannot be read: {error}", error=str(error))
-            kept = {}
+        kept = {one.message.id: one for one in self._written_down()}
         if self.accepted is not None:
             try:
                 for message in self.accepted():
@@ -300,6 +312,13 @@ class Spool:
             except Exception as error:
                 _log.error("the journal cannot be read: {error}", error=str(error))
         return list(kept.values())
+
+    def _written_down(self) -> list[Envelope]:
+        try:
+            return list(self.envelopes.load())
+        except OSError as error:
+            _log.error("the envelopes cannot be read: {error}", error=str(error))
+            return []
 
     def is_there(self, message: str) -> bool:
         """Whether its content lies in the queue."""
