@@ -73,6 +73,7 @@ def test_there_and_back() -> None:
 @example(Address("", "a.example"), "=")  # ""@a.example: RFC 5321 section 4.1.2 allows it
 @example(Address("SRS1=a=-b=c", "a.example"), "=")
 @example(Address("SRS1=a=b==c", "a.example"), "=")
+@example(Address("\u017fRS0=abc", "a.example"), "=")  # a long s, which folds to an s
 def test_every_sender_comes_back(sender: Address, separator: str) -> None:
     rewriter = Srs(SECRET, Clock(), separator=separator)
     rewritten = rewriter.forward(sender, HERE)

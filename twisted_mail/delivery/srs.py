@@ -35,7 +35,7 @@ _DAY: Final = 86_400
 _SLOTS: Final = 1024
 _HASH: Final = 6
 _BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_SHAPE: Final = re.compile(r"SRS[01][=+-]", re.IGNORECASE)
+_SHAPE: Final = re.compile(r"SRS[01][=+-]", re.IGNORECASE | re.ASCII)
 _SRS0: Final = re.compile(
     r"SRS0[=+-]([A-Z2-7]{6})=([A-Z2-7]{2})=([^=]+)=(.*)", re.IGNORECASE | re.ASCII | re.DOTALL
 )
