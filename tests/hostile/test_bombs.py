@@ -5,13 +5,13 @@ The inputs are those of bench/bounds.py, a few hundredths of a percent of them; 
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
 import pytest
+from bounds_client import READING as STEPS
+from bounds_messages import messages
 from hostile import ALICE, Site, at_most
 
 from twisted_mail.message.digest import digest
@@ -21,25 +21,12 @@ from twisted_mail.message.searchable import contains, has_field, searchable
 from twisted_mail.message.structure import scan
 from twisted_mail.pop3.retrieval import Top
 
-
-def bounds() -> ModuleType:
-    path = Path(__file__).parents[2] / "bench" / "bounds.py"
-    spec = importlib.util.spec_from_file_location("bench_bounds", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BOUNDS = bounds()
-LARGE, SMALL = BOUNDS.messages(1000), BOUNDS.messages(2000)
+LARGE, SMALL = messages(1000), messages(2000)
 MESSAGES = [name for name, (_, data) in LARGE.items() if not data]
 
 
-def content_of(messages: Any, name: str) -> bytes:
-    blocks, _ = messages[name]
+def content_of(inputs: Any, name: str) -> bytes:
+    blocks, _ = inputs[name]
     return b"".join(blocks())
 
 
@@ -100,13 +87,13 @@ def test_what_is_deeper_than_anybody_nests_is_not_looked_into(name: str) -> None
         sys.setrecursionlimit(limit)
 
 
-READING = [command for _, command in BOUNDS.READING]
+READING = [command for _, command in STEPS]
 
 
 def test_each_is_taken_or_refused_and_answered_in_every_protocol(long_site: Site) -> None:
     names = [*MESSAGES, "DATA lines of one dot and LF"]
     for name in names:
-        content = content_of(BOUNDS.messages(2000), name)
+        content = content_of(SMALL, name)
         client = long_site.smtp(ALICE)
         wire = content.replace(b"\n", b"\r\n")
         said = client.ask(b"BDAT %d LAST\r\n%bNOOP\r\n" % (len(wire), wire)).splitlines()
