@@ -100,6 +100,25 @@ def test_a_directory_that_others_may_write(here: Path, mode: int) -> None:
         check_writable_by_nobody_else(config, DISK)
 
 
+@pytest.mark.parametrize("mode", [0o606, 0o666, 0o602, 0o777])
+def test_a_configuration_that_everybody_may_write(here: Path, mode: int) -> None:
+    config = configured(here)
+    (here / "mail.toml").chmod(mode)
+    with pytest.raises(
+        ValueError, match=r"mail.toml: everybody may write it, .*: chmod go-w .*/mail.toml"
+    ):
+        check_writable_by_nobody_else(config, DISK)
+
+
+def test_a_configuration_that_its_group_may_write(here: Path) -> None:
+    config = configured(here)
+    (here / "mail.toml").chmod(0o664)
+    check_writable_by_nobody_else(config, DISK)
+    (said,) = texts(config)
+    assert said.startswith("mail.toml: its group may write it")
+    assert said.endswith(f"chmod go-w {here}/mail.toml")
+
+
 @pytest.mark.parametrize(
     ("listen", "port"),
     [
@@ -121,6 +140,12 @@ def test_root_serves_no_port_of_the_system(here: Path, listen: str, port: int) -
 )
 def test_root_on_other_ports_is_told(here: Path, listen: str) -> None:
     assert "root serves" in check_not_root(configured(here, listen=listen))
+
+
+def test_who_can_be_root_again_is_as_good_as_root(here: Path) -> None:
+    with pytest.raises(ValueError, match=r"port 25 could be root again: start without --euid"):
+        check_not_root(configured(here, listen='smtp = ["tcp:25"]'), regains=True)
+    assert "without --euid" in check_not_root(configured(here), regains=True)
 
 
 def test_what_the_server_makes_is_its_own(here: Path) -> None:

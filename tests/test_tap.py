@@ -625,6 +625,38 @@ def test_root_on_other_ports_is_told_once(make, here, monkeypatch, user, twistd,
     assert len([one for one in events if "root serves" in one.get("warning", "")]) == told
 
 
+def test_privileges_that_can_be_taken_back_are_not_dropped(make, here, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (here / "mail.toml").write_text('[listen]\nsmtp = ["tcp:25"]\n')
+    server, world = make(load(here / "mail.toml"), uid=65534, gid=65534, euid=1)
+    with pytest.raises(StartError, match=r"could be root again: start without --euid"):
+        server.privilegedStartService()
+    assert not world.reactor.listeners
+    server._failed = False
+
+
+def test_a_configuration_that_everybody_may_write_is_refused(make, here):
+    (here / "mail.toml").write_text(LOOPBACK)
+    (here / "mail.toml").chmod(0o666)
+    server, world = make(load(here / "mail.toml"))
+    with pytest.raises(StartError, match="everybody may write it"):
+        server.privilegedStartService()
+    assert not world.reactor.listeners
+    server._failed = False
+
+
+def test_nor_does_one_count_at_a_sighup(make, here):
+    (here / "mail.toml").write_text(LOOPBACK)
+    server, world = make(load(here / "mail.toml"))
+    start(server, world)
+    (here / "mail.toml").write_text(LOOPBACK + "# changed\n")
+    (here / "mail.toml").chmod(0o666)
+    with capturedLogs() as events:
+        assert server._read_again() is None
+    (said,) = [one["error"] for one in events if "error" in one]
+    assert "everybody may write it" in said
+
+
 def test_a_data_directory_that_others_may_write_is_refused(make, here):
     (here / "mail.toml").write_text('data = "open"\n' + LOOPBACK)
     (here / "open").mkdir()

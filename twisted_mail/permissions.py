@@ -21,6 +21,7 @@ __all__ = [
     "Exposure",
     "check_not_root",
     "check_writable_by_nobody_else",
+    "configuration_exposure",
     "directory_exposure",
     "exposures",
     "file_exposure",
@@ -54,6 +55,12 @@ def exposures(config: Config, disk: Disk) -> Iterator[Exposure]:
         mode = _mode(disk, path)
         if mode is not None and (found := file_exposure(path, mode)):
             yield found
+    mode = None if config.file is None else _mode(disk, config.file)
+    if config.file is not None and mode is not None:
+        # Of everybody the start itself speaks: `check_writable_by_nobody_else`
+        found = configuration_exposure(config.file, mode)
+        if found and not found.everybody:
+            yield found
 
 
 def directory_exposure(path: Path, mode: int) -> Exposure | None:
@@ -70,6 +77,16 @@ def file_exposure(path: Path, mode: int) -> Exposure | None:
     if mode & 0o070:
         return Exposure(path, "its group may read it", False)
     return None
+
+
+def configuration_exposure(path: Path, mode: int) -> Exposure | None:
+    """Of the configuration: it may be read by all, but names programs that are run."""
+    if not mode & 0o022:
+        return None
+    everybody = bool(mode & 0o002)
+    who = "everybody" if everybody else "its group"
+    text = f"{who} may write it, and so run programs as the server: chmod go-w {path}"
+    return Exposure(path, text, everybody)
 
 
 def secret_files(config: Config) -> list[Path]:
@@ -92,7 +109,9 @@ def secret_files(config: Config) -> list[Path]:
 
 
 def check_writable_by_nobody_else(config: Config, disk: Disk) -> None:
-    """Raises ValueError when others may write in the data directory: what they put there would be served."""
+    """Raises ValueError when others may write in the data directory (what they put there would be served), or everybody
+    in the configuration: it names programs that are run.
+    """
     mode = _mode(disk, config.data)
     # With the sticky bit, too: who may make files can make some that are read as mail
     if mode is not None and mode & 0o022:
@@ -100,20 +119,31 @@ def check_writable_by_nobody_else(config: Config, disk: Disk) -> None:
             f"data = {config.data}: others than its owner may write there (mode {mode:04o}): "
             f"chmod 700 {config.data}"
         )
+    mode = None if config.file is None else _mode(disk, config.file)
+    if config.file is not None and mode is not None:
+        exposure = configuration_exposure(config.file, mode)
+        if exposure and exposure.everybody:
+            raise ValueError(f"{config.file}: {exposure.text}")
 
 
-def check_not_root(config: Config) -> str:
-    """For a process that is root and stays so. A warning for the log; raises ValueError where that is not to be: on
-    ports that come from the network.
+def check_not_root(config: Config, *, regains: bool = False) -> str:
+    """For a process that is root and stays so, or can be it again (`regains`: twistd's ``--euid``). A warning for the
+    log; raises ValueError where that is not to be: on ports that come from the network.
     """
     names = (*LISTENERS, *WEB_LISTENERS)
     ports = {tcp_port(text) for name in names for text in getattr(config.listen, name)}
     low = sorted(port for port in ports if port is not None and port < PRIVILEGED)
+    if low and regains:
+        raise ValueError(
+            f"who serves port {low[0]} could be root again: start without --euid (docs/operating.md)"
+        )
     if low:
         raise ValueError(
             f"root would serve port {low[0]}: start with twistd --uid USER --gid GROUP, which opens the ports first, "
             "or as a user who has CAP_NET_BIND_SERVICE (docs/operating.md)"
         )
+    if regains:
+        return "the server can be root again, and so can a fault in it: start without --euid"
     return "root serves: a fault in it would be root's; start it as another user"
 
 

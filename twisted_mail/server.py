@@ -165,8 +165,11 @@ class MailServer(Service):
         disk = self._world.disk
         try:
             check_writable_by_nobody_else(self.config, disk)
-            if os.geteuid() == 0 and self._twistd.get("uid") is None:
-                self._log.warn("{warning}", warning=check_not_root(self.config))
+            # twistd's --euid drops what can be taken back at any time
+            regains = bool(self._twistd.get("euid"))
+            if os.geteuid() == 0 and (regains or self._twistd.get("uid") is None):
+                warning = check_not_root(self.config, regains=regains)
+                self._log.warn("{warning}", warning=warning)
         except ValueError as error:
             raise StartError(str(error)) from error
         for one in exposures(self.config, disk):
@@ -331,7 +334,8 @@ class MailServer(Service):
             return None
         try:
             config = read_configuration(file, self._directory)
-        except ConfigError as error:
+            check_writable_by_nobody_else(config, self._world.disk)
+        except (ConfigError, ValueError) as error:
             self._log.error(
                 "the new configuration cannot be used, the old one goes on: {error}",
                 error="; ".join(str(error).splitlines()),

@@ -14,7 +14,7 @@ from ..acme.files import AcmeFiles
 from ..certs import inspect_certificate
 from ..config import CertificatePair, Config
 from ..disk import OsDisk
-from ..permissions import directory_exposure, file_exposure
+from ..permissions import configuration_exposure, directory_exposure, file_exposure
 from ..site import directory_path
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "certificates", "filters", "permissions", "private"]
@@ -110,7 +110,12 @@ def _covers(names: tuple[str, ...], hostname: str) -> bool:
 
 
 def permissions(config: Config) -> Iterator[Finding]:
-    """The data directory and the accounts: ours to write, nobody else's to read."""
+    """The configuration, the data directory and the accounts: ours to write, nobody else's to read."""
+    if config.file is not None:
+        exposure = configuration_exposure(config.file, config.file.stat().st_mode)
+        if exposure:
+            subject = f"file {config.file}"
+            yield Finding(ERROR if exposure.everybody else WARNING, subject, exposure.text)
     data = config.data
     subject = f"data {data}"
     try:
