@@ -17,10 +17,9 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_mail.disk import OsDisk
 from twisted_mail.status import MailError
-from twisted_mail.storage import spool as spool_module
-from twisted_mail.storage import spool_due
+from twisted_mail.storage import spool_changes, spool_due
 from twisted_mail.storage.queued import Attempt, Backoff, Change, QueuedMessage, State, Verdict
-from twisted_mail.storage.spool import Spool
+from twisted_mail.storage.spool import Item, Spool
 from twisted_mail.testing.disk import FaultyDisk
 
 TEXT = b"Subject: out\n\nhello\n"
@@ -220,8 +219,8 @@ def test_what_cannot_be_stored_keeps_nothing_else_from_it(site):
     """All of a batch is one transaction; a lone surrogate makes SQLite refuse its row."""
     site.enqueue(TEXT, "aa00", "b@b.example")
     items = [
-        spool_module.Item(None, None, [Change("aa00", (Verdict(0, State.DEFERRED, "\udc80"),))]),
-        spool_module.Item(None, None, [by(site, "aa00", State.HELD)]),
+        Item(None, None, [Change("aa00", (Verdict(0, State.DEFERRED, "\udc80"),))]),
+        Item(None, None, [by(site, "aa00", State.HELD)]),
     ]
     site.store._spool.fill(items)
     assert [item.error is None for item in items] == [False, True]
@@ -237,7 +236,7 @@ def test_a_busy_database_is_not_asked_again_for_each(site):
         raise sqlite3.OperationalError("database is locked")
 
     site.store._spool.transaction = transaction
-    items = [spool_module.Item(None, None, [Change(str(n))]) for n in range(5)]
+    items = [Item(None, None, [Change(str(n))]) for n in range(5)]
     site.store._spool.fill(items)
     assert len(begun) == 1
     assert all(item.error is not None for item in items)
@@ -378,7 +377,7 @@ def test_the_queue_lies_on_the_same_file_system(tmp_path):
 
 
 def test_attempts_are_bounded(site, monkeypatch):
-    monkeypatch.setattr(spool_module, "ATTEMPTS", 3)
+    monkeypatch.setattr(spool_changes, "ATTEMPTS", 3)
     site.enqueue(TEXT, "aa00", "b@b.example", "c@c.example")
     for number in range(5):
         site.world.reactor.advance(1)

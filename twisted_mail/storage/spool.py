@@ -20,7 +20,6 @@ import fcntl
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ..disk import Disk, make_directories
 from .aside import is_corrupt, is_damage, set_aside
 from .envelopes import Envelope, Envelopes
 from .queued import Attempt, Change, QueuedMessage, State
+from .spool_changes import apply, record_attempts
 from .spool_rescue import refill, salvage, salvage_file
 from .spool_rows import insert_message
 from .spool_tables import TABLES, Damaged, open_tables
@@ -43,8 +43,6 @@ _log = Logger()
 CHECKED = 64 * 1024 * 1024
 """Octets of a database that is looked through at a start: two tenths of a second. Of a greater one damage is found when
 it is met, or by ``mailctl verify``."""
-ATTEMPTS = 500
-"""Attempts that are kept of a message, the latest ones."""
 
 
 class SpoolSource(Protocol):
@@ -422,7 +420,7 @@ class Spool:
         if message.held:
             seq = insert_message(db, message, State.HELD)
             why = Attempt(message.arrived, "", "", "", f"held: {message.held}")
-            _record(db, seq, (why,), (_key(why),))
+            record_attempts(db, seq, (why,))
             return False
         active = claim is not None and claim(message)
         if active:
@@ -505,145 +503,3 @@ class Spool:
                 for message in messages
                 if db.execute("SELECT 1 FROM messages WHERE id = ?", (message,)).fetchone()
             }
-
-
-def apply(db: sqlite3.Connection, change: Change, *, again: bool = False) -> bool:
-    """Do what a change says. True when its message is over. Doing it again changes nothing.
-
-    `again`: it may have been done before, and what it made due may be in somebody's hand by now.
-    """
-    row = db.execute(
-        "SELECT seq, unfinished, finished, expires, arrived FROM messages WHERE id = ?",
-        (change.message,),
-    ).fetchone()
-    if row is None:
-        return False  # over so long ago that it was forgotten
-    seq, unfinished, finished, expires, arrived = row
-    if finished is not None:
-        return True
-    keys = [_key(attempt) for attempt in change.attempts]
-    if keys:
-        _record(db, seq, change.attempts, keys)
-    ended = 0
-    for number, state, due, which in change.verdicts:
-        attempt = change.attempts[which] if which >= 0 else None
-        # A change by hand is no try.
-        tried = None
-        if attempt is not None and state in _TRIED:
-            tried = (attempt.at, keys[which])
-        ended += _judge(db, seq, number, state, due, tried, again)
-    if change.warned:
-        db.execute("UPDATE messages SET warn = NULL WHERE seq = ?", (seq,))
-    if change.give_up:
-        db.execute("UPDATE messages SET deadline = 0, warn = NULL WHERE seq = ?", (seq,))
-    elif any(verdict.state is State.WAITING for verdict in change.verdicts):
-        # Released: its time goes on.
-        db.execute(
-            "UPDATE messages SET deadline = ? WHERE seq = ? AND deadline IS NULL", (expires, seq)
-        )
-    if not ended:
-        return False
-    over = bool(ended >= unfinished)
-    at = max((attempt.at for attempt in change.attempts), default=arrived)
-    db.execute(
-        "UPDATE messages SET unfinished = unfinished - ?, finished = ?,"
-        " deadline = CASE WHEN ? THEN NULL ELSE deadline END,"
-        " warn = CASE WHEN ? THEN NULL ELSE warn END WHERE seq = ?",
-        (ended, at if over else None, over, over, seq),
-    )
-    return over
-
-
-_TRIED = (State.DEFERRED, State.DELIVERED, State.BOUNCED)
-
-
-def _judge(
-    db: sqlite3.Connection,
-    seq: int,
-    number: int,
-    state: State,
-    due: float,
-    tried: tuple[float, int] | None,
-    again: bool,
-) -> bool:
-    """One verdict. True when the recipient is over by it."""
-    if state.final and tried is not None:
-        # Nearly all: one look at the row for both.
-        at, key = tried
-        changed = db.execute(
-            "UPDATE recipients SET state = ?, due = NULL, tries = tries + (tried IS NULL OR tried < ?),"
-            " last = CASE WHEN tried IS NULL OR tried < ? THEN ? ELSE last END,"
-            " tried = max(coalesce(tried, ?), ?) WHERE seq = ? AND n = ? AND state < 4",
-            (state, at, at, key, at, at, seq, number),
-        )
-        return changed.rowcount == 1
-    counted = False
-    if tried is not None:
-        found = db.execute(
-            "UPDATE recipients SET tries = tries + 1, tried = ?, last = ?"
-            " WHERE seq = ? AND n = ? AND state < 4 AND (tried IS NULL OR tried < ?)",
-            (tried[0], tried[1], seq, number, tried[0]),
-        )
-        counted = found.rowcount > 0
-    if state in (State.DEFERRED, State.WAITING):
-        # What was put on hold meanwhile stays there.
-        unless = "" if state is State.WAITING else " AND state <> 3"
-        if again and not counted:
-            # Who is active was taken after it, and may be being sent. Only a try that was not known had ended that.
-            unless += " AND state <> 1"
-        changed = db.execute(
-            f"UPDATE recipients SET state = ?, due = ? WHERE seq = ? AND n = ? AND state < 4{unless}"  # noqa: S608
-            " RETURNING hop",
-            (state, due, seq, number),
-        ).fetchone()
-        if changed is not None:
-            wake_hop(db, changed[0], due, lift=state is State.WAITING)
-        return False
-    changed = db.execute(
-        "UPDATE recipients SET state = ?, due = NULL WHERE seq = ? AND n = ? AND state < 4",
-        (state, seq, number),
-    )
-    return state.final and changed.rowcount == 1
-
-
-def wake_hop(db: sqlite3.Connection, hop: str, due: float, *, lift: bool = False) -> None:
-    """Something of `hop` is due at `due`; `lift`: whatever is known of the destination."""
-    if lift:
-        db.execute(
-            "INSERT INTO hops (hop, at) VALUES (?, ?) ON CONFLICT (hop)"
-            " DO UPDATE SET at = min(at, excluded.at), until = 0",
-            (hop, due),
-        )
-    else:
-        db.execute(
-            "INSERT INTO hops (hop, at) VALUES (?, ?) ON CONFLICT (hop)"
-            " DO UPDATE SET at = min(at, max(excluded.at, until))",
-            (hop, due),
-        )
-
-
-def storable(text: str) -> str:
-    """SQLite takes no lone surrogates, which a peer's octets may have become."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _key(attempt: Attempt) -> int:
-    return zlib.crc32("\0".join(attempt[1:]).encode("utf-8", "replace"))
-
-
-def _record(
-    db: sqlite3.Connection, seq: int, attempts: Sequence[Attempt], keys: Sequence[int]
-) -> None:
-    db.executemany(
-        "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (seq, attempt.at, key, *map(storable, attempt[1:]))
-            for attempt, key in zip(attempts, keys, strict=True)
-        ],
-    )
-    oldest = db.execute(
-        "SELECT at, key FROM attempts WHERE seq = ? ORDER BY at DESC, key DESC LIMIT 1 OFFSET ?",
-        (seq, ATTEMPTS - 1),
-    ).fetchone()
-    if oldest is not None:
-        db.execute("DELETE FROM attempts WHERE seq = ? AND (at, key) < (?, ?)", (seq, *oldest))

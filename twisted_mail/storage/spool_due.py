@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 
 from ..disk import Disk
 from .queued import Backoff, State, Taken, Turn
-from .spool import Spool, storable, wake_hop
+from .spool import Spool
+from .spool_changes import storable, wake_hop
 from .spool_rows import Messages
 from .spool_tables import FULL, IDLE
 
