@@ -242,6 +242,14 @@ message_seconds = nan
         (line,) = mistakes(tmp_path, text)
         assert line.startswith(said)
 
+    @pytest.mark.parametrize(
+        "text", ["workers = {0}", "hostname = {0}", "[smtp]\nmax_recipients = {0}"]
+    )
+    def test_a_number_that_nobody_can_write_in_digits(self, tmp_path: Path, text: str) -> None:
+        (line,) = mistakes(tmp_path, text.format("0x" + "f" * 4000))
+        assert "0xffffffff" in line
+        assert len(line) < 200
+
     def test_a_long_value_is_cut_and_a_hidden_one_is_visible(self, tmp_path: Path) -> None:
         (line,) = mistakes(tmp_path, f'hostname = "{"x" * 1000}"')
         assert len(line) < 200
@@ -269,6 +277,7 @@ message_seconds = nan
             ("a = 1\na = 2", "mail.toml:2: not TOML: "),
             ("a = 1\nb = [", "mail.toml:2: not TOML: "),
             ("a = " + "[" * 100_000, "mail.toml: nested too deep"),
+            ("a = " + "1" * 5000, "mail.toml: not TOML: a number of more than "),
         ],
     )
     def test_no_toml(self, tmp_path: Path, text: str, said: str) -> None:

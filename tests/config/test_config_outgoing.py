@@ -83,6 +83,7 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
         text.replace('"hunter2"', '"hunter2\\u0000"'),
         text.replace("smtps://relay", "smtps://us:hunter2@relay"),
         text.replace("smtps://relay", "http://us:hun@ter2hunter2@relay"),
+        text.replace("smtps://relay", "smtps:us:hunter2@relay"),
     ):
         assert "hunter2" not in "".join(mistakes(tmp_path, wrong))
 
@@ -302,7 +303,7 @@ def test_name_servers(tmp_path: Path, text: str, pair: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "ns.example", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "[::1", "[::1]53", "::1]:53",
-     "[::1]:", "127.0.0.1:1234567890"],
+     "[::1]:", "127.0.0.1:1234567890", "127.0.0.1:00006553599"],
 )  # fmt: skip
 def test_what_is_no_name_server(tmp_path: Path, text: str) -> None:
     (line,) = mistakes(tmp_path, f'[dns]\nservers = ["{text}"]')

@@ -7,6 +7,7 @@ file. `default` is the start without a configuration file.
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,10 @@ def load(path: Path, *, serves: bool = True) -> Config:
         lines = key_lines(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax(path, text, str(error))]) from None
+    except ValueError:
+        digits = sys.get_int_max_str_digits()
+        allowed = f"not TOML: a number of more than {digits} digits"
+        raise ConfigError([Mistake(path, None, "", None, allowed)]) from None
     except RecursionError:
         raise ConfigError([Mistake(path, None, "", None, "nested too deep")]) from None
     context = {"directory": path.absolute().parent, "file": path}

@@ -25,7 +25,8 @@ from .model import Config
 __all__ = ["ConfigError", "Mistake", "dotted", "from_validation", "shown_value"]
 
 _SHOWN: Final = 60
-_URL_LOGIN: Final = re.compile(r"(?<=://).*@", re.DOTALL)
+_LOGIN: Final = re.compile(r":(//)?.*@", re.DOTALL)
+"""A login in a URL, and in what was meant to be one."""
 
 _ALLOWED: Final = {
     "greater_than_equal": "must be at least {ge}",
@@ -125,8 +126,11 @@ def shown_value(data: Mapping[str, Any], path: KeyPath) -> str | None:
         return "…"
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
+        # TOML has hexadecimal numbers that Python does not write in decimal digits.
+        return f"{hex(value)[:_SHOWN]}…"
     if isinstance(value, str):
-        value = _URL_LOGIN.sub("…@", value)
+        value = _LOGIN.sub(r":\1…@", value)
     text = json.dumps(value, ensure_ascii=not str(value).isprintable(), default=str)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 

@@ -105,7 +105,9 @@ def parse_name_server(text: str) -> tuple[str, int]:
         host, port = text, "53"
     try:
         address = ipaddress.ip_address(host)
-        if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _MAX_PORT):
+        if not (
+            port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= _MAX_PORT
+        ):
             raise ValueError
     except ValueError:
         raise ValueError(
