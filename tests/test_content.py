@@ -52,5 +52,6 @@ def test_the_size_of_the_downgraded_form(message: bytes) -> None:
     assert (info.size, info.ascii_size) == (wire_size(message), wire_size(downgraded))
 
 
-def test_utf8_in_the_body_alone_needs_no_downgrade() -> None:
-    assert message_info("u1", b"Subject: x\n\n\xc3\xbc\n").ascii_size is None
+@pytest.mark.parametrize("message", [b"Subject: x\n\n\xc3\xbc\n", b"\n\xc3\xbc\n\nx\n"])
+def test_utf8_in_the_body_alone_needs_no_downgrade(message: bytes) -> None:
+    assert message_info("u1", message).ascii_size is None

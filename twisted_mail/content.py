@@ -7,7 +7,7 @@ to hand it out. Our own store does neither: it streams from the disk.
 from __future__ import annotations
 
 from .interfaces import MessageInfo
-from .message.downgrade import downgrade_header, needs_downgrade
+from .message.downgrade import ascii_size
 from .message.wire import wire_size
 
 __all__ = ["BytesContent", "message_info"]
@@ -29,9 +29,6 @@ class BytesContent:
 
 def message_info(uidl: str, message: bytes) -> MessageInfo:
     """The `MessageInfo` of a message with LF line ends; its sizes as POP3 sends it."""
-    end = message.find(b"\n\n") + 1 or len(message)
-    header, body = message[:end], message[end:]
-    if not needs_downgrade(header):
-        return MessageInfo(uidl, wire_size(message))
+    size = wire_size(message)
     # RFC 6858: what a client gets that did not ask for UTF-8
-    return MessageInfo(uidl, wire_size(message), wire_size(downgrade_header(header) + body))
+    return MessageInfo(uidl, size, ascii_size(message, size))

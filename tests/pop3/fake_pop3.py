@@ -8,23 +8,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twisted_mail.connection.interfaces import Answer, Signal, Then
-from twisted_mail.interfaces import IEndingAccount, IMailbox, MessageInfo
-from twisted_mail.message.downgrade import downgrade_header, needs_downgrade
-from twisted_mail.message.headers import header_end
-from twisted_mail.message.wire import wire_size
+from twisted_mail.content import message_info
+from twisted_mail.interfaces import IEndingAccount, IMailbox
 from twisted_mail.pop3.engine import Engine
 from twisted_mail.pop3.session import Pop3Session
 from twisted_mail.status import MailError
-
-
-def info(content: bytes, uidl: str) -> MessageInfo:
-    """What a store says of `content`."""
-    size = wire_size(content)
-    end = max(header_end(content), 0)
-    header, rest = content[:end], content[end:]
-    if not needs_downgrade(header):
-        return MessageInfo(uidl, size)
-    return MessageInfo(uidl, size, wire_size(downgrade_header(header)) + wire_size(rest))
 
 
 class MemoryContent:
@@ -56,7 +44,7 @@ class MemoryMailbox:
 
     def __init__(self, contents: Sequence[bytes], block: int = 1 << 20) -> None:
         self.contents = contents
-        self.messages = [info(content, f"id-{n}") for n, content in enumerate(contents)]
+        self.messages = [message_info(f"id-{n}", content) for n, content in enumerate(contents)]
         self.block = block
         self.fail_at: int | None = None
         self.gone: set[int] = set()

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted_mail.connection.drive import Cancelled
 from twisted_mail.disk import OsDisk
 from twisted_mail.message.downgrade import downgrade_header
+from twisted_mail.message.surrogate import Surrogate
 from twisted_mail.message.wire import wire_size
 from twisted_mail.status import MailError
 from twisted_mail.storage import accounts, segments
@@ -752,3 +753,16 @@ def test_a_large_file_of_another_program_is_measured_in_blocks(site):
     header = "Subject: größer\n".encode()
     shorter = wire_size(header) - wire_size(downgrade_header(header))
     assert inbox.messages[1].ascii_size == wire_size(content) - shorter
+
+
+def test_a_header_longer_than_any_block_is_measured_as_it_is_sent(site):
+    site.deliver(SMALL, "d/a")
+    content = b"Subject: gr\xc3\xb6\n" + b"X: y\n" * 60_000 + b"To: gr\xc3\xb6\n\ntext\n"
+    with open(os.path.join(site.maildir("d/a"), "new", "1700000000.large"), "wb") as file:
+        file.write(content)
+    inbox = site.run(site.store.open_inbox("d/a"))
+    site.run(inbox.close())
+    surrogate = Surrogate()
+    sent = surrogate.feed(content) + surrogate.finish()
+    size = wire_size(sent)
+    assert {message.ascii_size for message in inbox.messages} == {None, size}

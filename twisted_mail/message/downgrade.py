@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Final
 
+from .headers import header_end
 from .wire import wire_size
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_TRANSLATED",
     "Downgrader",
     "ascii_saving",
+    "ascii_size",
     "blank_field",
     "downgrade_field",
     "downgrade_header",
@@ -271,3 +273,17 @@ def ascii_saving(header: bytes) -> int | None:
     if not needs_downgrade(header):
         return None
     return wire_size(header) - wire_size(downgrade_header(header))
+
+
+def ascii_size(content: bytes, wire: int) -> int | None:
+    """The octets on the wire of a message's surrogate, where its own are `wire`; None when its header is ASCII.
+
+    `content`: the message with any line ends, or so much of it that its whole header block is there.
+    """
+    if content.isascii():
+        return None
+    # As `lines.LineNormalizer` has it, once: of CR CR LF the first is a space
+    plain = content.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+    end = header_end(plain)
+    saving = ascii_saving(plain[:end] if end >= 0 else plain)
+    return None if saving is None else wire - saving

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..mailboxes import Appending, Filed
+from ..message.downgrade import ascii_size
 from ..world import World, call_or_drop
 from .account import AccountStore
 from .draft import Draft
@@ -30,7 +31,7 @@ from .journal import Entry, Journal
 from .maildir import read_file
 from .quota import Limits, Quota
 from .record import Kind, Place, filed
-from .scan import ascii_size
+from .scan import BLOCK, downgraded_size
 from .settling import moving, removing
 from .source import InlineSource, LinkedSource, SpilledSource
 from .sweeping import DELETED
@@ -48,7 +49,6 @@ AT_ONCE = 1000
 """Messages moved or removed by one record: nobody else commits meanwhile."""
 TRIES = 5
 """How often a file is looked for that is renamed by others while it is being copied."""
-HEAD = 256 * 1024
 
 
 class Commits:
@@ -294,15 +294,16 @@ class Commits:
 
     async def _ascii_size(self, draft: Draft) -> int | None:
         """RFC 6858: the size of the downgraded form; None when the header is ASCII."""
+        wire = draft.size + draft.lines
         if draft.spill is not None:
-            head = await self._world.threads.call(
-                read_file, self._disk, self._path(draft.spill), HEAD
-            )
-        elif all(map(bytes.isascii, draft.blocks)):
+            return await self._world.threads.call(self._spilled_size, self._path(draft.spill), wire)
+        if all(map(bytes.isascii, draft.blocks)):
             return None
-        else:
-            head = b"".join(draft.blocks)
-        return ascii_size(head, draft.size + draft.lines)
+        return ascii_size(b"".join(draft.blocks), wire)
+
+    def _spilled_size(self, path: str, wire: int) -> int | None:
+        """In a thread."""
+        return downgraded_size(self._disk, path, read_file(self._disk, path, BLOCK), wire)
 
     def _picked(self, key: str, folder: str, bases: Sequence[str]) -> list[Picked]:
         return self._account(key).filler.pick(folder, bases)

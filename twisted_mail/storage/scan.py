@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
 from ..disk import Disk
-from ..message.downgrade import downgrade_header, needs_downgrade
+from ..message.downgrade import ascii_size
 from ..message.headers import header_end
-from ..message.wire import OctetCounter, wire_size
+from ..message.surrogate import Surrogate
+from ..message.wire import OctetCounter
 from .dovecot import UidList
 from .flags import bits_of
 from .folder import Folder
@@ -21,10 +22,11 @@ from .index import UNSEEN, Row, RowTuple
 from .maildir import ARRIVING, OPEN, FileName, arrival_order, base_of, is_arriving
 
 __all__ = [
+    "BLOCK",
     "Change",
     "adopt",
     "agrees",
-    "ascii_size",
+    "downgraded_size",
     "marks",
     "measure",
     "number",
@@ -286,16 +288,35 @@ def _sizes(disk: Disk, path: str) -> tuple[int, int | None]:
     """The sizes on the wire, as it is and downgraded, of a file of any size. Raises OSError."""
     counter = OctetCounter()
     head = b""
+    for block in _blocks(disk, path):
+        head = head or block
+        counter.add(block)
+    return counter.octets, downgraded_size(disk, path, head, counter.octets)
+
+
+def downgraded_size(disk: Disk, path: str, head: bytes, wire: int) -> int | None:
+    """The octets on the wire of the downgraded form (RFC 6858) of a file that begins with `head`, BLOCK octets or all,
+    and has `wire` of its own. None when its header, as far as `head` goes, is ASCII. Raises OSError."""
+    if len(head) < BLOCK or head.isascii() or header_end(head.replace(b"\r\n", b"\n")) >= 0:
+        return ascii_size(head, wire)
+    # No program makes such a header. What would be sent is counted.
+    surrogate, counter = Surrogate(), OctetCounter()
+    for block in _blocks(disk, path):
+        counter.add(surrogate.feed(block))
+    counter.add(surrogate.finish())
+    return counter.octets
+
+
+def _blocks(disk: Disk, path: str) -> Iterator[bytes]:
+    """To its end: it is closed then."""
     fd = disk.open(path, OPEN)
     try:
         at = 0
         while block := disk.pread(fd, BLOCK, at):
-            head = head or block
-            counter.add(block)
+            yield block
             at += len(block)
     finally:
         disk.close(fd)
-    return counter.octets, ascii_size(head, counter.octets)
 
 
 def _named(disk: Disk, folder: str, row: Row, validity: int, uid: int) -> str:
@@ -322,16 +343,6 @@ def plain_name(name: str) -> str:
 def _plain(character: str) -> str:
     """An octet that is not UTF-8 (PEP 383), written as ASCII."""
     return f"={ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else character
-
-
-def ascii_size(content: bytes, wire: int) -> int | None:
-    """The wire size of the downgraded form (RFC 6858), or None for a message whose header is ASCII."""
-    plain = content.replace(b"\r\n", b"\n")
-    end = header_end(plain)
-    header = plain[:end] if end >= 0 else plain
-    if not needs_downgrade(header):
-        return None
-    return wire - wire_size(header) + wire_size(downgrade_header(header))
 
 
 def _arrived(stranger: tuple[str, str, str]) -> tuple[int, int, str, int, str]:
