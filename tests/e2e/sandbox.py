@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from mailsite import DEADLINE
+
 UNIT = Path(__file__).parents[2] / "docs" / "examples" / "systemd" / "twisted-mail.service"
 SOCKET = UNIT.with_suffix(".socket")
 
@@ -32,7 +34,7 @@ def members(name: str) -> frozenset[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=DEADLINE,
     )
     found: set[str] = set()
     for line in done.stdout.splitlines()[1:]:
