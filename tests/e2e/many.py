@@ -7,6 +7,7 @@ import re
 import smtplib
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from mailsite import ALICE, Site, letter, until
@@ -14,12 +15,14 @@ from mailsite import ALICE, Site, letter, until
 
 def own_children(pid: int) -> set[int]:
     """The processes that `pid` has started and that live."""
+    # not /proc/PID/task/TID/children: not every kernel has it, and it is incomplete while one of them ends (proc(5))
     found = set()
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found |= {int(one) for one in (task / "children").read_text().split()}
-    except (FileNotFoundError, ProcessLookupError):
-        return set()  # gone meanwhile
+    for one in Path("/proc").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if one.name.isdecimal():
+                state, parent = (one / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == pid and state not in "ZX":
+                    found.add(int(one.name))
     return found
 
 
@@ -46,6 +49,20 @@ def alive(pid: int) -> bool:
 def by_worker(log: str) -> Counter[str]:
     """How many connections each worker has taken."""
     return Counter(re.findall(r" connected .* ?worker=(\d+)", log))
+
+
+def settled(site: Site) -> bool:
+    """Whether nobody is connected any more: neither for the kernel nor, as the log has it, for the server. Those who
+    only looked whether it listens may be waiting to be let in.
+    """
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = {f"{port:04X}" for port in site.ports.values()}
+    over = ("06", "0A")  # TIME_WAIT, LISTEN
+    if any(row[1].rpartition(":")[2] in ours and row[3] not in over for row in rows):
+        return False
+    log = site.log
+    came = set(re.findall(r"connection=(\S+) connected ", log))
+    return came <= set(re.findall(r"connection=(\S+) disconnected: ", log))
 
 
 def children_of(site: Site) -> set[int]:

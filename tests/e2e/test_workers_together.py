@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from mailsite import ALICE, DEADLINE, PASSWORD, Site, letter, until
-from many import by_worker, serving
+from many import by_worker, serving, settled
 
 pytestmark = pytest.mark.e2e
 
@@ -26,6 +26,8 @@ def make(make_site: Any) -> Any:
         site.write_configuration()
         site.start()
         until(lambda: len(serving(site)) == 2, "two workers serve")
+        # those who looked whether it serves are counted, too, until they are gone
+        until(lambda: settled(site), "nobody is connected")
         return site
 
     return make
@@ -46,9 +48,12 @@ def row(site: Site, role: str) -> dict[str, Any]:
 def test_connections_from_one_address(make: Any) -> None:
     site = make("[limits]\nconnections_per_address = 7\n")
     before = len(site.log)
-    held = [site.connect("smtp") for _ in range(12)]
-    said = [one.recv(3) for one in held]
-    assert sorted(said) == [b"220"] * 7 + [b"421"] * 5
+    held, said = [], []
+    # One after the other: two workers who let somebody in in the same instant may both find room.
+    for _ in range(12):
+        held.append(site.connect("smtp"))
+        said.append(held[-1].recv(3))
+    assert said == [b"220"] * 7 + [b"421"] * 5
     assert len(by_worker(site.log[before:])) == 2
     # The room of one that goes is there for whoever comes next, at any worker
     held[said.index(b"220")].close()
@@ -65,20 +70,27 @@ def connected(site: Site) -> bytes:
 def test_the_room_of_a_worker_that_is_killed_is_given_back(make: Any) -> None:
     site = make("[limits]\nconnections_per_address = 6\n")
     held = []
-    # One after the other: two workers who let somebody in in the same instant may both find room.
-    for _ in range(6):
+    for _ in range(6):  # one after the other, as above
         held.append(site.connect("smtp"))
         assert held[-1].recv(3) == b"220"
     held.append(site.connect("smtp"))
     assert held[-1].recv(3) == b"421"
-    for pid in serving(site):
+    victims = serving(site)
+    for pid in victims:
         os.kill(pid, signal.SIGKILL)
     for one in held:
         one.close()
-    until(lambda: connected(site) == b"220", "a new one lets clients in")
+    until(lambda: len(set(serving(site)) - set(victims)) == 2, "two others serve")
     again = []
-    until(lambda: again.append(site.connect("smtp")) or again[-1].recv(3) == b"421", "full again")
-    assert len(again) == 7
+
+    def told() -> bytes:
+        again.append(site.connect("smtp"))
+        return again[-1].recv(3)
+
+    # There may be room a little later than they are there, and then for all six.
+    until(lambda: told() == b"220", "a new one lets clients in")
+    assert [told() for _ in range(5)] == [b"220"] * 5
+    assert told() == b"421"
     for one in again:
         one.close()
 
@@ -133,12 +145,16 @@ def test_status_shows_the_processes(make: Any) -> None:
     for one in held:
         assert one.recv(3) == b"220"
     site.send("counted")
-    until(
-        lambda: sum(one["connections"].get("smtp", 0) for one in status(site)["processes"]) == 6,
-        "connections are told",
-    )
-    totals = [one["totals"] for one in status(site)["processes"]]
-    assert sum(one["messages_in"] for one in totals) == 1
+    totals: list[dict[str, int]] = []
+
+    def told() -> bool:
+        """By each of them, at a moment of its own."""
+        processes = status(site)["processes"]
+        totals[:] = [one["totals"] for one in processes]
+        inside = sum(one["connections"].get("smtp", 0) for one in processes)
+        return inside == 6 and sum(one["messages_in"] for one in totals) == 1
+
+    until(told, "connections and messages are told")
     assert sum(one["octets_in"] for one in totals) >= len(letter("counted"))
     assert totals[0]["accepted"] == 0
     for one in held:
