@@ -108,6 +108,8 @@ def pop3_mail(data: bytes) -> None:
         some = re.sub(rb"(?m)^\.", b"", top.partition(b"\r\n")[2][:-3])
         assert text.startswith(some)
         header = (b"\r\n" + text).partition(b"\r\n\r\n")[0]
+        # RFC 6858: a client that did not ask for UTF-8 gets none in the header
+        assert utf8 or header.isascii()
         assert some.count(b"\r\n") >= min(header.count(b"\r\n"), text.count(b"\r\n"))
     clean = _stored(stored)
     whole, pieces = Top(2), Top(2)

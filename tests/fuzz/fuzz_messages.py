@@ -479,7 +479,7 @@ def notices(data: bytes) -> None:
     for group in groups:
         for line in group.split(b"\n"):
             assert len(line) <= 998
-            assert re.match(rb"[A-Z][A-Za-z-]*: |[ \t]", line), line
+            assert re.match(rb"[A-Z][A-Za-z-]*: +[^ ]|[ \t]+[^ \t]", line), line
     for group in groups[1:]:
         found = [line.partition(b":")[0] for line in group.split(b"\n") if line[:1] not in b" \t"]
         assert len(found) == len(set(found))

@@ -289,6 +289,17 @@ def test_what_the_envelope_asked_to_be_told() -> None:
     assert blocks[1]["Original-Recipient"] == "rfc822;Bob+x@example.org"
 
 
+def test_an_envelope_id_stands_in_the_line_of_its_name() -> None:
+    envid = "x" * 90
+    assert f"\nOriginal-Envelope-Id: {envid}\n".encode() in compose(replace(NOTICE, envid=envid))
+
+
+@pytest.mark.parametrize("envid", [" ", "\x07", "\u2028"])
+def test_an_envelope_id_of_which_nothing_can_be_shown_is_left_out(envid: str) -> None:
+    # RFC 3461 section 4.4: xtext says any octet
+    assert b"Original-Envelope-Id" not in compose(replace(NOTICE, envid=envid))
+
+
 @pytest.mark.parametrize(
     ("action", "enhanced", "code", "status"),
     [

@@ -118,8 +118,8 @@ def _status_part(notice: Notice) -> bytes:
 def _message_fields(notice: Notice) -> str:
     """RFC 3464 section 2.2."""
     out = []
-    if notice.envid:
-        out.append(_folded("Original-Envelope-Id", _ascii(one_line(notice.envid, 100))))
+    if envid := one_line(notice.envid, 100):
+        out.append(_folded("Original-Envelope-Id", _ascii(envid)))
     out.append(f"Reporting-MTA: dns;{_host(notice.host) or 'localhost'}\n")
     if notice.arrived is not None:
         out.append(f"Arrival-Date: {date(notice.arrived)}\n")
@@ -225,10 +225,14 @@ def _boundary(unique: str, parts: list[bytes]) -> bytes:
 
 
 def _folded(name: str, value: str) -> str:
-    """A field in lines of about `_FOLD` characters, cut at spaces only (RFC 5322 section 2.2.3)."""
+    """A field in lines of about `_FOLD` characters, cut at spaces only (RFC 5322 section 2.2.3).
+
+    The first word stands beside the name, however long: readers of reports that know no folding find something there.
+    """
     lines = []
-    line = f"{name}:"
-    for word in value.split(" "):
+    first, *words = value.split(" ")
+    line = f"{name}: {first}"
+    for word in words:
         if len(line) + len(word) >= _FOLD and line.strip():
             lines.append(line)
             line = ""
