@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from email.utils import parseaddr
+from unicodedata import normalize
 
 from fuzzing import several, target
 
@@ -215,7 +216,9 @@ def folder_names(data: bytes) -> None:
     name = several(data, 1)[0].decode("utf-8", "replace").replace("\0", "")
     # `imap.naming` lets no others in.
     if all(name.split("/")) and not _CONTROLS.search(name):
-        name = folders.normal(name)
+        given, name = name, folders.normal(name)
+        # Nothing but INBOX, in ASCII, changes more than its composition
+        assert name == normalize("NFC", given) or re.match("(?ai)inbox(/|$)", given), given
         try:
             directory = folders.directory_of(name)
         except ValueError:

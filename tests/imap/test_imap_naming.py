@@ -46,6 +46,13 @@ def test_the_inbox_in_any_case_above_others() -> None:
     assert PLAIN.stored("inbox/a") == "INBOX/a"
 
 
+@pytest.mark.parametrize("name", ["\u0131nbox", "\u0131nbox/a"])
+def test_a_name_that_only_unicode_folds_to_inbox_is_another(name: str) -> None:
+    """RFC 9051 section 5.1: a dotless i is another letter, though its upper case is I."""
+    assert PLAIN.stored(name) == name
+    assert COURIER.stored(f"\u0131nbox.{name}") == ""
+
+
 @pytest.mark.parametrize("name", ["Sent", "", "INBOX.INBOX", "INBOX.inbox"])
 def test_names_that_nothing_can_have(name: str) -> None:
     with pytest.raises(No) as refused:

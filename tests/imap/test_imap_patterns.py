@@ -22,6 +22,7 @@ from twisted_mail.imap.patterns import matcher
         ("inbox", "INBOX", True), ("iNb%", "INBOX", True), ("inbox/%", "INBOX/a", True),
         ("inbox/a", "INBOX/A", False), ("INBOX/a", "INBOX/a", True), ("inbox", "inboxes", False),
         ("inboxe*", "INBOXes", False), ("i*x", "INBOX", True), ("%x", "INBOX", True), ("a.c", "abc", False),
+        ("ınbox", "ınbox", True), ("ınbox/a", "ınbox/a", True), ("ınbox", "INBOX", False),
     ],
 )  # fmt: skip
 def test_patterns(pattern: str, name: str, wanted: bool) -> None:

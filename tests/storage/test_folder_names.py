@@ -71,6 +71,13 @@ def test_inbox_is_case_blind_and_names_are_composed():
     assert normal("Inboxes") == "Inboxes"
 
 
+def test_a_dotless_i_begins_no_inbox():
+    assert normal("\u0131nbox/a") == "\u0131nbox/a"
+    assert name_of(directory_of("\u0131nbox")) == "\u0131nbox"
+    assert parse_subscriptions(b"V\t2\n\n&ATE-nbox\n") == ["\u0131nbox"]
+    assert parse_subscriptions("\u0131nbox\n".encode()) == ["\u0131nbox"]
+
+
 # -- flags
 
 

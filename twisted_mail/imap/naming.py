@@ -49,12 +49,12 @@ class Naming:
                 head = name[: len(self.prefix)]
                 # RFC 9051 section 5.1: INBOX is INBOX in any case, also before a separator
                 if not self.prefix.startswith("INBOX" + self.separator) or (
-                    head[:5].upper() + head[5:] != self.prefix
+                    not _is_inbox(head[:5]) or head[5:] != self.prefix[5:]
                 ):
                     return ""
             name = name[len(self.prefix) :]
         stored = name if self._swap is None else name.translate(self._swap)
-        if stored[:5].upper() == "INBOX" and (len(stored) == 5 or stored[5] == "/"):
+        if _is_inbox(stored[:5]) and (len(stored) == 5 or stored[5] == "/"):
             if self.prefix and len(stored) == 5:
                 return ""  # it would be the inbox by another name
             return "INBOX" + stored[5:]
@@ -85,6 +85,11 @@ class Naming:
         if len(levels) > self._max_depth:
             raise No(f"A mailbox name has at most {self._max_depth} levels", "LIMIT")
         return stored
+
+
+def _is_inbox(name: str) -> bool:
+    # A dotless i is an I in upper case, too: case is blind in ASCII alone.
+    return name.isascii() and name.upper() == "INBOX"
 
 
 @lru_cache(maxsize=16)

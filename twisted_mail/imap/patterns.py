@@ -46,7 +46,7 @@ def _anything(name: str) -> bool:
 def _folded(name: str, separator: str) -> str:
     """RFC 9051 section 5.1: INBOX is case-insensitive, and so is it above others."""
     head, _, rest = name.partition(separator)
-    if head.upper() != "INBOX":
+    if not head.isascii() or head.upper() != "INBOX":
         return name
     return f"INBOX{name[5:]}" if rest or len(name) == 5 else name
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .maildir import base_of
-from .names import INBOX, name_of, normal, written
+from .names import name_of, normal, written
 
 __all__ = ["UIDLIST", "UidList", "format_subscriptions", "parse_subscriptions", "parse_uidlist"]
 
@@ -83,7 +83,7 @@ def parse_subscriptions(data: bytes) -> list[str]:
     for line in wanted:
         if not line or len(line) > 4096:
             continue
-        name = INBOX if line.upper() == INBOX else name_of(f".{line}") or normal(line)
+        name = name_of(f".{line}") or normal(line)
         found[name] = None
     return list(found)
 

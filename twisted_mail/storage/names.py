@@ -27,7 +27,8 @@ def normal(name: str) -> str:
     """NFC, and INBOX in upper case, also as the first part of a longer name."""
     name = unicodedata.normalize("NFC", name)
     head, slash, rest = name.partition("/")
-    return f"INBOX{slash}{rest}" if head.upper() == INBOX else name
+    # Not a dotless i, whose upper case is I.
+    return f"INBOX{slash}{rest}" if head.isascii() and head.upper() == INBOX else name
 
 
 def directory_of(name: str) -> str:
