@@ -86,6 +86,18 @@ def test_several_are_appended_in_their_order(site, monkeypatch, room):
         assert held(site, "d/a") == expected
 
 
+@pytest.mark.parametrize("room", [0, 1 << 20])
+def test_what_is_appended_has_the_size_of_its_surrogate(site, monkeypatch, room):
+    # In a spill file or not
+    monkeypatch.setattr(commits, "INLINE", room)
+    content = b"Subject: gr\xc3\xb6\n\nx\xc3\xb6\n"
+    append(site, "d/a", "INBOX", message(content), message(text(1)))
+    inbox = site.run(site.store.open_inbox("d/a"))
+    site.run(inbox.close())
+    sent = len(b"Subject: =?utf-8?b?Z3LDtg==?=\r\n\r\nx\xc3\xb6\r\n")
+    assert [one.ascii_size for one in inbox.messages] == [sent, None]
+
+
 def test_an_empty_message_can_be_appended_and_copied(site):
     append(site, "d/a", "Sent", message(b""), message(b""))
     copy(site, "d/a", "Sent", bases(site, "d/a", "Sent"), "Trash")
