@@ -11,6 +11,7 @@ The name of a module (``fuzz_engines``) runs all targets in it on each input; ``
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import re
 import shlex
@@ -37,6 +38,9 @@ MODULES = {
 SLOW = 5
 """Seconds that an input may take at the most; on a quiet machine none takes a tenth of that."""
 
+WRITTEN = "Test unit written to "
+"""What libFuzzer says of a file."""
+
 
 def _fuzz(name: str, arguments: list[str]) -> None:
     """In this process, which ends in it."""
@@ -48,13 +52,23 @@ def _fuzz(name: str, arguments: list[str]) -> None:
 
     runs = [one.run for one in chosen(name)]
 
+    prefix = "".join(re.findall(r"-artifact_prefix=(.*)", "\n".join(arguments)))
+
     def run(data: bytes) -> None:
-        for one in runs:
-            one(data)
+        try:
+            for one in runs:
+                one(data)
+        except BaseException:
+            # libFuzzer writes it under this name, too, at the end of the process, which not every process comes to.
+            if prefix:
+                path = Path(f"{prefix}crash-{hashlib.sha1(data).hexdigest()}")
+                path.write_bytes(data)
+                print(f"\n{WRITTEN}{path}", file=sys.stderr, flush=True)
+            raise
 
     # A merge begins itself again, by a shell.
     again = shlex.join([sys.executable, str(Path(__file__)), name, "--inside"])
-    atheris.Setup([again, *arguments], runs[0] if len(runs) == 1 else run)
+    atheris.Setup([again, *arguments], run)
     atheris.Fuzz()
 
 
@@ -125,12 +139,10 @@ def fuzz(
         count = [line.split()[-1] for line in told if "number_of_executed_units" in line]
         if done.returncode:
             print(done.stdout[-6000:])
-            for line in told:
-                if "Test unit written to " in line:
-                    path = line.rpartition(" ")[2]
-                    print(
-                        f"again: {Path(sys.executable).name} tests/fuzz/run.py {name} --replay {path}"
-                    )
+            for path in dict.fromkeys(re.findall(f"{WRITTEN}(.*)", done.stdout)):
+                print(
+                    f"again: {Path(sys.executable).name} tests/fuzz/run.py {name} --replay {path}"
+                )
         said = " ".join(last[0].split()[2:8]) if last else "no coverage"
         print(
             f"{name}: {'FOUND' if done.returncode else 'ok'} {took:.0f} s, {''.join(count)} runs, {said}",
