@@ -91,11 +91,14 @@ days = 0
             cwd=directory,
             start_new_session=True,
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", ports["imap"]), 1).close()
-                break
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", ports["imap"]), 30) as one,
+            ):
+                if one.recv(4) == b"* OK":  # not "* BYE": it listens before it serves
+                    break
             if self.process.poll() is not None or time.monotonic() > end:
                 raise SystemExit((directory / "server.log").read_text()[-2000:])
             _PAUSE.wait(0.1)

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mailsite import Site, until
+from mailsite import DEADLINE, Site, until
 
 pytestmark = pytest.mark.e2e
 
@@ -32,7 +32,7 @@ def test_legitimate_sessions_go_on_in_every_flood(tmp_path: Path) -> None:
         [*command, "--connections", "400", "--json", str(report)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=10 * DEADLINE,
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
     )
     assert report.exists(), done.stdout + done.stderr
@@ -56,21 +56,21 @@ def test_a_process_that_has_no_file_left_serves_again_when_it_has(
     site.start()
     assert site.process is not None
     pid = site.process.pid
-    inside = smtplib.SMTP("127.0.0.1", site.ports["smtp"], timeout=30)
+    inside = smtplib.SMTP("127.0.0.1", site.ports["smtp"], timeout=DEADLINE)
     open_now = len(os.listdir(f"/proc/{pid}/fd"))
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 20, before[1]))
     with ExitStack() as stack:
         for _ in range(100):
             one = stack.enter_context(socket.socket())
-            one.settimeout(30)
+            one.settimeout(DEADLINE)
             one.connect(("127.0.0.1", site.ports["smtp"]))
         assert inside.noop()[0] == 250
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
     def greeted() -> bool:
         try:
-            with smtplib.SMTP("127.0.0.1", site.ports["smtp"], timeout=30) as session:
+            with smtplib.SMTP("127.0.0.1", site.ports["smtp"], timeout=DEADLINE) as session:
                 return session.noop()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
