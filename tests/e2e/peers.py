@@ -61,11 +61,9 @@ class Sink:
         """Of the messages as `outside.written` makes them that came whole."""
         found = []
         for data in self.messages():
-            subject = next(
-                line[9:] for line in data.split(b"\n") if line[:9].lower() == b"subject: "
-            )
-            if b"\nThis is " + subject + b"." in data:
-                found.append(subject.decode())
+            subjects = [line[9:] for line in data.split(b"\n") if line[:9].lower() == b"subject: "]
+            if subjects and b"\nThis is " + subjects[0] + b"." in data:
+                found.append(subjects[0].decode())
         return found
 
     def settled(self) -> bool:
