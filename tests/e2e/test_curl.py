@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mailsite import ALICE, BOB, PASSWORD, letter, run
+from mailsite import ALICE, BOB, DEADLINE, PASSWORD, letter, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("curl")]
 
@@ -16,7 +16,7 @@ def mail(tmp_path):
 
 
 def curl(site, *words, **kwargs):
-    return run(["curl", "-sS", "--max-time", "30", "--cacert", site.ca, *words], **kwargs)
+    return run(["curl", "-sS", "--max-time", str(DEADLINE), "--cacert", site.ca, *words], **kwargs)
 
 
 def test_submissions(running, mail):
