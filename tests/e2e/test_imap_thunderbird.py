@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -267,8 +268,10 @@ def thunderbird(site, screen, tmp_path) -> Iterator[Thunderbird]:
 def flags(site, subject: str, folder: str = "") -> str | None:
     """The flags that the name of this message's file says; None while there is no such message."""
     for path in files(site, folder):
-        if f"Subject: {subject}\n".encode() in path.read_bytes():
-            return letters(path)
+        # it may get another name at this moment
+        with suppress(FileNotFoundError):
+            if f"Subject: {subject}\n".encode() in path.read_bytes():
+                return letters(path)
     return None
 
 
