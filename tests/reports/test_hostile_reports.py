@@ -191,6 +191,9 @@ def test_json_that_is_hostile():
         b' "date-range": {"start-datetime": "yesterday", "end-datetime": "9999-12-31T23:59:59-12:00"}}'
     )
     assert [one.successes for one in report.policies] == [0, 0, 0]
+    # In UTC it is in a year that no calendar has.
+    assert (report.begin, report.end) == (0, 0)
+    assert understand(tls.write(report)) == report
 
 
 def test_json_with_very_many_failures_is_bounded():

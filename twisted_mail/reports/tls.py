@@ -237,6 +237,7 @@ def _seconds(text: str) -> int:
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
     try:
-        return max(int(found.timestamp()), 0)
+        # In UTC, which may be beyond the last year, or before the first
+        return max(int(found.astimezone(UTC).timestamp()), 0)
     except (OverflowError, ValueError):
         return 0
