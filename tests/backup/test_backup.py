@@ -222,6 +222,29 @@ def test_nothing_outside_is_read(site, tmp_path):
     )
 
 
+def test_a_link_to_nowhere_is_left_out(site, tmp_path):
+    """Whoever has a shell can make one: the others' backup does not wait for him."""
+    os.symlink("nowhere", os.path.join(site.maildir(A), "cur", "1.x.y:2,"))
+    made = back_up(site, tmp_path / "to", Clock())
+    (told,) = made.skipped
+    assert "1.x.y:2,: a link" in told
+    assert check(DISK, made.path) == []
+
+
+@pytest.mark.parametrize("sub", ["new", "cur"])
+def test_a_folder_that_lacks_a_directory(site, tmp_path, sub):
+    """As it is after a copy that knew no empty ones."""
+    account(site, A).folders.create("Half")
+    os.rmdir(os.path.join(site.maildir(A), ".Half", sub))
+    made = back_up(site, tmp_path / "to", Clock())
+    assert check(DISK, made.path) == []
+    before = contents(site, A)
+    assert "Half" in before
+    site.kill()
+    put_back(made, tmp_path / "new")
+    assert contents(start(tmp_path / "new"), A) == before
+
+
 def test_names_that_are_not_utf8(site, tmp_path):
     odd = os.fsencode(site.maildir(B)) + b"/cur/1.\xff\xfe.x:2,S"
     with open(odd, "wb") as file:

@@ -11,6 +11,7 @@ was given, so every UID of the list is below those of the state that follows it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -129,9 +130,14 @@ class _Account:
                 folders.append(f"{name}/")
         for folder in folders:
             self._directories.append(folder)
-            for sub in ("new", "cur"):
-                for name in self._names(os.path.join(top, folder, sub)):
-                    self._messages[f"{folder}{sub}/{name}"] = None
+            for sub in maildir.SUBDIRECTORIES:
+                directory = os.path.join(top, folder, sub)
+                # One of both is enough for a folder
+                if self._disk.exists(directory):
+                    for name in self._names(directory):
+                        self._messages[f"{folder}{sub}/{name}"] = None
+                elif not maildir.is_maildir(self._disk, os.path.join(top, folder)):
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
 
     def _names(self, directory: str) -> set[str]:
         """readdir(3): what another program renames meanwhile may be missed. Then once more."""
@@ -187,6 +193,10 @@ class _Account:
             if path in there:
                 continue
             source = os.path.join(self._home, "Maildir", name)
+            if os.path.islink(source):
+                # Also one that leads nowhere, which would look like a message that has gone
+                self._copier.skipped.append(f"{source}: a link, no message")
+                continue
             key = message_key(self._place, maildir.base_of(os.path.basename(name)))
             renamed = self._renamed(by_key.get(key, ()), source)
             if renamed is not None:

@@ -166,7 +166,8 @@ class Backup:
             disk.syncfs(held)
             disk.rename(partial, path)
             disk.sync_directory(self._target)
-            return about, copier.skipped
+            # Everything is gone through twice
+            return about, list(dict.fromkeys(copier.skipped))
         except BaseException:
             self._give_up(partial)
             raise

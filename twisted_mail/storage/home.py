@@ -332,6 +332,8 @@ class Home:
             state = states[path]
             if state is None or state.folder in found:
                 state = self.made(path, again=state is not None)
+            elif maildir.complete(self.disk, path):
+                _log.warn("{path}: directories were missing, and are made anew", path=path)
             found[state.folder] = (path, state)
         self._states = found
         return sorted(found.values(), key=lambda one: one[0])

@@ -37,6 +37,7 @@ __all__ = [
     "arrival_order",
     "arriving",
     "base_of",
+    "complete",
     "find",
     "folders",
     "is_arriving",
@@ -164,11 +165,27 @@ def base_of(name: str) -> str:
 
 
 def is_maildir(disk: Disk, path: str) -> bool:
-    """Whether `path` is a folder that can take mail."""
+    """Whether `path` is a folder. One of its two directories is enough: a copy without empty ones lacks the other."""
+    return any(_is_directory(disk, os.path.join(path, sub)) for sub in SUBDIRECTORIES)
+
+
+def _is_directory(disk: Disk, path: str) -> bool:
     try:
-        return stat.S_ISDIR(disk.stat(os.path.join(path, "new")).st_mode)
+        return stat.S_ISDIR(disk.stat(path).st_mode)
     except OSError:
         return False
+
+
+def complete(disk: Disk, path: str) -> bool:
+    """Make the directories of a folder that are missing. Whether any was. Raises OSError."""
+    missing = [
+        directory
+        for directory in (os.path.join(path, sub) for sub in ("tmp", *SUBDIRECTORIES))
+        if not disk.exists(directory)
+    ]
+    for directory in missing:
+        make_directories(disk, directory)
+    return bool(missing)
 
 
 def make_folder(disk: Disk, path: str, fresh: Callable[[], FolderState]) -> FolderState:
@@ -326,15 +343,26 @@ def folders(disk: Disk, maildir: str) -> list[str]:
 def listing(disk: Disk, folder: str) -> dict[str, tuple[str, str]]:
     """base → (``"new"`` or ``"cur"``, name) of every message in one folder.
 
-    `new` is read again after `cur`: a file that another program moves while we read is seen all the same.
+    `new` is read again after `cur`: a file that another program moves while we read is seen all the same. One of both
+    may be missing. Raises FileNotFoundError when the folder is, or goes meanwhile.
     """
     found: dict[str, tuple[str, str]] = {}
+    there: set[str] = set()
     for sub in ("new", "cur", "new"):
-        for name in disk.names(os.path.join(folder, sub)):
+        try:
+            names = disk.names(os.path.join(folder, sub))
+        except FileNotFoundError:
+            if sub in there:
+                raise
+            continue
+        there.add(sub)
+        for name in names:
             if not name.startswith("."):
                 base = base_of(name)
                 if sub == "cur" or base not in found:
                     found[base] = (sub, name)
+    if not there:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
     return found
 
 
