@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from settling import settled
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
@@ -43,20 +44,6 @@ def with_alice(world: World) -> Callable[[Directory], Awaitable[None]]:
     return prepare
 
 
-def result_of(world: World, awaited: Deferred[Any]) -> Any:
-    """What `awaited` fires with, when nothing but turns of the reactor is needed for it."""
-    results: list[Any] = []
-    awaited.addBoth(results.append)
-    for _ in range(1000):
-        if results:
-            break
-        world.reactor.settle()
-    assert results, "nothing happens any more"
-    if isinstance(results[0], BaseException) or hasattr(results[0], "raiseException"):
-        results[0].raiseException()
-    return results[0]
-
-
 @pytest.fixture
 def world() -> World:
     return simulated_world()
@@ -70,10 +57,10 @@ def running(tmp_path, world):
         prepare=with_alice(world),
     )
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     yield service
     if service.running:
-        result_of(world, service.stopService())
+        settled(world, service.stopService())
 
 
 def begin_message(world):
@@ -110,9 +97,9 @@ def test_nobody_is_answered_before_the_store_is_open(tmp_path, world):
     early = world.reactor.connect(25)
     assert early.read() == b"" and early.closed is None
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     assert early.read().startswith(b"220 ")
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
 
 
 def test_nothing_of_the_users_is_made_before_privileges_are_dropped(tmp_path, world):
@@ -172,9 +159,9 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path, world):
     service = MailService(configured(tmp_path), world)
     service.startService()
     with pytest.raises(StartError, match="newer program"):
-        result_of(world, service.when_serving())
+        settled(world, service.when_serving())
     assert not world.reactor.listeners
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
 
 
 def test_a_start_that_failed_can_be_tried_again(tmp_path, world):
@@ -183,12 +170,12 @@ def test_a_start_that_failed_can_be_tried_again(tmp_path, world):
     service = MailService(configured(tmp_path), world)
     service.startService()
     with pytest.raises(StartError):
-        result_of(world, service.when_serving())
+        settled(world, service.when_serving())
     (tmp_path / "mail-data/site.json").unlink()
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     assert world.reactor.connect(25).read().startswith(b"220 ")
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
 
 
 def test_who_asked_before_a_start_that_is_refused_is_told(tmp_path, world):
@@ -199,12 +186,12 @@ def test_who_asked_before_a_start_that_is_refused_is_told(tmp_path, world):
     with pytest.raises(StartError):
         second.startService()
     with pytest.raises(StartError, match="in use"):
-        result_of(world, asked)
+        settled(world, asked)
     assert not second.running
-    result_of(world, first.stopService())
+    settled(world, first.stopService())
     second.startService()
-    result_of(world, second.when_serving())
-    result_of(world, second.stopService())
+    settled(world, second.when_serving())
+    settled(world, second.stopService())
 
 
 def test_the_accounts_are_prepared_when_the_store_is_open(tmp_path, world):
@@ -219,7 +206,7 @@ def test_the_accounts_are_prepared_when_the_store_is_open(tmp_path, world):
     service = MailService(configured(tmp_path), world, prepare=prepare)
     service.startService()
     with pytest.raises(StartError):
-        result_of(world, service.when_serving())
+        settled(world, service.when_serving())
     assert prepared == []
 
 
@@ -228,8 +215,8 @@ def test_a_postmaster_who_is_not_there_is_missed(tmp_path, world, postmaster):
     with capturedLogs() as events:
         service = MailService(configured(tmp_path, postmaster=postmaster), world)
         service.startService()
-        result_of(world, service.when_serving())
-        result_of(world, service.stopService())
+        settled(world, service.when_serving())
+        settled(world, service.stopService())
     said = [line for line in map(formatEvent, events) if "postmaster =" in line]
     assert len(said) == bool(postmaster)
     assert all("nobody@two.example" in line and "the first user" in line for line in said)
@@ -243,17 +230,17 @@ def test_a_filters_password_that_cannot_be_read_now(tmp_path, world, content):
     service = MailService(configured(tmp_path, filters=[table]), world)
     service.startService()
     with pytest.raises(StartError, match=rf"filter rspamd: password_file {tmp_path}/password must"):
-        result_of(world, service.when_serving())
+        settled(world, service.when_serving())
 
 
 def test_who_asks_late_is_told_too(running, world):
-    assert result_of(world, running.when_serving()) is None
+    assert settled(world, running.when_serving()) is None
 
 
 def test_stopping_says_goodbye_to_idle_clients(running, world):
     smtp, pop3 = world.reactor.connect(25), world.reactor.connect(110)
     smtp.read(), pop3.read()
-    result_of(world, running.stopService())
+    settled(world, running.stopService())
     assert smtp.read().startswith(b"421 4.3.2 ")
     assert smtp.closed and pop3.closed
     assert not world.reactor.listeners
@@ -268,7 +255,7 @@ def test_stopping_lets_a_message_come_to_its_end(running, world):
     with pytest.raises(ConnectionRefusedError):
         world.reactor.connect(25)
     assert client.ask(b"hello\r\n.\r\n").startswith(b"250 2.")
-    result_of(world, stopped)
+    settled(world, stopped)
     assert client.closed
 
 
@@ -278,34 +265,34 @@ def test_stopping_does_not_wait_for_ever(running, world):
     world.reactor.advance(9.9)
     assert not stopped.called
     world.reactor.advance(0.1)
-    result_of(world, stopped)
+    settled(world, stopped)
     assert client.closed and client.read() == b""
 
 
 def test_what_was_taken_is_there_after_a_restart(tmp_path, running, world):
     begin_message(world).ask(b"Subject: hello\r\n\r\nhello\r\n.\r\n")
     before = pop3_list(world)
-    result_of(world, running.stopService())
+    settled(world, running.stopService())
     again = MailService(running.config, world)
     again.startService()
-    result_of(world, again.when_serving())
+    settled(world, again.when_serving())
     assert pop3_list(world) == before
-    result_of(world, again.stopService())
+    settled(world, again.stopService())
 
 
 def test_one_service_can_be_started_again(running, world):
-    result_of(world, running.stopService())
+    settled(world, running.stopService())
     asked = running.when_serving()
     assert not asked.called
     running.startService()
-    result_of(world, asked)
+    settled(world, asked)
     assert world.reactor.connect(25).read().startswith(b"220 ")
 
 
 def test_stopping_before_it_serves(tmp_path, world):
     service = MailService(configured(tmp_path), world)
     service.startService()
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
     assert not world.reactor.listeners
 
 
@@ -329,19 +316,19 @@ def test_a_realm_of_the_sites_own_takes_the_mail(tmp_path, world):
     auth = {"realm": f"{__name__}:OwnRealm"}
     service = MailService(configured(tmp_path, auth=auth), world)
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     client = world.reactor.connect(25)
     client.ask(b"HELO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<anyone@example.net>\r\nDATA\r\n")
     assert client.ask(b"Subject: hello\r\n\r\nhello\r\n.\r\n").startswith(b"250 2.")
     assert OwnRealm.delivered.pop().endswith(b"Subject: hello\n\nhello\n")
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
 
 
 def test_a_realm_that_cannot_be_had_is_named(tmp_path, world):
     service = MailService(configured(tmp_path, auth={"realm": "builtins:dict"}), world)
     service.startService()
     with pytest.raises(StartError, match="builtins:dict"):
-        result_of(world, service.when_serving())
+        settled(world, service.when_serving())
 
 
 def test_mail_programs_hear_where_the_listeners_are(tmp_path, world):
@@ -349,12 +336,12 @@ def test_mail_programs_hear_where_the_listeners_are(tmp_path, world):
     service = MailService(configured(tmp_path, listen=listen), world, prepare=with_alice(world))
     service.privilegedStartService()
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     client = world.reactor.connect(80)
     said = client.ask(b"GET /mail/config-v1.1.xml HTTP/1.1\r\nHost: autoconfig.example.org\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 200 ")
     assert b"<port>1993</port>" in said and b"<hostname>mail.example.org</hostname>" in said
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
 
 
 # Another configuration while it runs
@@ -381,7 +368,7 @@ def test_a_new_configuration_counts_for_who_comes(running, world, tmp_path):
     assert idle.read().startswith(b"421 4.3.2 ") and idle.closed
     assert not changed.called
     assert busy.ask(b"Subject: the old way\r\n\r\nhello\r\n.\r\n").startswith(b"250 2.")
-    result_of(world, changed)
+    settled(world, changed)
     assert busy.closed and not new.closed
     assert begin_message(world).ask(b"Subject: the new way\r\n\r\n.\r\n").startswith(b"250 2.")
     assert len(pop3_list(world).splitlines()) == 4
@@ -394,7 +381,7 @@ def test_who_is_in_the_middle_of_something_has_so_much_time_only(running, world,
     world.reactor.advance(9.9)
     assert not busy.closed
     world.reactor.advance(0.2)
-    result_of(world, changed)
+    settled(world, changed)
     assert busy.closed
 
 
@@ -402,7 +389,7 @@ def test_a_configuration_that_cannot_be_used_changes_nothing(running, world, tmp
     idle = world.reactor.connect(25)
     tls = {"certificate": tmp_path / "none.pem", "key": tmp_path / "none.key"}
     with capturedLogs() as events:
-        result_of(world, running.reconfigure(other(running, tmp_path, tls=tls)))
+        settled(world, running.reconfigure(other(running, tmp_path, tls=tls)))
     assert any("the old one goes on" in formatEvent(one) for one in events)
     assert not idle.closed and idle.read().startswith(b"220 ")
     assert running.config.smtp.max_message_bytes != 70_000
@@ -410,16 +397,16 @@ def test_a_configuration_that_cannot_be_used_changes_nothing(running, world, tmp
 
 def test_what_is_opened_for_a_configuration_that_then_fails_is_closed(running, world, tmp_path):
     checkers = {"checkers": ["nonsense:x"]}
-    result_of(world, running.reconfigure(other(running, tmp_path, auth=checkers)))
+    settled(world, running.reconfigure(other(running, tmp_path, auth=checkers)))
     assert begin_message(world).ask(b"Subject: x\r\n\r\n.\r\n").startswith(b"250 2.")
-    result_of(world, running.stopService())
+    settled(world, running.stopService())
     assert not list((tmp_path / "mail-data/journal/writers").iterdir())
 
 
 def test_the_same_configuration_again_is_nothing(running, world):
     idle = world.reactor.connect(25)
     idle.read()
-    result_of(world, running.reconfigure(running.config))
+    settled(world, running.reconfigure(running.config))
     assert not idle.closed and idle.read() == b""
 
 
@@ -428,7 +415,7 @@ def test_what_cannot_change_while_it_runs_is_named_and_stays(running, world, tmp
         running, tmp_path, listen={"smtp": ["tcp:2600"]}, data=tmp_path / "other", workers=1
     )
     with capturedLogs() as events:
-        result_of(world, running.reconfigure(wanted))
+        settled(world, running.reconfigure(wanted))
     said = [formatEvent(one) for one in events]
     assert (
         "listen, data, workers cannot be changed while it runs: restart the server for that" in said
@@ -444,14 +431,14 @@ def test_of_many_changes_at_once_the_last_one_counts(running, world, tmp_path):
         for n in range(5)
     ]
     for end in ends:
-        result_of(world, end)
+        settled(world, end)
     assert b"SIZE 70004" in world.reactor.connect(25).ask(b"EHLO client\r\n")
 
 
 def test_the_queue_goes_on_with_the_new_configuration(running, world, tmp_path):
     before = running.rooms.sending._manager
     assert before.acquired
-    result_of(world, running.reconfigure(other(running, tmp_path)))
+    settled(world, running.reconfigure(other(running, tmp_path)))
     world.reactor.advance(60)
     after = running.rooms.sending._manager
     assert after is not before and after.acquired and not before.acquired
@@ -466,7 +453,7 @@ def test_a_stop_in_the_middle_of_a_change(running, world, tmp_path):
     idle.read()
     stopped = running.stopService()
     assert busy.ask(b"Subject: x\r\n\r\n.\r\n").startswith(b"250 2.")
-    result_of(world, stopped)
+    settled(world, stopped)
     assert busy.closed and idle.closed
     assert not list((tmp_path / "mail-data/journal/writers").iterdir())
 
@@ -517,13 +504,13 @@ def test_others_answer_in_place_of_this_process(tmp_path, world, sockets):
     others = Others()
     service = MailService(configured(tmp_path), world, fleet=others)
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     assert others.log == ["start ['smtp', 'pop3', 'pop3s'] 2"]
     assert world.reactor.connect(25).read() == b""  # it waits for them
     assert service.rooms.sending._manager.acquired
     service.reload()
-    result_of(world, service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000})))
-    result_of(world, service.stopService())
+    settled(world, service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000})))
+    settled(world, service.stopService())
     assert others.log[1:] == ["read again 2", "change 70000", "stop"]
 
 
@@ -533,7 +520,7 @@ def test_others_who_cannot_start(tmp_path, world, sockets):
     service = MailService(configured(tmp_path), world, fleet=others)
     service.startService()
     with pytest.raises(StartError, match="no more processes"):
-        result_of(world, service.when_serving())
+        settled(world, service.when_serving())
     assert not world.reactor.listeners
 
 
@@ -541,12 +528,12 @@ def test_others_who_cannot_change(tmp_path, world, sockets):
     others = Others()
     service = MailService(configured(tmp_path), world, fleet=others)
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     before = service.rooms
     others.refuses = "no"
-    result_of(world, service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000})))
+    settled(world, service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000})))
     assert service.rooms is before and before.sending._manager.acquired
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
 
 
 class Slow(Others):
@@ -571,21 +558,21 @@ def test_what_is_asked_for_while_it_starts_is_one_change(tmp_path, world, socket
     service.startService()
     for size in (70_000, 80_000, 90_000):
         changed = service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": size}))
-    result_of(world, changed)
-    result_of(world, service.stopService())
+    settled(world, changed)
+    settled(world, service.stopService())
     assert others.log[1:] == ["change 90000", "stop"]
 
 
 def test_stop_does_not_wait_for_others_who_change(tmp_path, world, sockets):
     service = MailService(configured(tmp_path), world, fleet=Slow())
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     changed = service.reconfigure(configured(tmp_path, smtp={"max_message_bytes": 70_000}))
     for _ in range(50):
         world.reactor.settle()
     assert not changed.called
     with capturedLogs() as events:
-        result_of(world, service.stopService())
+        settled(world, service.stopService())
     assert changed.called
     assert not [one for one in events if one["log_level"].name in ("error", "critical")]
 
@@ -596,13 +583,13 @@ def test_who_serves_alone_after_all_tells_nobody(tmp_path):
     service = MailService(configured(tmp_path), world, fleet=Others())
     service.serve_alone()
     service.startService()
-    result_of(world, service.when_serving())
+    settled(world, service.when_serving())
     assert isinstance(service.rooms.world.siblings, Alone)
-    result_of(world, service.stopService())
+    settled(world, service.stopService())
 
 
 def test_ports_that_are_no_sockets_cannot_be_shared(tmp_path, world):
     service = MailService(configured(tmp_path), world, fleet=Others())
     service.startService()
     with pytest.raises(StartError, match="cannot be shared with workers: set workers = 0"):
-        result_of(world, service.when_serving())
+        settled(world, service.when_serving())

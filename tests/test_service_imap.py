@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from settling import settled
 from twisted.logger import LogLevel, capturedLogs
 
 from twisted_mail.accounts.directory import Directory
@@ -19,20 +19,6 @@ from twisted_mail.testing.world import simulated_world
 
 ALICE = Address("alice", "example.org")
 LISTEN = {"smtp": ["tcp:25"], "imap": ["tcp:143"], "imaps": ["tcp:993"]}
-
-
-def settled(world: Any, awaited: Any) -> Any:
-    results: list[Any] = []
-    deferred = awaited if isinstance(awaited, Deferred) else Deferred.fromCoroutine(awaited)
-    deferred.addBoth(results.append)
-    for _ in range(1000):
-        if results:
-            break
-        world.reactor.settle()
-    assert results, "nothing happens any more"
-    if hasattr(results[0], "raiseException"):
-        results[0].raiseException()
-    return results[0]
 
 
 @pytest.fixture

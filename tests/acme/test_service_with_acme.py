@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from twisted.internet.defer import Deferred
+from settling import settled
 
 from twisted_mail.acme import site as acme_site
 from twisted_mail.acme.challenges import Challenges
@@ -48,19 +48,10 @@ class Site:
 
     def start(self) -> None:
         self.service.startService()
-        self._wait(self.service.when_serving())
+        settled(self.world, self.service.when_serving())
 
     def stop(self) -> None:
-        self._wait(self.service.stopService())
-
-    def _wait(self, awaited: Deferred[None]) -> None:
-        results: list[Any] = []
-        awaited.addBoth(results.append)
-        for _ in range(1000):
-            if results:
-                break
-            self.world.reactor.settle()
-        assert results == [None]
+        settled(self.world, self.service.stopService())
 
     def get(self, path: bytes, host: bytes = HOST.encode()) -> bytes:
         client = self.world.reactor.connect(80)

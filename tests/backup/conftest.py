@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 sys.path.append(str(Path(__file__).parent.parent / "storage"))
-from store_site import made, running, scratch
+from store_fixtures import nothing_is_left_open, tmp_path
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_open() -> Iterator[None]:
-    yield
-    while running:
-        running.pop().kill()
-    while made:
-        shutil.rmtree(made.pop(), ignore_errors=True)
-
-
-@pytest.fixture
-def tmp_path() -> Path:
-    return Path(scratch())
+__all__ = ["nothing_is_left_open", "tmp_path"]

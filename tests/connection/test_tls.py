@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
+from tls_in_memory import Joint
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -60,41 +61,21 @@ class Talk:
     ) -> None:
         self.server = server.serverConnectionForTLS(None)  # type: ignore[arg-type]
         self.server.set_accept_state()
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._joint = Joint(self.server)
         self.client = client.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=name, session=session
+            self._joint.incoming, self._joint.outgoing, server_hostname=name, session=session
         )
-        self._until_done(self.client.do_handshake, self.server.do_handshake)
+        self._joint.handshake(self.client)
 
     def say(self, data: bytes) -> bytes:
         """What the client reads of what the server sends; a ticket comes before it."""
         self.server.send(data)
-        self._carry()
+        self._joint.carry()
         return self.client.read(len(data))
 
     def peer_names(self) -> list[str]:
         certificate: Any = self.client.getpeercert()
         return [name for _, name in certificate["subjectAltName"]]
-
-    def _until_done(self, *steps: Any) -> None:
-        waiting = list(steps)
-        while waiting:
-            for step in list(waiting):
-                try:
-                    step()
-                except (ssl.SSLWantReadError, SSL.WantReadError):
-                    pass
-                else:
-                    waiting.remove(step)
-                self._carry()
-
-    def _carry(self) -> None:
-        if data := self._outgoing.read():
-            self.server.bio_write(data)
-        try:
-            self._incoming.write(self.server.bio_read(65536))
-        except SSL.WantReadError:
-            pass
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -13,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa as keys
 from OpenSSL import SSL
+from tls_in_memory import Joint
 
 from twisted_mail.remote.contexts import ClientContexts
 from twisted_mail.remote.judge import Authorities, judge
@@ -29,26 +29,9 @@ class Talk:
         creator = ClientContexts().creator("mx.example", strict=strict)
         self.client = creator.clientConnectionForTLS(None)  # type: ignore[arg-type]
         self.client.set_connect_state()
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.server = server.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        waiting: list[Any] = [self.client.do_handshake, self.server.do_handshake]
-        while waiting:
-            for step in list(waiting):
-                try:
-                    step()
-                except (ssl.SSLWantReadError, SSL.WantReadError):
-                    pass
-                else:
-                    waiting.remove(step)
-                self._carry()
-
-    def _carry(self) -> None:
-        if data := self._outgoing.read():
-            self.client.bio_write(data)
-        try:
-            self._incoming.write(self.client.bio_read(65536))
-        except SSL.WantReadError:
-            pass
+        joint = Joint(self.client)
+        self.server = server.wrap_bio(joint.incoming, joint.outgoing, server_side=True)
+        joint.handshake(self.server)
 
 
 def server(ciphers: str = "DEFAULT:@SECLEVEL=0") -> ssl.SSLContext:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from twisted.internet.defer import Deferred
+from settling import settled
 
 from twisted_mail.accounts.directory import Directory
 from twisted_mail.accounts.passwords import Cost, hash_password
@@ -111,18 +111,6 @@ CASES = [
     Slow("imap, FETCH is not read", "imap", (*SELECT, (b"c FETCH 1 BODY[]\r\n", b"")), (), 1810, 1790, reads=False),
     Slow("smtp, answers are not read", "smtp", ((b"HELP\r\n" * 8000, b""),), (), 310, 0, reads=False),
 ]  # fmt: skip
-
-
-def settled(world: Any, awaited: Any) -> Any:
-    results: list[Any] = []
-    deferred = awaited if isinstance(awaited, Deferred) else Deferred.fromCoroutine(awaited)
-    deferred.addBoth(results.append)
-    for _ in range(1000):
-        if results:
-            break
-        world.reactor.settle()
-    assert results, "nothing happens any more"
-    return results[0]
 
 
 class Run:

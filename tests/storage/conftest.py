@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from store_site import made, running, scratch
+from store_fixtures import nothing_is_left_open, tmp_path
 from twisted.logger import formatEvent, globalLogPublisher
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_open() -> Iterator[None]:
-    yield
-    while running:
-        running.pop().kill()
-    while made:
-        shutil.rmtree(made.pop(), ignore_errors=True)
-
-
-@pytest.fixture
-def tmp_path() -> Path:
-    return Path(scratch())
+__all__ = ["nothing_is_left_open", "tmp_path"]
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from delivering_process import delivering
 from filing_site import append, bases, copy, expunge, held, message, move, uids
 from store_site import Site
 
@@ -310,35 +309,6 @@ def test_a_failed_sync_of_one_takes_nothing_of_the_other(
 # -- segments
 
 
-PROCESS = """
-import sys
-from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred, DeferredList
-from twisted_mail.storage.store import MailStore
-from twisted_mail.world import real_world
-
-data, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-store = MailStore(real_world(reactor), data, host="test", boot="boot-1", segment_size=30_000)
-
-async def session(number):
-    for n in range(count):
-        draft = store.draft()
-        draft.write(f"Subject: {name}-{number}-{n}\\n\\n".encode() + b"x" * 500 + b"\\n")
-        await store.accept(draft, ["d/a"], ascii_size=None, envelope={})
-        print(f"{name}-{number}-{n}", flush=True)
-
-async def main():
-    await store.start()
-    await DeferredList([ensureDeferred(session(n)) for n in range(4)], fireOnOneErrback=True)
-    await store.stop()
-
-done = ensureDeferred(main())
-done.addErrback(lambda failure: failure.printTraceback(sys.stderr))
-done.addBoth(lambda _: reactor.stop())
-reactor.run()
-"""
-
-
 @pytest.mark.parametrize("kills", [1, 2])
 def test_segments_are_switched_under_load_and_somebody_is_killed(
     tmp_path: Path, kills: int
@@ -346,9 +316,7 @@ def test_segments_are_switched_under_load_and_somebody_is_killed(
     """A checkpoint every some dozen messages, of two real processes; one of them dies amid them, or both."""
     data = str(tmp_path / "data")
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, data, name, "60"], stdout=subprocess.PIPE, text=True
-        )
+        delivering(data, name, KEY, sessions=4, count=60, size=500, segment_size=30_000)
         for name in ("p", "q")
     ]
     told: list[str] = []
@@ -359,8 +327,7 @@ def test_segments_are_switched_under_load_and_somebody_is_killed(
             told += [process.stdout.readline().strip() for _ in range(70)]
             process.kill()
         told += [line.strip() for line in process.stdout if line.endswith("\n")]
-        process.wait()
-        process.stdout.close()
+        process.communicate()
     site = Site(data, seed=9).start()
     contents = site.contents(KEY)
     subjects = [content.split(b"\n")[0].decode().removeprefix("Subject: ") for content in contents]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+from delivering_process import delivering
 from store_site import Site, seen
 
 from twisted_mail.status import MailError
@@ -137,39 +136,11 @@ def test_the_last_process_to_stop_leaves_the_store_clean(two):
     assert logs(second) == []
 
 
-PROCESS = """
-import sys
-from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred, DeferredList
-from twisted_mail.storage.store import MailStore
-from twisted_mail.world import real_world
-
-data, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-store = MailStore(real_world(reactor), data, host="test", boot="boot-1", segment_size=200_000)
-
-async def session(number):
-    for n in range(count):
-        draft = store.draft()
-        draft.write(f"Subject: {name} {number} {n}\\n\\n".encode() + b"x" * 1000 + b"\\n")
-        await store.accept(draft, ["d/a", f"d/{name}"], ascii_size=None, envelope={})
-
-async def main():
-    await store.start()
-    await DeferredList([ensureDeferred(session(n)) for n in range(5)], fireOnOneErrback=True)
-    await store.stop()
-
-done = ensureDeferred(main())
-done.addErrback(lambda failure: failure.printTraceback(sys.stderr))
-done.addBoth(lambda _: reactor.stop())
-reactor.run()
-"""
-
-
 def test_two_real_processes_under_load_with_checkpoints(tmp_path):
     data = str(tmp_path / "data")
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, data, name, "40"], stderr=subprocess.PIPE, text=True
+        delivering(
+            data, name, "d/a", f"d/{name}", sessions=5, count=40, size=1000, segment_size=200_000
         )
         for name in ("p", "q")
     ]

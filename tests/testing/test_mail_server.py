@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred
+from settling import settled
 from twisted.internet.error import ConnectionDone
 
 from twisted_mail.testing import MailServer, simulated_world
 
 USERS = {"alice@example.org": "secret", "bob@example.org": "hidden"}
-
-
-def settled(world, coroutine):
-    """What `coroutine` returns, or raises, once the world has settled."""
-    results = []
-    Deferred.fromCoroutine(coroutine).addBoth(results.append)
-    world.reactor.settle()
-    (result,) = results
-    if hasattr(result, "raiseException"):
-        result.raiseException()
-    return result
 
 
 @pytest.fixture

@@ -6,25 +6,12 @@ import re
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from settling import settled
 
 from twisted_mail.testing.server import MailServer
 from twisted_mail.testing.world import simulated_world
 
 ALICE = "alice@example.org"
-
-
-def settled(world: Any, coroutine: Any) -> Any:
-    results: list[Any] = []
-    Deferred.fromCoroutine(coroutine).addBoth(results.append)
-    for _ in range(1000):
-        if results:
-            break
-        world.reactor.settle()
-    assert results, "nothing happens any more"
-    if hasattr(results[0], "raiseException"):
-        results[0].raiseException()
-    return results[0]
 
 
 class Client:
