@@ -59,7 +59,7 @@ ALIKE = 1.02
 """What the fixed loop may differ by, up or down, for two Pythons to be built alike."""
 _HERE = Path(__file__).resolve().parent
 _STORED = _HERE / "smoke.json"
-_LIMIT = 240
+_LIMIT = 900
 _WINDOWS = 5
 # a multiple of 16: POP3 looks up the sizes of some messages at a time
 _COUNT = 16
@@ -236,7 +236,7 @@ class _Counted:
 
     def _control(self, what: str) -> None:
         command = [program("callgrind_control"), what, str(self._process.pid)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT)
         if done.returncode or "OK" not in done.stdout:
             raise RuntimeError(f"callgrind_control {what}: {done.stdout}{done.stderr}")
 
@@ -259,7 +259,7 @@ def _loop(directory: Path) -> float:
     totals = []
     for times in (_LOOPS, 2 * _LOOPS):
         command = [*_callgrind(directory), sys.executable, "-I", "-S", "-c", _LOOP, str(times)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=_LIMIT)
         part = directory / "callgrind.out"
         totals.append(_total(part))
         part.unlink()
@@ -272,7 +272,7 @@ def _cases(server: _Counted) -> Iterator[tuple[str, Callable[[], object], float]
     rcpt = f"{_USER}@{DOMAIN}"
 
     def connect() -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", server.smtp, timeout=60)
+        return smtplib.SMTP("127.0.0.1", server.smtp, timeout=_LIMIT)
 
     def send(client: smtplib.SMTP) -> None:
         client.sendmail(f"load@{DOMAIN}", [rcpt], body)
@@ -312,7 +312,7 @@ def _cases(server: _Counted) -> Iterator[tuple[str, Callable[[], object], float]
 def _looked_at(server: _Counted) -> Iterator[Callable[[], object]]:
     """Each work looks into another inbox for the first time, where messages wait that have no UID yet."""
     body = message(_SIZE, DOMAIN).replace(b"\r\n.", b"\r\n")
-    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=60) as client:
+    with smtplib.SMTP("127.0.0.1", server.smtp, timeout=_LIMIT) as client:
         for user in _LATE:
             for _ in range(_WAITING):
                 client.sendmail(f"load@{DOMAIN}", [f"{user}@{DOMAIN}"], body)
@@ -380,7 +380,9 @@ def _beside() -> Figures | None:
 def _git(*command: str) -> bytes:
     # whoever owns the checkout: git shall read it
     asked = [program("git"), "-C", str(_HERE.parent), "-c", f"safe.directory={_HERE.parent}"]
-    return subprocess.run([*asked, *command], check=True, capture_output=True, timeout=60).stdout
+    return subprocess.run(
+        [*asked, *command], check=True, capture_output=True, timeout=_LIMIT
+    ).stdout
 
 
 def _too_long(_number: int, _frame: object) -> None:
