@@ -1,6 +1,7 @@
 """What a server asked of the kernel, and in which order: strace, one file a thread, read into one line of time.
 
-``strace -ff -ttt -T -yy``: each call has the moment it began, how long it took, and the names of its descriptors.
+``strace -ff -ttt -T -yy``: each call has the moment it began, how long it took, and the names of its descriptors. Both
+are whole microseconds, cut off, never rounded up: a call that waited for the end of another one never began before it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRACED = "write,writev,pwrite64,pwritev,sendto,sendmsg,fdatasync,fsync,syncfs,unlink,unlinkat,rename,linkat"
-_CALL = re.compile(r"^(\d+\.\d+) (\w+)\((.*)\) += (-?\d+|0x[0-9a-f]+)[^<]*(?:<(\d+\.\d+)>)?$")
+_CALL = re.compile(r"^(\d+\.\d{6}) (\w+)\((.*)\) += (-?\d+|0x[0-9a-f]+)[^<]*(?:<(\d+\.\d{6})>)?$")
 
 
 @dataclass(frozen=True)
 class Call:
-    """`began` and `ended`: seconds. `name` of the first descriptor: a path, or ``TCP:[…]``."""
+    """`began` and `ended`: microseconds. `name` of the first descriptor: a path, or ``TCP:[…]``."""
 
-    began: float
-    ended: float
+    began: int
+    ended: int
     what: str
     arguments: str
     result: int
@@ -57,5 +58,7 @@ def _read(path: Path) -> Iterator[Call]:
         for line in lines:
             match = _CALL.match(line.rstrip("\n"))
             if match is not None and match[5] is not None:
-                began = float(match[1])
-                yield Call(began, began + float(match[5]), match[2], match[3], int(match[4], 0))
+                # not as float: the sum of two, of today's seconds, would be a microsecond's part too great
+                began = int(match[1].replace(".", ""))
+                ended = began + int(match[5].replace(".", ""))
+                yield Call(began, ended, match[2], match[3], int(match[4], 0))

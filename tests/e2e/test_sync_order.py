@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from mailsite import ALICE, BOB, DEADLINE, Site
+from many import own_children
 from system_calls import Call, calls, traced
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("strace")]
@@ -30,11 +31,11 @@ run()
 
 
 class Sent:
-    """One message, and from which port of the client it came."""
+    """One message, and on which connection it came: two to different ports may have the same one at the client."""
 
-    def __init__(self, token: str, size: int, port: int) -> None:
+    def __init__(self, token: str, size: int, server: int, client: int) -> None:
         self.size = size
-        self.port = port
+        self.connection = f":{server}->127.0.0.1:{client}]"
         # one at each end and some in between: every part of a large one is known
         self.marks = [f"{token}-{part:04d}-" for part in range(4)]
         self.accepted = False
@@ -50,7 +51,8 @@ def send(site: Site, token: str, sent: list[Sent], user: str | None, to: list[st
     for number, size in enumerate(sizes):
         with site.smtp(user) as session:
             assert session.sock is not None
-            one = Sent(f"{token}{number}", size, session.sock.getsockname()[1])
+            ports = session.sock.getpeername()[1], session.sock.getsockname()[1]
+            one = Sent(f"{token}{number}", size, *ports)
             sent.append(one)
             session.sendmail(user or "carol@elsewhere.example", to, one.content())
             one.accepted = True
@@ -92,10 +94,8 @@ def test_what_is_answered_was_synced_after_it_was_written(
     assert not errors
     assert site.process is not None
     # strace keeps such a signal to itself
-    (server,) = (
-        Path(f"/proc/{site.process.pid}/task/{site.process.pid}/children").read_text().split()
-    )
-    os.kill(int(server), signal.SIGTERM)
+    (server,) = own_children(site.process.pid)
+    os.kill(server, signal.SIGTERM)
     site.wait_until_ended()
     made = calls(output)
     assert len(sent) == 24 and all(one.accepted for one in sent)
@@ -128,7 +128,7 @@ def check(one: Sent, made: list[Call]) -> None:
         call
         for call in made
         if call.what in ("sendto", "sendmsg", "write")
-        and f":{one.port}]" in call.name
+        and call.name.endswith(one.connection)
         and call.began >= min(call.ended for call in writes)
     ]
     assert replies, "the reply was not seen"
@@ -168,7 +168,7 @@ def check_segments(made: list[Call]) -> int:
     for call in dropped:
         name = call.arguments.split('"')[1]
         last = max(
-            (one.ended for one in made if one.what in WRITES and one.name == name), default=0.0
+            (one.ended for one in made if one.what in WRITES and one.name == name), default=0
         )
         assert any(
             one.what == "syncfs" and last <= one.began and one.ended <= call.began for one in made
@@ -178,21 +178,25 @@ def check_segments(made: list[Call]) -> int:
 
 def test_the_check_can_fail() -> None:
     """What it is told of a server that answers first."""
-    one = Sent("tokenx", SMALL, 5555)
+    one = Sent("tokenx", SMALL, 25, 5555)
     record = f'7</s/data/journal/1.log>, "{" ".join(one.marks)}"'
-    write = Call(1.0, 1.1, "writev", record, 10)
-    sync = Call(1.2, 1.3, "fdatasync", "7</s/data/journal/1.log>", 0)
+    write = Call(100, 110, "writev", record, 10)
+    sync = Call(120, 130, "fdatasync", "7</s/data/journal/1.log>", 0)
     peer = '9<TCP:[127.0.0.1:25->127.0.0.1:5555]>, "250 2.0.0"'
-    check(one, [write, sync, Call(1.4, 1.5, "sendto", peer, 9)])
+    check(one, [write, sync, Call(140, 150, "sendto", peer, 9)])
+    check(one, [write, sync, Call(130, 150, "sendto", peer, 9)])
+    with pytest.raises(AssertionError, match="reply was not seen"):
+        other = peer.replace(":25->", ":465->")
+        check(one, [write, sync, Call(140, 150, "sendto", other, 9)])
     with pytest.raises(AssertionError, match="before the sync"):
-        check(one, [write, Call(1.15, 1.16, "sendto", peer, 9), sync])
+        check(one, [write, Call(115, 116, "sendto", peer, 9), sync])
     with pytest.raises(AssertionError, match="was not synced after"):
         check(
             one,
-            [Call(1.0, 1.1, "fdatasync", sync.arguments, 0), Call(1.05, 1.2, "writev", record, 9)],
+            [Call(100, 110, "fdatasync", sync.arguments, 0), Call(105, 120, "writev", record, 9)],
         )
     with pytest.raises(AssertionError, match="written to no file"):
         check(one, [sync])
     with pytest.raises(AssertionError, match="dropped without a sync"):
-        drop = Call(3.0, 3.1, "unlink", '"/s/data/journal/1.log"', 0)
-        check_segments([write, Call(0.5, 0.6, "syncfs", "3</s/data>", 0), drop])
+        drop = Call(300, 310, "unlink", '"/s/data/journal/1.log"', 0)
+        check_segments([write, Call(50, 60, "syncfs", "3</s/data>", 0), drop])
