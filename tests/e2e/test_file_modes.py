@@ -24,9 +24,16 @@ OURS = {"mail.toml", "server.log"}
 def open_to_others(directory: Path) -> list[str]:
     """What others than the owner may touch: by mode, below a directory that says nothing."""
     found = []
-    for path in sorted(directory.rglob("*")):
+    # not rglob: the server makes and removes files meanwhile
+    paths = [
+        Path(place, name) for place, *kinds in os.walk(directory) for kind in kinds for name in kind
+    ]
+    for path in sorted(paths):
         name = str(path.relative_to(directory))
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            continue
         if name not in PUBLIC | OURS and not stat.S_ISLNK(mode) and mode & 0o077:
             found.append(f"{name}: {stat.filemode(mode)}")
     return found
