@@ -8,7 +8,7 @@ import pytest
 from store_site import Site
 
 from twisted_mail.mailboxes import Appending, StoreMode
-from twisted_mail.storage import opened
+from twisted_mail.storage import open_folder
 
 MAIL = b"From: a@example.org\nSubject: %d\n\nhello %d\n"
 COUNT = 5
@@ -269,7 +269,7 @@ def test_another_process_is_seen_and_sees(mail):
 
 
 def test_much_that_others_do_meanwhile_is_looked_at_as_a_whole(mail, between, monkeypatch):
-    monkeypatch.setattr(opened, "MAX_NAMES", 8)
+    monkeypatch.setattr(open_folder, "MAX_NAMES", 8)
 
     def rename():
         for uid in range(1, COUNT + 1):

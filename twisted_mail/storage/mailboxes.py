@@ -1,7 +1,7 @@
 """Mailboxes as a session has them: `twisted_mail.mailboxes.Mailboxes` and `OpenMailbox` over an account's store.
 
 What is decided here is small: which work goes to a thread, what goes through the journal (`Filing`), and in which
-slices, so that neither a lock nor the interpreter is held long. Everybody's snapshots are in `storage.opened`.
+slices, so that neither a lock nor the interpreter is held long. Everybody's snapshots are in `storage.open_folder`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from ..world import World, call_or_drop
 from .contents import close_all, read_messages
 from .errors import refusal
 from .folders import Box, nonexistent
-from .opened import OpenAccount, OpenFolder
+from .open_folder import OpenFolder
+from .opened import OpenAccount
 from .statuses import Statuses
 
 __all__ = ["AccountMailboxes", "Filing", "Selected"]

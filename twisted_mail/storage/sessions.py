@@ -18,7 +18,8 @@ from ..world import World
 from .account import AccountStore
 from .digests import Digests
 from .mailboxes import AccountMailboxes, Filing, called
-from .opened import Forget, OpenAccount, Search
+from .open_folder import Forget
+from .opened import OpenAccount, Search
 from .statuses import Statuses
 
 __all__ = ["Sessions"]
