@@ -93,6 +93,11 @@ def test_no_bytes_make_it_raise(data):
     record.decode_meta(memoryview(data))
 
 
+def test_what_is_nested_too_deep_is_no_record():
+    deep = b'{"x":' + b"[" * 100_000
+    assert record.decode_meta(memoryview(len(deep).to_bytes(4, "little") + deep)) is None
+
+
 def test_the_first_record_tells_the_epoch():
     head = b"".join(record.encode(Kind.SEGMENT, {"boot": "b"}, epoch=EPOCH, writer=0, sequence=3))
     found = record.first(head + b"rest")

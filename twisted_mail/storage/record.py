@@ -244,7 +244,7 @@ def decode_meta(payload: memoryview) -> tuple[dict[str, Any], memoryview] | None
         return None
     try:
         meta = json.loads(bytes(payload[_META.size : _META.size + size]))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return (meta, payload[_META.size + size :]) if isinstance(meta, dict) else None
 
