@@ -213,7 +213,7 @@ def sasl_messages(data: bytes) -> None:
     try:
         given = plain(first)
         assert given.username and given.password
-        assert given.password not in repr(given) or len(given.password) < 10
+        assert repr(given) == object.__repr__(given)
     except SaslError as error:
         told(error, first)
     try:
