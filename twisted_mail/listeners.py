@@ -23,6 +23,8 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IPr
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
+from .connection.proxied import HAProxyFactory
+
 __all__ = ["BACKLOG", "ListenError", "Listeners", "Socket"]
 
 BACKLOG: Final = 1024
@@ -88,9 +90,9 @@ class Listeners:
         door = _Door(name)
         found: list[IListeningPort | Failure] = []
         try:
-            serverFromString(self._reactor, with_backlog(endpoint)).listen(door).addBoth(
-                found.append
-            )
+            served = with_backlog(endpoint).removeprefix(_WRAPPER)
+            factory = self._served_by(door, endpoint)
+            serverFromString(self._reactor, served).listen(factory).addBoth(found.append)
         except Exception as error:  # parsers are plugins and raise what they like
             raise ListenError(f"{name}: cannot listen on {endpoint}: {error}") from error
         if not found:
@@ -105,15 +107,13 @@ class Listeners:
     def adopt(self, one: Socket, take: Callable[[Socket, IProtocolFactory], Any]) -> None:
         """Listen on a socket that another process has opened, without answering yet. `take` makes the port."""
         door = _Door(one.name)
-        factory: IProtocolFactory = door
-        if one.endpoint.startswith(_WRAPPER):
-            # The only kind of endpoint that puts something between.
-            from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
-
-            factory = HAProxyWrappingFactory(door)
-        port = take(one, factory)
+        port = take(one, self._served_by(door, one.endpoint))
         _ask(port, "stopReading")
         self._open.append(_Listener(door, port, one.endpoint))
+
+    def _served_by(self, door: _Door, endpoint: str) -> IProtocolFactory:
+        """What the socket itself has: the only kind of endpoint that is ours to put something between is a proxy's."""
+        return HAProxyFactory(door, self._reactor) if endpoint.startswith(_WRAPPER) else door
 
     def sockets(self, names: Collection[str]) -> list[Socket]:
         """What is open of these names, for other processes. Raises ListenError for a port that is no socket."""
@@ -125,7 +125,7 @@ class Listeners:
             # What an endpoint puts between (TLS, say) would not be there where the bare socket is taken over.
             factory = getattr(one.port, "factory", None)
             if one.endpoint.startswith(_WRAPPER):
-                factory = getattr(factory, "wrappedFactory", None)
+                factory = getattr(factory, "inner", None)
             if own is None or factory is not one.door:
                 raise ListenError(
                     f"{one.door.name}: {one.endpoint} cannot be shared with workers: set workers = 0"

@@ -105,6 +105,9 @@ class Listen(Section):
     [Twisted endpoint strings](https://docs.twisted.org/en/stable/core/howto/endpoints.html),
     such as `"tcp:25"`, `"tcp:25:interface=192.0.2.1"`, `"tcp6:25"`. With this table, a name left
     out is not served; without it, the seven that serve mail listen on their standard ports.
+
+    `"haproxy:tcp:25:interface=10.0.0.2"` is for a proxy that says who the client is (PROXY protocol, versions 1
+    and 2): all limits and checks are of that client. Who can connect there is believed, so nobody but the proxy may.
     """
 
     smtp: tuple[Endpoint, ...] = Field(
@@ -182,8 +185,8 @@ class Smtp(Section):
     )
     bare_newline: Literal["normalize", "reject"] = Field(
         default="normalize",
-        description="What happens to a message with a CR or LF that stands alone: each becomes CR "
-        "LF, as Postfix does, or the message is refused with 550 5.6.0. Neither lets "
+        description="What happens to a message with a CR or LF that stands alone: LF becomes CR LF and "
+        "CR a space, as with Postfix, or the message is refused with 550 5.6.0. Neither lets "
         "a message end early (SMTP smuggling).",
     )
     strict: bool = Field(

@@ -68,6 +68,7 @@ Bounds that nobody has asked to change, and why they are what they are.
 
 | bound | value | reason |
 |---|---|---|
+| header of a proxy (`haproxy:`) | 5 s, 2 KiB; 128 are waited for | it comes in the first packet, before all else |
 | TLS handshake | 30 s in all | a slow telephone needs 5; whoever sends a byte now and then has no more |
 | IMAP before the login | 60 s without a command | RFC 9051 has a bound for those only who have logged in |
 | last words | 10 s | for a peer that does not take them, and over TLS to say goodbye |
