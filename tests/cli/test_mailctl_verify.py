@@ -306,6 +306,117 @@ def test_what_is_wrong_is_told_and_mended(
     fresh.stop()
 
 
+def link(site: Server) -> None:
+    path = first_mail(site)
+    path.rename(site.data / "away")
+    path.symlink_to(site.data / "away")
+
+
+def link_to_nowhere(site: Server) -> None:
+    (home(site) / "Maildir/cur/1.x.y:2,").symlink_to("nowhere")
+
+
+def closed(site: Server) -> None:
+    first_mail(site).chmod(0)
+
+
+def closed_directory(site: Server) -> None:
+    (home(site) / "Maildir/cur").chmod(0o500)
+
+
+def others(site: Server) -> None:
+    """As if somebody had worked there as another user; only root can make it so."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    os.chown(first_mail(site), 54321, -1)
+
+
+def halved(site: Server) -> None:
+    (home(site) / "Maildir/cur").rmdir()
+
+
+def replaced(site: Server) -> None:
+    halved(site)
+    (home(site) / "Maildir/cur").touch(0o600)
+
+
+def stateless(site: Server) -> None:
+    (home(site) / "Maildir/twisted-mail.state").unlink()
+
+
+def newer_state(site: Server) -> None:
+    (home(site) / "Maildir/twisted-mail.state").write_text('{"version": 99}')
+
+
+def copied_folder(site: Server) -> None:
+    whole = home(site) / "Maildir"
+    for sub in ("new", "cur", "tmp"):
+        (whole / ".Copy" / sub).mkdir(parents=True, mode=0o700)
+    (whole / ".Copy").chmod(0o700)
+    (whole / ".Copy/twisted-mail.state").write_bytes((whole / "twisted-mail.state").read_bytes())
+
+
+def mail_gone(site: Server) -> None:
+    (site.data / "mail").rename(site.data / "away")
+
+
+def accounts_gone(site: Server) -> None:
+    for path in site.data.glob("accounts.sqlite3*"):
+        path.unlink()
+
+
+def queued_link(site: Server) -> None:
+    path = site.data / "queue/aa/aa00"
+    path.rename(site.data / "away")
+    path.symlink_to(site.data / "away")
+
+
+def empty_segment(site: Server) -> None:
+    (site.data / "journal/7.log").touch()
+
+
+@pytest.mark.parametrize(
+    ("damage", "state", "what", "text"),
+    [
+        (link, "fault", "mail", "is a link"),
+        (link_to_nowhere, "fault", "mail", "is a link"),
+        (closed, "fault", "permissions", "is closed to its owner"),
+        (closed_directory, "fault", "permissions", "is closed to its owner"),
+        (others, "fault", "permissions", "belongs to user 54321"),
+        (halved, "fault", "mailbox", "is not there"),
+        (replaced, "fault", "mailbox", "Not a directory"),
+        (stateless, "fault", "folder", "its UIDVALIDITY was"),
+        (newer_state, "fault", "folder", "use the newer program"),
+        (copied_folder, "note", "folder", "as a copy does"),
+        (mail_gone, "fault", "site", "is not there, with all"),
+        (accounts_gone, "fault", "accounts", "is not there, and mail is"),
+        (queued_link, "fault", "queue", "is a link"),
+        (empty_segment, "fault", "journal", "is empty"),
+    ],
+)
+def test_what_else_is_told(
+    site: Server, damage: Callable[[Server], None], state: str, what: str, text: str
+) -> None:
+    site.stop()
+    damage(site)
+    told = found(code=1 if state == "fault" else 0)
+    (one,) = [one for one in told if (one["what"], one["state"]) == (what, state)]
+    assert text in one["text"] and one["advice"]
+    # What is beside it was looked at all the same.
+    assert [other for other in told if other["state"] == "fault" and other is not one] == []
+
+
+def test_segments_that_were_renamed_or_taken_away(site: Server) -> None:
+    (log,) = (site.data / "journal").glob("*.log")
+    number = int(log.stem)
+    log.with_name(f"{number + 4}.log").write_bytes(log.read_bytes())
+    told = [(Path(one["where"]).name, one["text"]) for one in found()]
+    assert told == [
+        (f"{number + 4}.log", f"is segment {number} by what it says: somebody has renamed it"),
+        (f"{number + 1}.log", "is not there, and later ones are"),
+    ]
+
+
 @pytest.mark.parametrize("damage", [nuls, crlf])
 def test_what_only_a_look_inside_shows(site: Server, damage: Callable[[Server], None]) -> None:
     site.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -108,6 +109,34 @@ def test_a_whole_segment(tmp_path: Path, what: str) -> None:
     third = restarted(again, 3)
     assert message(50) in mail(third)
     third.stop()
+
+
+def test_segments_under_each_others_names(tmp_path: Path) -> None:
+    """They are obeyed in the order that they say themselves: what was deleted does not come back."""
+    site = Site(str(tmp_path / "data")).start()
+    site.deliver(message(1), "d/0")
+    site.deliver(message(2), "d/0")
+    journal = Path(site.data, "journal")
+    with open(journal / "pins") as pins:
+        fcntl.flock(pins, fcntl.LOCK_SH)  # as a backup does: nothing is dropped
+        site.run(site.world.threads.call(site.store._journal.checkpoint))
+    site.delete("d/0", 0)
+    site.kill()
+    first, second = sorted(journal.glob("*.log"))
+    first.rename(journal / "away")
+    second.rename(first)
+    (journal / "away").rename(second)
+    again = restarted(site)
+    assert again.contents("d/0") == [message(2)]
+    again.stop()
+
+
+def test_an_emptied_segment_is_told(tmp_path: Path, told: Any) -> None:
+    site = unfilled(tmp_path)
+    os.truncate(segment(site), 0)
+    again = restarted(site)
+    assert len(told("is empty: what it said is lost")) == 1
+    again.stop()
 
 
 def test_a_sector_that_cannot_be_read(tmp_path: Path) -> None:

@@ -145,7 +145,10 @@ def _verify(directory: str, as_json: bool) -> None:
         if not wrong:
             click.echo(f"{path}: whole")
     if wrong:
-        raise Refusal(f"{path} is not what was written: {counted(len(wrong), 'fault')}")
+        raise Refusal(
+            f"{path} is not what was written: {counted(len(wrong), 'fault')}. Make the next one with --full, or it has"
+            " links to what is damaged here, and look at the disk"
+        )
 
 
 @contextmanager

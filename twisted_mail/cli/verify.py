@@ -136,6 +136,7 @@ def _run(site: SiteFiles, users: Sequence[str], told: _Told, deep: bool) -> str:
     mail = os.path.join(data, "mail")
     messages = 0
     generation = whole.generation()
+    owner = os.stat(data).st_uid
     progress = Shown(time.monotonic, "accounts")
     progress.begin("accounts", len(keys), 0)
     try:
@@ -155,11 +156,12 @@ def _run(site: SiteFiles, users: Sequence[str], told: _Told, deep: bool) -> str:
                 generation=generation,
                 refresh=store.refresh,
                 deep=deep,
+                owner=owner,
             )
             try:
                 for problem in account.check():
                     told.tell(problem)
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, ValueError, sqlite3.Error) as error:
                 told.tell(_unreadable(os.path.join(mail, key), error))
             finally:
                 store.retire()
@@ -173,7 +175,8 @@ def _run(site: SiteFiles, users: Sequence[str], told: _Told, deep: bool) -> str:
 def _unreadable(where: str, error: Exception) -> Problem:
     from ..storage.checking import Problem
 
-    return Problem("mailbox", where, f"cannot be looked at: {error}", "see the text")
+    advice = "mend that, and look again: this account was not looked at"
+    return Problem("mailbox", where, f"cannot be looked at: {error}", advice)
 
 
 def _keys_of(site: SiteFiles, users: Sequence[str]) -> list[str]:
@@ -225,7 +228,10 @@ def _known(site: SiteFiles, told: _Told) -> set[str] | None:
     for problem in check_database(OsDisk(), str(path), "accounts"):
         told.tell(Problem(problem.what, problem.where, problem.text, advice))
         return None
-    if not path.exists() and not (site.config.data / "mail").is_dir():
+    if not path.exists():
+        if (site.config.data / "mail").is_dir():
+            told.tell(Problem("accounts", str(path), "is not there, and mail is", advice))
+            return None
         return set()
     try:
         with site.directory() as directory:

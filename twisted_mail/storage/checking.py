@@ -56,7 +56,7 @@ class Problem:
 
 class Account:
     """The account `key` in the directory `home`. `refresh`: has the index of a folder, by its id, compared with
-    its files (`AccountStore.refresh`)."""
+    its files (`AccountStore.refresh`). `owner`: the user to whom all of it should belong."""
 
     def __init__(
         self,
@@ -67,9 +67,11 @@ class Account:
         generation: int,
         refresh: Callable[[str], object],
         deep: bool = False,
+        owner: int | None = None,
     ) -> None:
         self._disk = disk
         self._home = home
+        self._owner = owner
         self._maildir = os.path.join(home, "Maildir")
         self._generation = generation
         self._refresh = refresh
@@ -108,16 +110,50 @@ class Account:
         path = os.path.join(self._home, "index.sqlite3")
         broken = list(check_database(self._disk, path, "index"))
         yield from broken
+        states: dict[str, maildir.FolderState | None] = {}
         for folder in maildir.folders(self._disk, self._maildir):
+            try:
+                states[folder] = maildir.read_state(self._disk, folder)
+            except ValueError as error:  # a newer program's; it says where, and what to do
+                yield Problem("folder", folder, str(error), "nothing of this folder was looked at")
+        first: dict[str, str] = {}
+        there = {state.folder for state in states.values() if state is not None}
+        lost = set() if broken else self._lost(path, there)
+        for folder, state in states.items():
             yield from self._exposed(folder)
-            yield from self._temporary(folder)
-            rows = None if broken else self._rows(path, folder)
-            yield from self._folder(folder, rows)
+            rows = None
+            other = first.setdefault(state.folder, folder) if state is not None else folder
+            if other != folder:
+                text = f"says that it is {other}, as a copy does"
+                advice = "the next login gives it an id, and a UIDVALIDITY, of its own"
+                where = os.path.join(folder, maildir.STATE_FILE)
+                yield Problem("folder", where, text, advice, note=True)
+            elif state is not None and not broken:
+                rows = self._rows(path, state)
+            try:
+                yield from self._temporary(folder)
+                yield from self._folder(folder, rows, lost if state is None else set())
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                text = f"cannot be looked at: {error.strerror}"
+                advice = "mend that, and look again: this folder was not looked at"
+                yield Problem("mailbox", str(error.filename or folder), text, advice)
 
-    def _rows(self, path: str, folder: str) -> _Rows | None:
+    def _lost(self, path: str, there: set[str]) -> set[int]:
+        """The UIDVALIDITY of each folder that the index knows, and that is not `there`."""
+        if not self._disk.exists(path):
+            return set()
+        try:
+            with closing(read_only(path)) as db:
+                known = list(db.execute("SELECT folder, validity FROM folder"))
+        except sqlite3.Error:
+            return set()
+        return {validity for id_, validity in known if id_ not in there}
+
+    def _rows(self, path: str, state: maildir.FolderState) -> _Rows | None:
         """What the index says of a folder; None when it has to be compared anyway before it is believed."""
-        state = maildir.read_state(self._disk, folder)
-        if state is None or not self._disk.exists(path):
+        if not self._disk.exists(path):
             return None
         try:
             with closing(read_only(path)) as db:
@@ -139,7 +175,8 @@ class Account:
             return None
         return _Rows(row[1], row[2], row[3], messages, state)
 
-    def _folder(self, folder: str, rows: _Rows | None) -> Iterator[Problem]:
+    def _folder(self, folder: str, rows: _Rows | None, lost: set[int]) -> Iterator[Problem]:
+        """`lost`: when it has no state, the UIDVALIDITY of each folder that the index knows, and that is nowhere."""
         told: dict[str, int] = {}
 
         def tell(problem: Problem) -> Iterator[Problem]:
@@ -148,7 +185,8 @@ class Account:
                 yield problem
 
         state_file = os.path.join(folder, maildir.STATE_FILE)
-        if self._disk.exists(state_file) and maildir.read_state(self._disk, folder) is None:
+        there = self._disk.exists(state_file)
+        if there and maildir.read_state(self._disk, folder) is None:
             yield Problem(
                 "folder",
                 state_file,
@@ -159,12 +197,22 @@ class Account:
         uids: dict[tuple[int | None, int], str] = {}
         for base, (sub, name) in found.items():
             path = os.path.join(folder, sub, name)
+            if os.path.islink(path):
+                text = "is a link, which is not followed"
+                advice = "nobody gets to read it: put the file itself there, or move it away"
+                yield from tell(Problem("mail", path, text, advice))
+                continue
             try:
                 status = self._disk.stat(path)
             except FileNotFoundError:
                 continue  # renamed or deleted just now
             self.messages += 1
             parsed = maildir.FileName.parse(name)
+            if not there and parsed.uid and parsed.validity in lost:
+                there = True  # is told once
+                text = f"is not there; its UIDVALIDITY was {parsed.validity}"
+                advice = "put it back from a backup, or the next login gives another: clients fetch it once more"
+                yield Problem("folder", state_file, text, advice)
             for problem in self._file(path, parsed, status, rows):
                 yield from tell(problem)
             if parsed.uid and (rows is None or parsed.validity == rows.validity):
@@ -196,6 +244,7 @@ class Account:
         if not stat.S_ISREG(status.st_mode):
             yield Problem("mail", path, "is not a file", "nobody gets to see it: move it away")
             return
+        yield from _out_of_reach(path, status, self._owner)
         wrong = "nothing here has another copy: put it back from a backup; it is served as it is"
         if name.size is not None and name.size != status.st_size:
             text = f"has {status.st_size} octets, its name says {name.size}"
@@ -307,7 +356,7 @@ class Account:
             if not self._disk.exists(path):
                 yield Problem("mailbox", path, "is not there", "the next login makes it")
                 continue
-            yield from exposed(self._disk, path)
+            yield from exposed(self._disk, path, self._owner)
 
     def _temporary(self, folder: str) -> Iterator[Problem]:
         path = os.path.join(folder, "tmp")
@@ -378,11 +427,25 @@ def read_only(path: str) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=10)
 
 
-def exposed(disk: Disk, path: str) -> Iterator[Problem]:
-    """Whether others than its owner get at a file or directory. Modes are never changed: they may be meant."""
-    mode = stat.S_IMODE(disk.stat(path).st_mode)
+def exposed(disk: Disk, path: str, owner: int | None = None) -> Iterator[Problem]:
+    """Whether others than its owner get at a file or directory, and whether `owner`, who serves, does. Modes are never
+    changed: they may be meant."""
+    status = disk.stat(path)
+    mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
-        right = "700" if stat.S_ISDIR(disk.stat(path).st_mode) else "600"
+        right = "700" if stat.S_ISDIR(status.st_mode) else "600"
         yield Problem(
             "permissions", path, f"others may get at it (mode {mode:04o})", f"chmod {right} {path}"
         )
+    yield from _out_of_reach(path, status, owner)
+
+
+def _out_of_reach(path: str, status: os.stat_result, owner: int | None) -> Iterator[Problem]:
+    if owner is not None and status.st_uid != owner:
+        text = f"belongs to user {status.st_uid}, and the data to user {owner}, who serves"
+        yield Problem("permissions", path, text, f"chown {owner} {path}")
+    needed, right = (0o700, "u+rwx") if stat.S_ISDIR(status.st_mode) else (0o400, "u+r")
+    if ~status.st_mode & needed:
+        mode = stat.S_IMODE(status.st_mode)
+        text = f"is closed to its owner (mode {mode:04o})"
+        yield Problem("permissions", path, text, f"chmod {right} {path}")

@@ -38,6 +38,12 @@ _AT_START: Final = (
     "--repair does so now, when it is stopped"
 )
 
+_LOST_RECORDS: Final = (
+    "the next start goes on without it: what was answered in the minutes before it stopped, and is not in its place"
+    " yet, is lost; a backup may have it"
+)
+_ALWAYS: Final = frozenset({"mail", "journal", "queue"})
+
 
 class Site:
     """The site in the directory `data`. `deep`: the content of spill files is read. Methods block."""
@@ -70,13 +76,7 @@ class Site:
     def _look(self) -> Iterator[Problem]:
         yield from self._own()
         loaded = self._segments()
-        for segment in loaded:
-            if segment.damaged:
-                path = os.path.join(self._journal, f"{segment.number}.log")
-                text = f"{segment.damaged} octets are no whole record"
-                yield Problem(
-                    "journal", path, text, "what is whole is obeyed; the next start sets it aside"
-                )
+        yield from self._whole(loaded)
         yield from self._spilled(loaded)
         yield from self._parked()
         for name in CACHES:
@@ -105,10 +105,16 @@ class Site:
             )
         elif not self._disk.exists(path) and self._disk.exists(self._journal):
             yield Problem("site", path, "is not there", "the next start makes it anew")
+        owner = self._disk.stat(self._data).st_uid
         for name in ("mail", "journal", "queue", "parked", "dkim", "acme"):
-            path = os.path.join(self._data, name)
-            if self._disk.exists(path):
-                yield from exposed(self._disk, path)
+            where = os.path.join(self._data, name)
+            if self._disk.exists(where):
+                yield from exposed(self._disk, where, owner)
+            elif name in _ALWAYS and self._disk.exists(path):
+                # A server has been here.
+                text = "is not there, with all that was in it"
+                advice = "put it back, from a backup perhaps, before the next start begins with an empty one"
+                yield Problem("site", where, text, advice)
         for name in self._disk.names(self._data):
             path = os.path.join(self._data, name)
             if name == "site.json.new" or name.startswith("accounts.sqlite3.new-"):
@@ -128,6 +134,28 @@ class Site:
             except FileNotFoundError:
                 continue  # dropped just now
         return found
+
+    def _whole(self, loaded: Sequence[Loaded]) -> Iterator[Problem]:
+        last = None
+        for segment in loaded:
+            path = os.path.join(self._journal, f"{segment.number}.log")
+            if segment.damaged:
+                text = f"{segment.damaged} octets are no whole record"
+                yield Problem(
+                    "journal", path, text, "what is whole is obeyed; the next start sets it aside"
+                )
+            elif segment.boot is None:
+                # None is linked before its head is on the disk.
+                text = "is empty: what it said is lost"
+                yield Problem("journal", path, text, _LOST_RECORDS)
+            elif segment.own != segment.number:
+                text = f"is segment {segment.own} by what it says: somebody has renamed it"
+                advice = f"stop the server, and call each by its number: {segment.own}.log"
+                yield Problem("journal", path, text, advice)
+            if last is not None and segment.number > last + 1:
+                path = os.path.join(self._journal, f"{last + 1}.log")
+                yield Problem("journal", path, "is not there, and later ones are", _LOST_RECORDS)
+            last = segment.number
 
     def _spilled(self, loaded: Sequence[Loaded]) -> Iterator[Problem]:
         directory = os.path.join(self._journal, "spill")
@@ -262,6 +290,8 @@ class Site:
         """What is wrong with it, "" when nothing is."""
         if path is None:
             path = os.path.join(self._queue, id_[:2], id_)
+        if os.path.islink(path):
+            return "its content is a link, which nothing here makes"
         there = self._disk.stat(path).st_size
         return "" if there == size else f"its content has {there} octets, its row says {size}"
 

@@ -111,6 +111,9 @@ class Checkpoints:
         """All that a segment says is done; what is damaged in it, somebody may want to look at."""
         path = self._segments.path(found.number)
         if not found.damaged:
+            if found.boot is None:
+                # None has this name before its head is on the disk.
+                _log.error("{path} is empty: what it said is lost", path=path)
             self._disk.unlink(path)
             return
         aside = set_aside(self._disk, path, name=_DAMAGED)
@@ -125,7 +128,9 @@ class Checkpoints:
 
     def _loaded(self, numbers: Sequence[int]) -> list[Loaded]:
         filled = self._writers.notes()
-        return [replace(self._segments.load(number), filled=filled) for number in numbers]
+        loaded = [replace(self._segments.load(number), filled=filled) for number in numbers]
+        # By what they say themselves: somebody may have put them back under other names.
+        return sorted(loaded, key=lambda one: one.own or one.number)
 
     def loaded(self) -> Sequence[Loaded]:
         """All that the journal says now. Raises OSError."""

@@ -49,6 +49,8 @@ class Loaded:
     filled: Mapping[int, int] = field(default_factory=dict)
     damaged: int = 0
     """Octets that are no whole record any more, but for a last one that was not written to its end."""
+    own: int | None = None
+    """The number that its head says; None when that is unreadable."""
 
 
 class Segments:
@@ -163,7 +165,8 @@ def load_file(disk: Disk, path: str, number: int = 0) -> Loaded:
         hidden.pop()
     damaged = sum(end - start for start, end in hidden)
     boot = None if head is None else head[1].meta.get("boot")
-    return Loaded(number, boot, records, damaged=damaged)
+    own = None if head is None else head[1].meta.get("number")
+    return Loaded(number, boot, records, damaged=damaged, own=own)
 
 
 def _refuse_newer(head: tuple[int, record.Record, int] | None, path: str) -> None:
