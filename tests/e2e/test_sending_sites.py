@@ -266,7 +266,7 @@ def test_by_hand_beside_the_running_server(one, two):
     one.mailctl("queue", "bounce", given_up)
     assert one.states(held) == {BOB: "held"}
     assert one.states(removed) == {BOB: "removed"}
-    one.wait_for(given_up, "bounced", seconds=5)
+    one.wait_for(given_up, "bounced")
     notice = one.notice(ALICE, "given up")
     assert notice.recipient["Action"] == "failed"
     assert "refused" in notice.words
