@@ -174,7 +174,7 @@ def test_a_life_with_sockets_that_were_opened_for_it(
     until(lambda: manager.has("WATCHDOG=1", 3), "it says again and again that it lives")
     # who was started by it does not speak for it, and knows none of its sockets by their numbers
     for child in children(site.process.pid):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             known = Path(f"/proc/{child}/environ").read_bytes()
             assert b"NOTIFY_SOCKET" not in known and b"WATCHDOG" not in known
     site.config.write_text(text + '[log]\nlevel = "debug"\n')
@@ -183,7 +183,7 @@ def test_a_life_with_sockets_that_were_opened_for_it(
     until(lambda: place(manager, "RELOADING=1") < place(manager, "READY=1"), lambda: site.log)
     site.send("after another configuration")
     site.stop()
-    assert manager.has("STOPPING=1")
+    until(lambda: manager.has("STOPPING=1"), "it says that it stops")
 
 
 def place(manager: Manager, text: str) -> int:
