@@ -102,15 +102,17 @@ def test_in_idle_it_hears_everything_within_a_tenth_of_a_second(site):
     with ImapFlow(site, qresync=True) as client:
         client.do("mailboxOpen", "INBOX")
         client.idle()
-        took = []
+        took, sending = [], []
         for number in range(1, 6):
+            began = time.monotonic()
             site.send(f"message {number}")
             sent = time.monotonic()
             client.waits_for("exists", number)
             took.append(time.monotonic() - sent)
-        assert min(took) < 0.1, (
-            took
-        )  # a busy machine may be late; who looks now and then never is in time
+            sending.append(sent - began)
+        # A busy machine may be late, a slow one takes longer for all it does: sending takes some hundredths of a second
+        # on a usual one. Who looks now and then never is in time.
+        assert min(took) < max(0.1, 4 * min(sending)), (took, sending)
         assert [one["count"] for one in client.heard("exists")] == [1, 2, 3, 4, 5]
         with imap(site, folder="INBOX") as other:
             ok(other.store("2", "+FLAGS", r"(\Flagged)"))

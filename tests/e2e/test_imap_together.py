@@ -8,7 +8,7 @@ import time
 import pytest
 from imapflow import ImapFlow
 from imapsite import Wire, files, imap, letters, listed, ok, quoted, subjects, uids
-from mailsite import ALICE, until
+from mailsite import ALICE, DEADLINE, until
 from terminal import mutt
 from test_imap_sync_clients import Mbsync
 
@@ -76,8 +76,11 @@ def test_one_account_in_mbsync_neomutt_and_imapflow(site, tmp_path):
 
 @pytest.mark.needs("node:imapflow")
 def test_another_program_in_the_maildir_is_heard_within_a_tenth_of_a_second(site):
+    sending = []
     for number in range(1, 8):
+        began = time.monotonic()
         site.send(f"message {number}")
+        sending.append(time.monotonic() - began)
     with ImapFlow(site) as flow:
         flow.do("mailboxOpen", "INBOX")
         flow.idle()
@@ -88,7 +91,8 @@ def test_another_program_in_the_maildir_is_heard_within_a_tenth_of_a_second(site
             renamed = time.monotonic()
             flow.waits_for("flags", number)
             took.append(time.monotonic() - renamed)
-        assert min(took) < 0.1, took
+        # on a slow machine as much longer as everything takes there
+        assert min(took) < max(0.1, 4 * min(sending)), (took, sending)
         assert {tuple(one["flags"]) for one in flow.heard("flags")} == {(r"\Seen",)}
 
 
@@ -192,7 +196,7 @@ def test_many_deliveries_and_readers_at_once(site):
     finally:
         stop.set()
         for worker in workers:
-            worker.join(30)
+            worker.join(DEADLINE)
     for name in "ABC":
         moved += subjects(site, name)
     assert sorted(moved) == sorted(f"message {number}" for number in range(60))
