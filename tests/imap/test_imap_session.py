@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
+from twisted_mail.connection.interfaces import STRANGERS_TALK
 from twisted_mail.imap import verbs
 from twisted_mail.imap.state import State
 from twisted_mail.status import MailError
@@ -218,6 +220,23 @@ def test_mistakes_in_a_row_end_it_and_others_do_not() -> None:
     said = dialogue.ask(b"a NONSENSE\r\n" * 3)
     assert said.endswith(b"* BYE Too many errors\r\n")
     assert dialogue.client.closed is not None
+
+
+@pytest.mark.parametrize("command", [b"NOOP", b"CAPABILITY", b"ID NIL"])
+def test_a_stranger_talks_so_much_and_no_more(command: bytes) -> None:
+    # A million of NOOP cost the server a minute, and who says them nothing
+    dialogue = Dialogue(max_errors=3)
+    said = dialogue.ask((b"a %b\r\n" % command) * (STRANGERS_TALK + 10))
+    assert said.endswith(b"* BYE Too many errors\r\n")
+    assert len(re.findall(rb"^a (?:OK|NO|BAD)", said, re.MULTILINE)) == STRANGERS_TALK + 3
+
+
+def test_who_logs_in_after_all_may_talk() -> None:
+    dialogue = Dialogue(max_errors=3)
+    assert dialogue.ask(b"a NOOP\r\n" * (STRANGERS_TALK + 2)).count(b"a OK") == STRANGERS_TALK + 2
+    assert b"a OK" in dialogue.ask(b"a LOGIN alice secret\r\n")
+    said = dialogue.ask(b"a NOOP\r\n" * (STRANGERS_TALK * 2))
+    assert said.count(b"a OK") == STRANGERS_TALK * 2 and dialogue.client.closed is None
 
 
 def test_each_command_has_its_states() -> None:

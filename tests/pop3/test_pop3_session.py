@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 
+from twisted_mail.connection.interfaces import STRANGERS_TALK
 from twisted_mail.message.wire import wire_size
 from twisted_mail.pop3.engine import SASL_RESPONSE
 from twisted_mail.status import MailError
@@ -556,6 +557,22 @@ def test_too_many_errors() -> None:
     assert not client.closed
     assert client.say("B", "CAPA") == b"-ERR Unknown command\r\n-ERR Too many errors\r\n"
     assert client.closed
+
+
+@pytest.mark.parametrize("command", ["CAPA", "USER alice", "AUTH"])
+def test_a_stranger_talks_so_much_and_no_more(command: str) -> None:
+    client = Dialogue(max_errors=3)
+    said = client.say(*[command] * (STRANGERS_TALK + 10))
+    assert said.endswith(b"-ERR Too many errors\r\n")
+    assert said.count(b"+OK") == STRANGERS_TALK + 3
+    assert client.closed
+
+
+def test_who_logs_in_may_talk() -> None:
+    client = Dialogue(max_errors=3)
+    client.say("USER alice", "PASS open sésame")
+    assert client.say(*["NOOP"] * (STRANGERS_TALK * 2)).count(b"+OK") == STRANGERS_TALK * 2
+    assert not client.closed
 
 
 def test_too_many_failed_logins() -> None:

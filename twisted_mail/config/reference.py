@@ -75,6 +75,7 @@ Bounds that nobody has asked to change, and why they are what they are.
 | answers that wait for a peer that does not read | 256 KiB, and 128 KiB in the kernel | then nothing more is answered; 64 KiB have to be read within the idle time |
 | a message's first bytes | 300 s | before `limits.message_bytes_per_second` counts; RFC 5321 gives a block 3 minutes |
 | NOOP, RSET, VRFY, HELP, EHLO between two messages | 100 | each further one is a mistake (`limits.errors`) |
+| commands of POP3 and IMAP before the login | 100 | as above; a client has five |
 | mistakes of who has not logged in to SMTP | 3 at once, then 1 s each | a guesser of names has hundreds, a person one |
 | 421 for who was too fast; 454 for a login that is not judged | after 5 s | told at once, it comes again at once |
 | passwords that are hashed at a time | 2 (1 of each of `workers`), 64 MiB each | memory; of two, strangers have one at a time |

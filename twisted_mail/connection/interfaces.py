@@ -15,6 +15,7 @@ __all__ = [
     "NEED_DATA",
     "PAUSED",
     "POKED",
+    "STRANGERS_TALK",
     "Answer",
     "CompressibleEngine",
     "Engine",
@@ -173,6 +174,10 @@ class TimedSession(Session, Protocol):
     without an event from the client, whatever bytes of one come meanwhile, except that a client which does not read
     what it is sent gets no more than `Bounds.idle_seconds`. While `Engine.midway`, `Bounds.message_seconds` and
     `message_rate` end it too: an engine that waits for the end of an IDLE is not midway."""
+
+
+STRANGERS_TALK: Final = 100
+"""Commands of a client of POP3 or IMAP before its login; each further one is a mistake. Ten would be many."""
 
 
 class ProvingSession(Session, Protocol):

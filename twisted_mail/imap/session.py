@@ -34,7 +34,7 @@ from twisted.logger import Logger
 
 from ..accounts.authenticate import Authenticator, Exchange
 from ..connection.drive import close_pieces
-from ..connection.interfaces import POKED, Answer, Then
+from ..connection.interfaces import POKED, STRANGERS_TALK, Answer, Then
 from ..status import MailError
 from ..world import World
 from . import verbs
@@ -83,6 +83,7 @@ class ImapSession(Standing):
         "_lost",
         "_stream",
         "_stream_tag",
+        "_talk",
         "exchange",
     )
 
@@ -95,7 +96,7 @@ class ImapSession(Standing):
         **client: Any,
     ) -> None:
         super().__init__(world, settings, authenticator, seats, **client)
-        self._errors = 0
+        self._errors = self._talk = 0
         self._busy = 0
         self._lost = False
         self._stream: Stream | None = None
@@ -158,8 +159,10 @@ class ImapSession(Standing):
                 return Answer(self._parting, Then.CLOSE)
             if isinstance(event, Command):
                 tag = event.tag
+                self._talk += self._login is None
                 answer = await self._command(event)
-                self._errors = 0
+                if self._login is not None or self._talk <= STRANGERS_TALK:
+                    self._errors = 0
                 return answer
             if event is POKED:
                 return await self._unasked()
@@ -221,6 +224,8 @@ class ImapSession(Standing):
     # Events
 
     async def _command(self, command: Command) -> Answer:
+        if self._login is None and self._talk > STRANGERS_TALK:
+            self._errors += 1
         verb = verbs.VERBS.get(command.name)
         if verb is None:
             raise Bad("Unknown command")

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from ..accounts.authenticate import Authenticator, Exchange, Login
 from ..connection.drive import to_the_end
-from ..connection.interfaces import Answer, Then
+from ..connection.interfaces import STRANGERS_TALK, Answer, Then
 from ..interfaces import IEndingAccount
 from ..status import MailError
 from .engine import SASL_RESPONSE, Command, Event, SaslResponse
@@ -75,7 +75,7 @@ class Pop3Session:
         self._tls = tls
         self._max_errors = max_errors
         self._max_login_failures = max_login_failures
-        self._errors = 0
+        self._errors = self._talk = 0
         self._login_failures = 0
         self._busy = False
         self._lost = False
@@ -153,6 +153,9 @@ class Pop3Session:
     # Commands, in the order of RFC 1939
 
     async def _command(self, command: Command) -> Answer:
+        if self._login is None:
+            self._talk += 1
+            self._errors += self._talk > STRANGERS_TALK
         known = _COMMANDS.get(command.verb)
         if known is None:
             raise Refusal("Unknown command", mistake=True)
