@@ -193,11 +193,7 @@ class _Counted:
         self._control("--instr=on")
         # what was translated without counting is translated again
         some(_COUNT // 2)
-        self._taken()
-        # what the server does by the second is more for each message when that takes longer
-        began = time.monotonic()
-        pause(_IDLE)
-        idle = self._taken() / (time.monotonic() - began)
+        idle = self._idle()
         windows = []
         for _ in range(_WINDOWS):
             began = time.monotonic()
@@ -214,14 +210,26 @@ class _Counted:
         counted.
         """
         self._control("--instr=on")
+        idle = self._idle()
         windows = []
         for work in works:
             self._taken()
+            began = time.monotonic()
             work()
             pause(_REST)
-            windows.append(self._taken(keep) / messages)
+            total = self._taken(keep) - idle * (time.monotonic() - began)
+            windows.append(total / messages)
         self._control("--instr=off")
         return min(windows[1:])
+
+    def _idle(self) -> float:
+        """Instructions a second when nobody asks for anything: they are more for each message when that takes longer,
+        on a slow machine or a busy one.
+        """
+        self._taken()
+        began = time.monotonic()
+        pause(_IDLE)
+        return self._taken() / (time.monotonic() - began)
 
     def _taken(self, keep: Path | None = None) -> int:
         """Instructions since it was last asked."""
