@@ -247,7 +247,7 @@ def with_something_parked(tmp_path):
 
 def filled_in(site):
     """What the upkeep does each half minute."""
-    assert not site.store._places.retry()
+    assert not site.store._places.parking.retry()
     assert os.listdir(os.path.join(site.data, "parked")) == []
 
 

@@ -10,7 +10,7 @@ from store_site import Site, seen
 
 from twisted_mail.status import MailError
 from twisted_mail.storage.journal import Journal
-from twisted_mail.storage.places import Places
+from twisted_mail.storage.parking import Parking
 
 
 def message(number):
@@ -108,7 +108,7 @@ def test_a_process_with_unfilled_places_keeps_every_segment_for_the_others_too(t
 
     with monkeypatch.context() as patch:
         patch.setattr(first.disk, "link_fd", broken, raising=False)
-        patch.setattr(Places, "_write_parked", broken)
+        patch.setattr(Parking, "write", broken)
         first.deliver(message(1), "d/a")
     before = logs(second)
     checkpoint(second)

@@ -636,17 +636,17 @@ def test_nobody_runs_the_queue_while_an_outcome_is_in_memory_only(site):
     site.enqueue(TEXT, "aa00", "b@b.example")
     site.take()
     mend = no_rows(site)
-    places = site.store._places
-    real = places._write_parked
+    parking = site.store._places.parking
+    real = parking.write
 
     def full(owed):
         raise OSError(errno.ENOSPC, "full")
 
-    places._write_parked = full
+    parking.write = full
     site.change(by(site, "aa00", State.DELIVERED))
     mend()
     assert not site.run(site.store.queue.acquire())
-    places._write_parked = real
+    parking.write = real
     assert site.run(site.store.queue.acquire())
     assert site.take()[0] == []
 

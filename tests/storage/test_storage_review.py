@@ -566,7 +566,7 @@ def test_a_pin_set_while_parked_places_are_tried_again_holds(tmp_path, monkeypat
     draft = store.draft()
     draft.write(message(3))
     entry = store._entry(draft, [Place("d/a", "", "base")], None, {})
-    write, met = steps._write_parked, []
+    write, met = steps.parking.write, []
 
     def write_while_another_fails(*args):
         if met:
@@ -581,8 +581,8 @@ def test_a_pin_set_while_parked_places_are_tried_again_holds(tmp_path, monkeypat
         met[0].start()
         met[0].join()
 
-    monkeypatch.setattr(steps, "_write_parked", write_while_another_fails)
-    steps.retry()
+    monkeypatch.setattr(steps.parking, "write", write_while_another_fails)
+    steps.parking.retry()
     assert store._journal._pinned
     disk.fail_at = 0
     site.kill()

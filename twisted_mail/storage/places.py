@@ -1,17 +1,11 @@
 """What a batch does around its record: refuse before it, fill the places after it, settle them at a replay.
 
-After the commit the answer is yes. A place that cannot be filled then is parked: a synced file of its own in
-``parked/``, tried again until it is filled. When not even that can be written, every segment of the journal is kept
-(`Journal.pin`) and both are tried again.
+After the commit the answer is yes. A place that cannot be filled then is parked (`storage.parking`), and tried again
+until it is filled.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import threading
-import zlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -19,16 +13,15 @@ from twisted.logger import Logger
 
 from ..disk import Disk, make_directories
 from ..status import MailError
-from . import record, segments
+from . import segments
 from .accounts import Accounts
 from .arrivals import Arrivals
-from .aside import no_file, set_aside
 from .errors import AccountOver, no_space, refusal
 from .filling import Filling
 from .journal import Entry, Steps
-from .maildir import read_file
+from .parking import Parking
 from .quota import Asked, Quota, Usage
-from .record import Kind, Place, Record
+from .record import Kind, Place
 from .settling import Owed, Settler, accepted, removing
 from .spool import Item, Spool
 from .sweeping import Sweeper
@@ -39,7 +32,6 @@ _log = Logger()
 MARGIN_BYTES = 1024 * 1024
 MARGIN_INODES = 100
 """What is opened for the first time, so that mail can be deleted, makes a dozen files."""
-_DAMAGED = "damaged"
 
 
 class Places(Steps):
@@ -68,17 +60,11 @@ class Places(Steps):
         self._arrivals = arrivals
         self._usage = usage
         self._boot = boot
-        self._entropy = entropy
         self._starting = starting
-        self._pin = pin
         self._full = full
         self._sweeper = sweeper
         self._settler = Settler(disk, data, accounts.get, accounts.drop, spool, arrivals, boot)
-        self.parked = os.path.join(data, "parked")
-        self._guard = threading.Lock()
-        self._retrying = threading.Lock()
-        self._unparked: list[Owed] = []
-        """Changed, and pinned for, with the guard held: the lane and a pool thread meet here."""
+        self.parking = Parking(disk, data, self._settler, boot=boot, entropy=entropy, pin=pin)
 
     # -- around a batch
 
@@ -99,7 +85,7 @@ class Places(Steps):
                 continue
             if entry.kind not in _FILLING:
                 continue
-            if self._unparked:
+            if self.parking.unparked:
                 # It waits in memory: no more of it is taken before that has found its place.
                 entry.error = no_space("committed mail could not be parked")
                 continue
@@ -235,7 +221,7 @@ class Places(Steps):
         for account, wanted in arriving.items():
             self._fill_account(account, wanted, failed)
         for entry, numbers in failed.values():
-            self._park_places(entry, numbers)
+            self.parking.park_places(entry, numbers)
         for entry in entries:
             for source in (entry.source, *entry.sources):
                 if source is not None:
@@ -253,7 +239,7 @@ class Places(Steps):
             self._move(entry)
         elif entry.kind is Kind.FOLDER_REMOVED:
             if (owed := self._settler.remove_folder(meta)) is not None:
-                self._park(owed)
+                self.parking.park(owed)
         elif entry.kind is Kind.ACCOUNT_REMOVED:
             self._settler.remove_account(meta["account"], meta["target"])
         for account, folder, bases in meta.get("removes") or ():
@@ -277,10 +263,10 @@ class Places(Steps):
                 meta = accepted(entry.meta, (), queue=True)
                 if item.applied:
                     meta.pop("changes", None)
-                self._park(Owed(Kind.ACCEPT, meta, entry.content, self._boot))
+                self.parking.park(Owed(Kind.ACCEPT, meta, entry.content, self._boot))
             elif entry.changes:
                 meta = {"changes": entry.meta["changes"]}
-                self._park(Owed(Kind.CHANGE, meta, (), self._boot))
+                self.parking.park(Owed(Kind.CHANGE, meta, (), self._boot))
 
     def _fill_arrival(
         self, entry: Entry, number: int, failed: dict[int, tuple[Entry, list[int]]]
@@ -342,7 +328,7 @@ class Places(Steps):
             )
             # What was only noticed is noticed again.
             if not meta["noticed"]:
-                self._park(Owed(Kind.REMOVE, meta, (), self._boot))
+                self.parking.park(Owed(Kind.REMOVE, meta, (), self._boot))
 
     def _move(self, entry: Entry) -> None:
         meta = entry.meta
@@ -364,166 +350,23 @@ class Places(Steps):
                 account=meta["account"],
                 error=str(reason),
             )
-            self._park(Owed(Kind.MOVE, {**meta, "bases": left}, (), self._boot))
-
-    # -- parking
-
-    def _park_places(self, entry: Entry, numbers: Sequence[int]) -> None:
-        if entry.kind is Kind.ACCEPT:
-            places = [entry.places[number] for number in numbers]
-            meta = accepted(entry.meta, places)
-            self._park(Owed(Kind.ACCEPT, meta, entry.content, self._boot))
-            return
-        wanted = {entry.places[number].base for number in numbers}
-        record = Record(Kind.FILE, 0, 0, entry.meta, memoryview(b"".join(entry.content)))
-        for piece, places in record.pieces():
-            if places[0].base in wanted:
-                meta = accepted(piece.meta, places)
-                self._park(Owed(Kind.ACCEPT, meta, [bytes(piece.content)], self._boot))
-
-    def _park(self, owed: Owed) -> None:
-        try:
-            self._write_parked(owed)
-        except OSError as error:
-            _log.error(
-                "a place could not be parked, the journal is kept: {error}", error=str(error)
-            )
-            # Its content is needed until then; a spilled one stays in the journal's keeping.
-            with self._guard:
-                self._unparked.append(owed)
-                self._pin(True)
-
-    def _write_parked(self, owed: Owed) -> None:
-        content, meta = owed.content, owed.meta
-        if meta.get("spill"):
-            path = os.path.join(self._settler.spill, meta["spill"])
-            content = [read_file(self._disk, path, meta["size"])]
-            meta = {**meta, "spill": None, "crc": zlib.crc32(content[0])}
-        name = os.path.join(self.parked, self._entropy(8).hex())
-        epoch = int.from_bytes(self._entropy(8), "little")
-        head = {"version": 1, "boot": owed.boot}
-        fd = self._disk.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            try:
-                for buffer in (
-                    *record.encode(Kind.SEGMENT, head, epoch=epoch, writer=0, sequence=0),
-                    *record.encode(owed.kind, meta, content, epoch=epoch, writer=0, sequence=0),
-                ):
-                    self._disk.write(fd, buffer)
-                self._disk.fsync(fd)
-            finally:
-                self._disk.close(fd)
-            self._disk.rename(f"{name}.new", f"{name}.log")
-        except OSError:
-            # It is tried again and again, and a disk may be full: nothing half-written stays.
-            with contextlib.suppress(OSError):
-                self._disk.unlink(f"{name}.new")
-            raise
-        self._disk.sync_directory(self.parked)
-
-    def retry(self, *, wait: bool = False) -> bool:
-        """Try parked places again, and to park what could not be. Blocks; call it in a thread, now and then.
-
-        `wait` for another thread that is at it, else leave it to that one. True when changes of the queue may still
-        be owed.
-        """
-        if not self._retrying.acquire(blocking=wait):
-            return True
-        changes = False
-        try:
-            with self._guard:
-                unparked, self._unparked = self._unparked, []
-            for owed in unparked:
-                self._park(owed)
-            names = self._parked_names()
-            # While something is pinned, no checkpoint drops the record of what is deleted meanwhile.
-            with self._guard:
-                self._pin(bool(names or self._unparked))
-            for name in names:
-                changes = self._retry_parked(os.path.join(self.parked, name)) or changes
-            with self._guard:
-                self._pin(bool(self._unparked))
-                return changes or any(owed.meta.get("changes") for owed in self._unparked)
-        finally:
-            self._retrying.release()
-
-    def _retry_parked(self, path: str) -> bool:
-        """True when changes of the queue may still be owed."""
-        try:
-            fd = self._disk.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            self._disk.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not self._disk.exists(path):
-                return False  # another process was faster
-            loaded = segments.load_file(self._disk, path)
-            if not _says_something(loaded):
-                self._set_aside(path)
-            elif owed := self._settler.apply([loaded], None):
-                return any(one.meta.get("changes") for one in owed)
-            else:
-                # What was put in its place is on the disk before that which would bring it again is not. `fd` was
-                # opened before it was put there, so a write that failed meanwhile is told.
-                self._disk.syncfs(fd)
-                self._disk.unlink(path)
-                self._disk.sync_directory(self.parked)
-            return False
-        except BlockingIOError:
-            return True  # another process is at it
-        except IsADirectoryError:
-            self._set_aside(path)
-            return False
-        finally:
-            self._disk.close(fd)
-
-    def _set_aside(self, path: str) -> None:
-        aside = set_aside(self._disk, path, name=_DAMAGED)
-        _log.error(
-            "{path}, a place that waited to be filled, is damaged: set aside as {aside}",
-            path=path,
-            aside=aside,
-        )
-
-    def _parked_names(self) -> list[str]:
-        return sorted(name for name in self._disk.names(self.parked) if name.endswith(".log"))
+            self.parking.park(Owed(Kind.MOVE, {**meta, "bases": left}, (), self._boot))
 
     # -- replay
 
     def recover(self, loaded: Sequence[segments.Loaded]) -> None:
-        make_directories(self._disk, self.parked)
+        make_directories(self._disk, self.parking.directory)
         self._starting(bool(loaded))
-        for name in self._disk.names(self.parked):
-            path = os.path.join(self.parked, name)
-            if name.endswith((".new", ".log")) and no_file(self._disk, path):
-                self._set_aside(path)
-            elif name.endswith(".new"):
-                self._disk.unlink(path)
-        parked = {
-            path: segments.load_file(self._disk, path)
-            for path in (os.path.join(self.parked, name) for name in self._parked_names())
-        }
-        synced = self._disk.open(self.parked, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with self.parking.replayed() as parked:
             self._spool.check()
             # One story: what was parked may have been deleted since.
-            self._settle([*parked.values(), *loaded], None)
+            self._settle([*parked, *loaded], None)
             self._spool.keep_envelopes()
-            settled = [path for path, found in parked.items() if _says_something(found)]
-            if settled:
-                self._disk.syncfs(synced)
-        finally:
-            self._disk.close(synced)
-        for path in settled:
-            self._disk.unlink(path)
-        for path in parked.keys() - set(settled):
-            self._set_aside(path)
-        self._disk.sync_directory(self.parked)
 
     def recall(self, loaded: Sequence[segments.Loaded]) -> None:
         """The queue's rows were lost while others are up: once more what the journal says of it. Blocks."""
         for owed in self._settler.apply_to_queue(loaded):
-            self._park(owed)
+            self.parking.park(owed)
 
     def settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int]) -> None:
         self._settle(loaded, writers)
@@ -540,12 +383,7 @@ class Places(Steps):
     def _settle(self, loaded: Sequence[segments.Loaded], writers: frozenset[int] | None) -> None:
         """A mailbox that takes no mail keeps neither the site from starting nor the journal from ending."""
         for owed in self._settler.apply(loaded, writers):
-            self._write_parked(owed)
-
-
-def _says_something(parked: segments.Loaded) -> bool:
-    """Whether there is more in it than its head."""
-    return any(found.kind is not Kind.SEGMENT for found in parked.records)
+            self.parking.write(owed)
 
 
 def _makes(entry: Entry) -> bool:

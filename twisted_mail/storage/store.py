@@ -219,7 +219,7 @@ class MailStore:
             self._journal.settle()
         except BlockingIOError:
             return False
-        return not self._places.retry(wait=True)
+        return not self._places.parking.retry(wait=True)
 
     async def remove_folder(self, key: str, folder: str) -> None:
         """As `Commits.remove_folder`; its space is free some time afterwards."""

@@ -114,7 +114,7 @@ class Upkeep:
     def _try_again(self) -> None:
         """Parked mail, unless that is under way."""
         if self._retry is None:
-            retry = self._world.threads.call(self._places.retry)
+            retry = self._world.threads.call(self._places.parking.retry)
             self._retry = retry.addBoth(self._tried_again)
 
     def _tried_again(self, result: object) -> None:
