@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from store_site import Site
 
-from twisted_mail.testing.disk import FaultyDisk
+from twisted_mail.testing.disk import FaultyDisk, PowerCutDisk
 
 
 def message(number: int) -> bytes:
@@ -136,6 +136,33 @@ def test_an_emptied_segment_is_told(tmp_path: Path, told: Any) -> None:
     os.truncate(segment(site), 0)
     again = restarted(site)
     assert len(told("is empty: what it said is lost")) == 1
+    again.stop()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_segment_that_is_deleted_while_it_is_in_use(
+    tmp_path: Path, processes: int, told: Any
+) -> None:
+    """What would be written there no start finds: the next batch is in another one, and all before it is synced."""
+    root = tmp_path / "before"
+    root.mkdir()
+    data = str(root / "data")
+    disk = PowerCutDisk(str(root))
+    site = Site(data, disk=disk).start()
+    other = Site(data, disk=disk, seed=2).start() if processes == 2 else site
+    site.deliver(message(1), "d/0")
+    other.deliver(message(2), "d/0")
+    segment(site).unlink()
+    site.deliver(message(3), "d/0")
+    other.deliver(message(4), "d/0")
+    assert segment(site).stat().st_size
+    assert len(told("was deleted while it was in use")) == processes
+    disk.after_cut(str(tmp_path / "after"))
+    disk.close_all()
+    for one in {site, other}:
+        one.kill()
+    again = Site(str(tmp_path / "after/data"), seed=3, boot="boot-2").start()
+    assert again.contents("d/0") == [message(number) for number in (1, 2, 3, 4)]
     again.stop()
 
 

@@ -42,7 +42,7 @@ _LOST_RECORDS: Final = (
     "the next start goes on without it: what was answered in the minutes before it stopped, and is not in its place"
     " yet, is lost; a backup may have it"
 )
-_ALWAYS: Final = frozenset({"mail", "journal", "queue"})
+_ALWAYS: Final = frozenset({"site.json", "mail", "journal"})
 
 
 class Site:
@@ -103,15 +103,16 @@ class Site:
             yield Problem(
                 "site", path, f"is damaged: {site.damaged}", "the next start makes it anew"
             )
-        elif not self._disk.exists(path) and self._disk.exists(self._journal):
+        # Where a server has been, there are all.
+        served = any(self._disk.exists(os.path.join(self._data, name)) for name in _ALWAYS)
+        if served and not self._disk.exists(path):
             yield Problem("site", path, "is not there", "the next start makes it anew")
         owner = self._disk.stat(self._data).st_uid
         for name in ("mail", "journal", "queue", "parked", "dkim", "acme"):
             where = os.path.join(self._data, name)
             if self._disk.exists(where):
                 yield from exposed(self._disk, where, owner)
-            elif name in _ALWAYS and self._disk.exists(path):
-                # A server has been here.
+            elif name in _ALWAYS and served:
                 text = "is not there, with all that was in it"
                 advice = "put it back, from a backup perhaps, before the next start begins with an empty one"
                 yield Problem("site", where, text, advice)
@@ -137,6 +138,9 @@ class Site:
 
     def _whole(self, loaded: Sequence[Loaded]) -> Iterator[Problem]:
         last = None
+        if not loaded and server_is_up(self._disk, self._data):
+            text = "has no segment, and the server runs"
+            yield Problem("journal", self._journal, text, "the next message makes one; see the log")
         for segment in loaded:
             path = os.path.join(self._journal, f"{segment.number}.log")
             if segment.damaged:

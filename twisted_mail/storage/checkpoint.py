@@ -159,6 +159,10 @@ class Checkpoints:
         finally:
             self._running.release()
 
+    def sync(self) -> None:
+        """What was filled until now is on the disk when this returns. Blocks. Raises OSError."""
+        self._disk.syncfs(self._synced)
+
     def settle(self) -> None:
         """See that nothing is unfilled that a process committed which is dead by now.
 

@@ -32,7 +32,7 @@ from .errors import refusal
 from .queued import Change, QueuedMessage
 from .quota import Quota
 from .record import Kind, Place
-from .segments import Segment, Segments, is_sealed
+from .segments import Segment, Segments
 from .writers import Writers
 
 __all__ = ["Entry", "Journal", "Steps"]
@@ -352,10 +352,26 @@ class Journal:
                 self._disk.flock(segment.fd, fcntl.LOCK_SH)
             finally:
                 self._disk.flock(gate, fcntl.LOCK_UN)
-            if not is_sealed(self._disk, segment.fd):
+            sealed, there = segments.condition(self._disk, segment.fd)
+            if not sealed and there:
                 return _Held(self._disk, segment)
+            if not there and not sealed:
+                self._lost(segment)
             self._segment = None
             self._disk.close(segment.fd)
+
+    def _lost(self, segment: Segment) -> None:
+        """Somebody has deleted it: what is written there no start would find. Raises OSError."""
+        try:
+            # Then nothing that it says is needed any more, but of what is not filled.
+            self._checkpoints.sync()
+        finally:
+            self._disk.flock(segment.fd, fcntl.LOCK_UN)
+        _log.error(
+            "{path} was deleted while it was in use: all that is filled is on the disk now, and mail goes on in the"
+            " next segment. Leave the journal alone while the server runs",
+            path=self._segments.path(segment.number),
+        )
 
     def pin(self, held: bool) -> None:
         """Keep every segment (True) while this process has places that are neither filled nor parked."""

@@ -17,7 +17,16 @@ from dataclasses import dataclass, field
 from ..disk import Disk
 from . import record
 
-__all__ = ["SEGMENT_SIZE", "Loaded", "Segment", "Segments", "is_sealed", "load_file", "seal"]
+__all__ = [
+    "SEGMENT_SIZE",
+    "Loaded",
+    "Segment",
+    "Segments",
+    "condition",
+    "is_sealed",
+    "load_file",
+    "seal",
+]
 
 SEGMENT_SIZE = 64 * 1024 * 1024
 """A checkpoint is due when a segment has grown to this. It bounds what a start has to replay."""
@@ -139,7 +148,13 @@ class Segments:
 
 
 def is_sealed(disk: Disk, fd: int) -> bool:
-    return not disk.fstat(fd).st_mode & stat.S_IWUSR
+    return condition(disk, fd)[0]
+
+
+def condition(disk: Disk, fd: int) -> tuple[bool, bool]:
+    """Whether it is sealed, and whether it still has its name: a sealed one may have been dropped."""
+    found = disk.fstat(fd)
+    return not found.st_mode & stat.S_IWUSR, found.st_nlink > 0
 
 
 def seal(disk: Disk, fd: int) -> None:
