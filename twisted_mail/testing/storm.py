@@ -111,7 +111,7 @@ class Storm:
         self.begun = self.root.now()
         self._set_back = self._jumped = 0.0
         self._unheard = Unheard()
-        (directory / "0").mkdir()
+        (directory / "0").mkdir(parents=True)
         self.start(dict.fromkeys(self.truth.users, self.password))
         # Certificates and accounts are written, and synced, past the disk of a `World`.
         self.disk.after("syncfs", (str(directory / "0"),))
