@@ -13,6 +13,12 @@ from mailsite import ALICE, BOB, LISTENERS, Site, program
 from outside import Outside, Sites
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_proxy() -> None:
+    """All is on this machine, whatever way its owner has to others: programs that would take it there are told so."""
+    os.environ.update(no_proxy="*", NO_PROXY="*")
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site with its users that runs for the whole session; a test that uses it leaves alice's mail as it likes."""
