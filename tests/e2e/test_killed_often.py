@@ -95,6 +95,8 @@ def killed(make_site: Callable[..., Site], count: int, workers: int, seed: int) 
     site.write_configuration()
     random = Random(seed)
     site.start()
+    # of a start that finds nothing to do, on this machine
+    fresh = cpu(site)
     load = Load(site)
     starts: list[float] = []
     busy: list[float] = []
@@ -134,8 +136,11 @@ def killed(make_site: Callable[..., Site], count: int, workers: int, seed: int) 
         f" {ordered[0]:.2f} s, {half:.2f} (half of them), {most:.2f}"
     )
     # seconds of CPU, which other programs change little; under one where the machine has nothing else to do
-    print(f"CPU of the first process till then {sorted(busy)[len(busy) // 2]:.2f} s (half of them)")
-    assert sorted(busy)[len(busy) // 2] < 5
+    usual = sorted(busy)[len(busy) // 2]
+    print(
+        f"CPU of the first process till then {usual:.2f} s (half of them), of the first start {fresh:.2f} s"
+    )
+    assert usual < 3 * fresh
 
 
 @pytest.mark.e2e
