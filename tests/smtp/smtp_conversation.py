@@ -258,3 +258,20 @@ def run(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
 
 def plain(user: str, password: str) -> str:
     return base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+
+
+def begun(
+    conversation: Conversation | None = None, sender: str = "MAIL FROM:<a@b.example>"
+) -> Conversation:
+    """A conversation up to its first recipient."""
+    conversation = conversation or Conversation()
+    return conversation.play(
+        f"""
+        C HELO client.example
+        S 250 mail.hamburger.edu
+        C {sender}
+        S 250 2.1.0 Ok
+        C RCPT TO:<bob@hamburger.edu>
+        S 250 2.1.5 Ok
+        """
+    )
