@@ -111,6 +111,12 @@ def test_a_folder(site):
     with pytest.raises(MailError) as found:
         again.read(A)
     assert found.value.code == 451
+    assert "use the newer" in str(found.value) and "use" not in found.value.text
+    account = again.store._accounts.get(A)
+    # As IMAP asks
+    for ask in (account.folders.all, lambda: account.folders.find("INBOX"), account.refresh):
+        with pytest.raises(MailError, match="use the newer"):
+            ask()
     with pytest.raises(
         ValueError, match="version 3 of the format, this program knows 2; use the newer"
     ):

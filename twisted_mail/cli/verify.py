@@ -237,5 +237,5 @@ def _known(site: SiteFiles, told: _Told) -> set[str] | None:
         with site.directory() as directory:
             return {user.mailbox for user in directory.users()}
     except Refusal as error:
-        told.tell(Problem("accounts", str(path), error.message, advice))
+        told.tell(Problem("accounts", str(path), error.message, "see the text"))
         return None

@@ -25,6 +25,7 @@ from ..message.wire import OctetCounter
 from . import index as index_module
 from . import maildir
 from .aside import is_damage, no_file, set_aside
+from .errors import NewerMailbox
 
 __all__ = ["Account", "Problem", "check_database", "exposed", "patiently", "read_only"]
 
@@ -114,8 +115,9 @@ class Account:
         for folder in maildir.folders(self._disk, self._maildir):
             try:
                 states[folder] = maildir.read_state(self._disk, folder)
-            except ValueError as error:  # a newer program's; it says where, and what to do
-                yield Problem("folder", folder, str(error), "nothing of this folder was looked at")
+            except NewerMailbox as error:  # it says where, and what to do
+                text = str(error.cause)
+                yield Problem("folder", folder, text, "nothing of this folder was looked at")
         first: dict[str, str] = {}
         there = {state.folder for state in states.values() if state is not None}
         lost = set() if broken else self._lost(path, there)

@@ -8,6 +8,7 @@ from ..status import MailError
 
 __all__ = [
     "AccountOver",
+    "NewerMailbox",
     "expunged",
     "mailbox_broken",
     "mailbox_full",
@@ -28,6 +29,14 @@ class AccountOver(MailError):
 
     def __init__(self) -> None:
         super().__init__(451, "4.3.0", "The account is no more")
+
+
+class NewerMailbox(MailError, ValueError):
+    """What a newer program stored: its numbers must not begin anew. `cause` names the file, both versions and what to
+    do, for the log; whose mailbox it is, is told no for now."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(451, "4.3.0", "Mailbox temporarily unavailable", cause)
 
 
 def no_space(cause: object = None) -> MailError:

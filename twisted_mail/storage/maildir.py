@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..disk import Disk, make_directories
+from .errors import NewerMailbox
 
 __all__ = [
     "ARRIVING",
@@ -205,12 +206,12 @@ def make_folder(disk: Disk, path: str, fresh: Callable[[], FolderState]) -> Fold
 def read_state(disk: Disk, path: str) -> FolderState | None:
     """The folder's state; None when there is none or it cannot be understood.
 
-    Raises ValueError for what a newer version stored: its numbers must not begin anew.
+    Raises NewerMailbox.
     """
     text = read_small(disk, os.path.join(path, STATE_FILE)) or b""
     version = _state_version(text)
     if version > STATE_VERSION:
-        raise ValueError(
+        raise NewerMailbox(
             f"{os.path.join(path, STATE_FILE)}: stored by version {version} of the format, this program knows"
             f" {STATE_VERSION}; use the newer program"
         )
