@@ -12,7 +12,8 @@ some that are not counted. Of some windows the cheapest is taken: what timers ad
 Pythons are built differently, and so are the libraries beneath them. With those that the stored figures were measured
 with (the same versions, and a fixed loop takes as many instructions) the stored figures count. With others the commit
 that stored them is measured as well, by this same program, and its figures count: what is judged is always how much the
-code has grown since. What seems to have grown too much is measured once more before it is said.
+code has grown since. What seems to have grown too much is measured up to twice more before it is said: a machine that
+has much else to do makes a case cost some hundredths more, in one measurement or the other.
 
 Needs Debian's valgrind, and git for the second; loopback only; a minute a measurement.
 """
@@ -61,6 +62,7 @@ _HERE = Path(__file__).resolve().parent
 _STORED = _HERE / "smoke.json"
 _LIMIT = 900
 _WINDOWS = 5
+_AGAIN = 2
 # a multiple of 16: POP3 looks up the sizes of some messages at a time
 _COUNT = 16
 _WARM = 24
@@ -431,7 +433,9 @@ def main(arguments: list[str]) -> int:
             print("\n".join(judge(measured, measured)[0]))
             print("not judged")
             return 0
-        if judge(before, measured)[1]:
+        for _ in range(_AGAIN):
+            if not judge(before, measured)[1]:
+                break
             print("more than it may be: once more", flush=True)
             measured = least(measured, _measure(options.keep))
     except Missing as error:
