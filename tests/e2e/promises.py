@@ -73,6 +73,10 @@ class Promises:
         with self._lock:
             return sum(fate.moved for fate in self.fates.values())
 
+    def sent_out(self) -> int:
+        with self._lock:
+            return sum(self.queued.values())
+
     def token(self, size: int) -> str:
         with self._lock:
             token = f"token{next(self._numbers)}"
@@ -113,14 +117,32 @@ class Promises:
 
     def _files(self, user: str, wrong: list[str]) -> dict[str, list[str]]:
         """Message → the folders in which it is."""
-        found: dict[str, list[str]] = {}
-        box = self.site.maildir(user)
-        for folder in (INBOX, ARCHIVE):
-            for part in ("new", "cur"):
-                for path in (box / folder / part).glob("*"):
-                    token = self._token_of(path, wrong)
-                    found.setdefault(token, []).append(folder)
+        for _ in range(100):
+            before = self._paths(user)
+            amiss: list[str] = []
+            found: dict[str, list[str]] = {}
+            try:
+                for folder, path in before:
+                    found.setdefault(self._token_of(path, amiss), []).append(folder)
+            except FileNotFoundError:
+                continue
+            # a file that is renamed while they are listed (it gets its UID) may be missed, or be there twice
+            if self._paths(user) == before:
+                break
+        else:
+            raise AssertionError(f"the files of {user} are renamed without end")
+        wrong += amiss
         return found
+
+    def _paths(self, user: str) -> list[tuple[str, Path]]:
+        """Each message's folder and file."""
+        box = self.site.maildir(user)
+        return sorted(
+            (folder, path)
+            for folder in (INBOX, ARCHIVE)
+            for part in ("new", "cur")
+            for path in (box / folder / part).glob("*")
+        )
 
     def _token_of(self, path: Path, wrong: list[str]) -> str:
         content = path.read_bytes()
@@ -170,7 +192,7 @@ class Promises:
                 lies = Counter(
                     token for token, folders in there.items() for one in folders if one == folder
                 )
-                # a file that is renamed while we list them (it gets its UID) may be missed, or seen twice
+                # one may have come to its folder after we asked for it, and before we looked into that
                 if (seen == lies and not wrong) or not left:
                     break
             assert seen == lies and not wrong, (name, seen - lies, lies - seen, wrong)
