@@ -192,6 +192,7 @@ def make_authenticator(
         client_network,
         wider=wider_network,
         home=partial(wider_network, bits6=64),
+        account=directory.login_key,
         familiar=familiar,
         key=key,
     )

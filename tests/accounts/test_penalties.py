@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from awaiting import Started
+from awaiting import Started, done
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
@@ -16,7 +17,10 @@ from twisted.cred.portal import IRealm, Portal
 from zope.interface import implementer
 
 from twisted_mail.accounts.authenticate import Authenticator
+from twisted_mail.accounts.directory import Directory
 from twisted_mail.accounts.familiar import DAYS, Familiar, Mistakes
+from twisted_mail.config import Config
+from twisted_mail.factories import make_authenticator
 from twisted_mail.interfaces import IAccount
 from twisted_mail.policy.limits import FailureDelays, client_network
 from twisted_mail.policy.rates import wider_network
@@ -278,6 +282,39 @@ def test_who_is_at_home_is_so_after_a_restart() -> None:
     after.load([*rows, ("rate", b"\xff", 0.0, b"")])
     assert "192.0.2.0/24 alice" in after
     assert after.has_network("192.0.2.0/24")
+
+
+def spelling(number: int) -> str:
+    """alice@example.org, as it can be written in a great many ways."""
+    local = "".join(
+        f"\\{octet}" if number >> bit & 1 else octet for bit, octet in enumerate("alice")
+    )
+    domain = "".join(
+        # fullwidth letters
+        chr(ord(octet) + 0xFEE0) if number >> bit & 32 and octet != "." else octet
+        for bit, octet in enumerate("example.org")
+    )
+    return f'"{local}"@{domain}'
+
+
+def test_spellings_of_one_account_are_one(directory: Directory, tmp_path: Path) -> None:
+    """Who tries them in turn, from an address each, would have twenty tries for nothing with every one."""
+    world: SimulatedWorld = simulated_world()
+    config = Config.model_validate({}, context={"directory": tmp_path})
+    authenticator = make_authenticator(config, world, directory, Everybody())
+    for name in ("alice@example.org", "nobody@elsewhere.example", "al\ud800ce"):
+        assert not done(authenticator.hold_back(name, HOTEL))
+    spellings = {spelling(n) for n in range(0, 65536, 600)} | {"alice", "ALICE@EXAMPLE.ORG"}
+    assert len(spellings) > 100
+    for number, name in enumerate(spellings):
+        Started(authenticator.refuse(name, address(number), "wrong"))
+        world.reactor.advance(1)
+    for number, name in enumerate(["alice@example.org", *list(spellings)[:3]]):
+        assert not Started(authenticator.hold_back(name, address(1000 + number))).ended
+    # neither is one that is not in the directory another than itself, nor others concerned
+    assert Started(authenticator.hold_back("bob@example.org", address(2000))).ended
+    authenticator.forgive("alice@example.org")
+    assert Started(authenticator.hold_back("alice", address(3000))).ended
 
 
 def test_millions_of_addresses_have_a_bound(site: Site) -> None:

@@ -114,8 +114,9 @@ class Authenticator:
     """The portal, as sessions see it.
 
     `network` names what a client's address is counted as (`policy.limits.client_network`), `wider` the network of many
-    such, `home` where somebody is at home with it. `familiar`, which may be kept, remembers who is; `key` is of the
-    site, for wrong passwords.
+    such, `home` where somebody is at home with it; `account` what a name is counted as: one thing for all spellings
+    that log in the same user, or a guesser has as many tries as there are spellings. `familiar`, which may be kept,
+    remembers who is; `key` is of the site, for wrong passwords.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Authenticator:
         *,
         wider: Callable[[str], str] | None = None,
         home: Callable[[str], str] | None = None,
+        account: Callable[[str], str] = str.casefold,
         familiar: Familiar | None = None,
         key: bytes = b"",
     ) -> None:
@@ -136,6 +138,7 @@ class Authenticator:
         self._network = network
         self._wider = wider or network
         self._home = home or network
+        self._account = account
         self._familiar = Familiar(world.now) if familiar is None else familiar
         self._mistakes = Mistakes(key or world.entropy(32))
         self._siblings = world.siblings
@@ -260,7 +263,10 @@ class Authenticator:
 
     def forgive(self, name: str) -> None:
         """Begin anew with an account, or an address and its network."""
-        account, client = f"account {name.casefold()}", f"client {self._network(name)}"
+        account, client = (
+            f"account {self._account(name)[:_MAX_KEY]}",
+            f"client {self._network(name)}",
+        )
         for key in (account, client, f"network {self._wider(name)}"):
             self._delays.succeeded(key)
         self._mistakes.forget(account)
@@ -286,7 +292,7 @@ class Authenticator:
         self._note_right(str(client), str(account), str(home), bool(forgives))
 
     def _meet(self, username: str, client_ip: str) -> _Met:
-        name = username.casefold()[:_MAX_KEY]
+        name = self._account(username)[:_MAX_KEY]
         return _Met(
             f"client {self._network(client_ip)}",
             f"network {self._wider(client_ip)}",

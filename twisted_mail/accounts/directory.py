@@ -117,6 +117,11 @@ class Directory:
         except ValueError:
             return None
 
+    def login_key(self, name: str) -> str:
+        """What all names share that would log in one user, whether there is one or not."""
+        address = self.login_address(name)
+        return name.casefold() if address is None else address.key
+
     def login_user(self, name: str) -> User | None:
         """The user who logs in as `name`."""
         found = self.login(name)
