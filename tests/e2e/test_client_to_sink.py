@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mailsite import DEADLINE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("smtp-sink")]
 
@@ -33,7 +34,7 @@ where, port, lmtp, sizes = json.loads(sys.argv[1])
 async def main(reactor):
     conversation = await connect(
         real_world(reactor), where, port, helo="me.example.org", name="sink", lmtp=lmtp,
-        timeouts=Timeouts(command=20, data_end=20),
+        timeouts=Timeouts(command=120, data_end=120),
     )
     await conversation.hello()
     print(json.dumps(sorted(conversation.extensions)))
@@ -78,7 +79,7 @@ def sink(directory: Path, *options: str, unix: bool = False) -> Iterator[tuple[s
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + DEADLINE
         while True:
             try:
                 with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as one:
@@ -98,7 +99,10 @@ def sent(where: tuple[str, int], *sizes: int, lmtp: bool = False) -> list[Any]:
     """Send messages of these sizes in one conversation: extensions, then each one's codes or an error."""
     argument = json.dumps([*where, lmtp, sizes])
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT, argument], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", CLIENT, argument],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
     )
     assert done.stderr == ""
     return [json.loads(line) for line in done.stdout.splitlines()]

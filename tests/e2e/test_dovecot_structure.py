@@ -17,6 +17,7 @@ from random import Random
 
 import pytest
 from dovecot_beside import IMAP, PLAIN
+from mailsite import DEADLINE
 from peers import NOBODY, open_directory
 
 from twisted_mail.message.bodystructure import body, bodystructure
@@ -112,7 +113,7 @@ class Imap:
         writer.join()
         running.stdin.close()
         running.stdout.close()
-        running.wait(60)
+        running.wait(DEADLINE)
         at = data.index(b"\r\n", data.index(b"\r\ns OK") + 2) + 2
         out: dict[int, dict[bytes, Value]] = {}
         over = 0

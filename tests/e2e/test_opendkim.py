@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from mailsite import DEADLINE
 from twisted.internet.defer import Deferred
 
 from twisted_mail.message.dkim_body import BodyHash
@@ -56,7 +57,7 @@ def opendkim(tmp_path, settings, header, body):
     done = subprocess.run(
         ["opendkim", "-x", configuration, "-t", message, "-v", "-v"],
         capture_output=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     return (done.stdout + done.stderr).decode("latin-1")
 

@@ -21,7 +21,7 @@ def swaks(site, *words, **kwargs):
             "--server",
             "localhost",
             "--timeout",
-            "30",
+            str(int(DEADLINE)),
             "--header",
             "Subject: by swaks",
             *words,
