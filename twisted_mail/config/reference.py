@@ -86,6 +86,14 @@ Bounds that nobody has asked to change, and why they are what they are.
 | strangers make room | from 7/8 of `limits.connections` on, after 5 s each | a login takes 2 |
 | kept for who is at home | 1/16 of `limits.connections` | users come back while strangers hold all others |
 | files for connections | 3/4 of what a process may have open | the others are for messages and mailboxes |
+| header of a message by SMTP | 128 KiB | it is in memory until it is whole; Exchange has the same |
+| SMTP: a line beyond `limits.command_bytes` | 1 MiB is dropped, then 421 | its end may come yet |
+| POP3 command | 255 octets | RFC 2449 section 4 |
+| structure of a message | 100 levels, 10 000 parts | none that people send has ten levels; what is beyond is not looked into |
+| ENVELOPE, SORT, THREAD; SEARCH in a text | the first 1 MiB of a header; of a part | that is a book |
+| IMAP: SEARCH keys, levels; ranges of a set; LIST patterns | 5000, 100; 10 000; 100 | clients list what they mean; one that looks into texts counts as 20 |
+| IMAP literals that do not wait, before the login | 4096 octets | RFC 7888 section 5 |
+| web port | 100 connections, 20 of a network; 10 s and 8 KiB a request | two small pages, for a CA and for other servers |
 | connections that wait for the server to take them | 1024 for each port | a start of a second; `net.core.somaxconn` may be less |
 """  # noqa: E501  # a row of a table is a line
 
