@@ -98,7 +98,7 @@ def test_strict_refuses_what_is_common_and_wrong() -> None:
         ("VRFY", "501 5.5.4 Syntax: VRFY address"),
         ("EXPN list", "502 5.5.1 Command not implemented"),
         ("TURN", "502 5.5.1 Command not implemented"),
-        ("AUTH PLAIN", "502 5.5.1 Command not implemented"),
+        ("AUTH PLAIN", "502 5.5.1 No login on this port, mail programs use 587 or 465"),
         ("RSET now", "501 5.5.4 This command has no argument"),
         ("STARTTLS now", "501 5.5.4 This command has no argument"),
         ("BDAT", "501 5.5.4 Syntax: BDAT size [LAST]"),

@@ -61,6 +61,7 @@ NOT_SMTP: Final = reply(421, "4.7.0", "This is SMTP", then=Then.CLOSE)
 IMPOSSIBLE_CHUNK: Final = reply(421, "4.5.4", "No such chunk size", then=Then.CLOSE)
 UNKNOWN_COMMAND: Final = reply(500, "5.5.2", "Command not recognised")
 NOT_IMPLEMENTED: Final = reply(502, "5.5.1", "Command not implemented")
+NO_LOGIN_HERE: Final = reply(502, "5.5.1", "No login on this port, mail programs use 587 or 465")
 NO_ARGUMENT: Final = reply(501, "5.5.4", "This command has no argument")
 # RFC 2034 section 4: no enhanced code in a reply to HELO or EHLO
 HELLO_SYNTAX: Final = reply(501, None, "Syntax: EHLO domain")

@@ -246,7 +246,7 @@ class SmtpSession:
 
     async def _auth(self, argument: bytes) -> Answer:
         if self._authenticator is None:
-            return replies.NOT_IMPLEMENTED
+            return replies.NO_LOGIN_HERE
         if not self._secure:
             return replies.LOGIN_NEEDS_TLS
         if self._helo is None:
