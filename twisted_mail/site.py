@@ -15,8 +15,9 @@ from pathlib import Path
 from .accounts.directory import Directory, DirectoryError
 from .certs import make_development_certificates
 from .config import CertificatePair, Config, default, load
-from .disk import Disk, make_directories
+from .disk import Disk, OsDisk, make_directories
 from .early import CONFIG_VARIABLE, configuration_path
+from .storage.site_file import SiteFile
 from .storage.store import MailStore
 from .world import World
 
@@ -134,6 +135,11 @@ def open_directory(
     """
     mail = config.data / "mail"
     if not os.path.lexists(directory_path(config)) and mail.is_dir() and any(mail.iterdir()):
+        try:
+            SiteFile(OsDisk(), str(config.data)).read()
+        except ValueError as error:
+            # A restore that was interrupted says so itself, and what to do is something else.
+            raise DirectoryError(str(error)) from error
         raise DirectoryError(
             f"{directory_path(config)} is not there, but mail of its users is, in {mail}. It holds domains, users and"
             " passwords and is not made anew: put a copy in its place, such as a backup has. To begin without the old"

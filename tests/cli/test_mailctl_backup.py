@@ -217,3 +217,13 @@ def test_the_mail_of_one_user_that_is_damaged_or_not_there(site, tmp_path):
     assert len(words(site)) == 2
     call("restore", made, "--user", "alice@example.org", "--skip-damaged")
     assert len(words(site)) == 4
+
+
+def test_what_cannot_be_read_is_said_with_what_to_do(monkeypatch, site, tmp_path):
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied", "mail/d/a")
+
+    monkeypatch.setattr("twisted_mail.backup.making.Backup.make", closed)
+    result = run("backup", str(tmp_path / "to"))
+    assert result.exit_code == 1
+    assert "mail/d/a" in result.output and "mailctl verify says what is closed" in result.output

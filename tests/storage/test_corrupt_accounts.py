@@ -13,6 +13,7 @@ from twisted_mail.accounts.directory import Directory, DirectoryError
 from twisted_mail.config import Config, default
 from twisted_mail.disk import OsDisk
 from twisted_mail.site import directory_path, make_data, open_directory
+from twisted_mail.storage.site_file import RESTORING
 
 
 def opened(config: Config) -> Directory:
@@ -79,3 +80,12 @@ def test_lost_while_there_is_mail(config: Config) -> None:
     mail.rmdir()
     opened(config).close()
     assert path.exists()
+
+
+def test_lost_since_a_restore_was_interrupted(config: Config) -> None:
+    """Then no copy is wanted in its place, but the restore once more."""
+    (config.data / "mail/here.example").mkdir(parents=True)
+    directory_path(config).unlink()
+    (config.data / "site.json").write_text(f'{{"version": "{RESTORING}", "generation": 0}}')
+    with pytest.raises(DirectoryError, match="give `mailctl restore` again"):
+        opened(config)

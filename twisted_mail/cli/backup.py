@@ -162,6 +162,11 @@ def refusing() -> Iterator[None]:
         yield
     except (BackupError, ValueError) as error:
         raise Refusal(str(error)) from error
+    except PermissionError as error:
+        raise Refusal(
+            f"it was not finished: {error}. The user who runs this has to be able to read all that is copied, and to"
+            " write where it goes; of a site, mailctl verify says what is closed"
+        ) from error
     except (OSError, sqlite3.Error) as error:
         raise Refusal(f"it was not finished: {error}") from error
     except KeyboardInterrupt:
