@@ -136,10 +136,10 @@ def _serve(directory: Path) -> None:
     from twisted.internet import reactor  # noqa: TID251
 
     from twisted_mail.certs import make_development_certificates
+    from twisted_mail.connection.deadlines import Bounds
     from twisted_mail.connection.factory import MailFactory
     from twisted_mail.connection.interfaces import NEED_DATA, PAUSED, Answer, Then
     from twisted_mail.connection.limits import ConnectionLimits
-    from twisted_mail.connection.protocol import Bounds
     from twisted_mail.connection.tls import ServerTls
     from twisted_mail.world import real_world
 

@@ -17,9 +17,9 @@ from .accounts.familiar import Familiar
 from .accounts.passwords import MAX_AT_ONCE, Hasher, Remembered
 from .config import WEB_LISTENERS, Config
 from .config.secrets import secret_text
+from .connection.deadlines import Bounds
 from .connection.factory import MailFactory
 from .connection.limits import ConnectionLimits
-from .connection.protocol import Bounds
 from .connection.tls import ServerTls
 from .delivery.intake import IntakeSettings, MailIntake
 from .descriptors import for_connections

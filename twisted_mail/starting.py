@@ -13,10 +13,10 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from .config import LISTENERS, Config
+from .connection.deadlines import Bounds
 from .connection.factory import MailFactory
 from .connection.interfaces import NEED_DATA, Answer, Signal, Then
 from .connection.limits import ConnectionLimits
-from .connection.protocol import Bounds
 from .connection.tls import ServerTls
 from .world import World
 

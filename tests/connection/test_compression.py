@@ -13,8 +13,9 @@ from toy import ANSWERS, BLOCK, SCRIPT, TalkativeFactory, ToyFactory, tls_option
 
 from twisted_mail.connection.alarm import QUIET
 from twisted_mail.connection.compression import Compression, CorruptError
+from twisted_mail.connection.deadlines import Bounds
 from twisted_mail.connection.output import BREATH
-from twisted_mail.connection.protocol import INFLATE, Bounds
+from twisted_mail.connection.protocol import INFLATE
 from twisted_mail.testing import simulated_world
 
 KIB = 1024

@@ -24,9 +24,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_mail.connection.deadlines import Bounds
 from twisted_mail.connection.direct import HELD, Direct, direct
 from twisted_mail.connection.output import BREATH, PIECE
-from twisted_mail.connection.protocol import Bounds
 
 RESET = ConnectionResetError(errno.ECONNRESET, "reset")
 LATER = BlockingIOError(errno.EWOULDBLOCK, "later")

@@ -16,7 +16,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from twisted_mail.connection.alarm import QUIET
-from twisted_mail.connection.protocol import EVENTS, Bounds
+from twisted_mail.connection.deadlines import Bounds
+from twisted_mail.connection.protocol import EVENTS
 from twisted_mail.connection.tls import release_buffers
 from twisted_mail.connection.wire import Phase
 

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from twisted_mail.connection.deadlines import Bounds
 from twisted_mail.connection.limits import ConnectionLimits
-from twisted_mail.connection.protocol import Bounds
 from twisted_mail.connection.wire import LINGER
 
 BOUNDS = Bounds(idle_seconds=300, handshake_seconds=30, message_seconds=1000, message_rate=0)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from toy import BLOCK, TalkativeFactory, TalkativeSession, tls_options
 
+from twisted_mail.connection.deadlines import Bounds
 from twisted_mail.connection.interfaces import Answer, Then
 from twisted_mail.connection.pokes import TURN, Pokes
-from twisted_mail.connection.protocol import Bounds
 from twisted_mail.testing import simulated_world
 
 KIB = 1024

@@ -15,10 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
+from twisted_mail.connection.deadlines import Bounds
 from twisted_mail.connection.factory import MailFactory
 from twisted_mail.connection.interfaces import NEED_DATA, PAUSED, POKED, Answer, Then
 from twisted_mail.connection.limits import ConnectionLimits
-from twisted_mail.connection.protocol import Bounds
 from twisted_mail.testing.world import simulated_world
 from twisted_mail.world import World
 

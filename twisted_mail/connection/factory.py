@@ -15,11 +15,12 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
 from ..world import World
+from .deadlines import Bounds
 from .interfaces import Engine, Session
 from .layer import for_server
 from .limits import ConnectionLimits
 from .pokes import Pokes
-from .protocol import Bounds, Connection
+from .protocol import Connection
 
 __all__ = ["MailFactory"]
 

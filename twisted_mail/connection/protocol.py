@@ -22,9 +22,7 @@ raises ends the connection and is logged.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
-from math import inf
 from typing import Any, cast
 
 from twisted.python.failure import Failure
@@ -32,14 +30,15 @@ from twisted.python.failure import Failure
 from ..log import Logger
 from ..turns import Turns
 from .compression import CorruptError
+from .deadlines import Bounds, Timed, has
 from .drive import Waiting
 from .interfaces import NEED_DATA, POKED, Answer, Engine, Session, Signal, Then
 from .layer import Make
-from .output import PIECE, Output
+from .output import PIECE
 from .pokes import Pokes
 from .wire import Phase
 
-__all__ = ["Bounds", "Connection"]
+__all__ = ["Connection"]
 
 _log = Logger()
 EVENTS = 128
@@ -50,27 +49,7 @@ INFLATE = 16 * 1024
 """Bytes that are inflated at once when the engine has none left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one connection may take."""
-
-    idle_seconds: float = 600.0
-    """RFC 5321 section 4.5.3.2.7 asks for 300 at least, RFC 1939 section 3 for 600."""
-    handshake_seconds: float = 30.0
-    message_seconds: float = 3600.0
-    """For one message (or SASL exchange), from the answer that asks for it to its last byte."""
-    message_grace: float = 300.0
-    """It has to come with `message_rate` bytes a second at least, these seconds apart: RFC 5321 section 4.5.3.2.5 gives
-    a block three minutes, section 4.5.3.2.7 a server five."""
-    message_rate: float = 500.0
-    """Below GPRS. 0: none is asked."""
-    stranger_seconds: float = 600.0
-    """For who is no stranger any more by then: `ProvingSession`. From the connection on."""
-    read_ahead_bytes: int = 64 * 1024
-    """What may wait in the engine while the last event is being answered; one read comes on top."""
-
-
-class Connection(Output):
+class Connection(Timed):
     """One client: an engine, a session, and what happens between them.
 
     `id` is the log's name for it; `protocol` such as ``smtp``; `client` its IP address.
@@ -79,32 +58,21 @@ class Connection(Output):
     """
 
     __slots__ = (
-        "_bounds",
         "_draining",
         "_engine",
         "_first",
         "_gone",
         "_greeted",
         "_greets",
-        "_idle_seconds",
         "_in_turn",
-        "_message_began",
-        "_message_due",
-        "_message_from",
         "_next_turn",
         "_pokable",
         "_poked",
         "_pokes",
         "_protocol",
-        "_proved",
-        "_session",
-        "_since",
-        "_stranger_due",
-        "_timed",
         "_unasked",
         "_waiting",
         "_worked",
-        "bytes_read",
         "client",
         "id",
     )
@@ -126,17 +94,12 @@ class Connection(Output):
         gone: Callable[[Connection], object],
         proved: Callable[[Connection], object] | None = None,
     ) -> None:
-        super().__init__(reactor, tls, implicit_tls, turns)
+        super().__init__(session, reactor, bounds, tls, implicit_tls, turns, proved)
         self.id = id
         self._engine = cast(Any, engine)
-        self._session = cast(Any, session)
         self._protocol = protocol
         self.client = client
-        self._bounds = bounds
-        self._idle_seconds = bounds.idle_seconds
         self._gone = gone
-        self._since = reactor.seconds()
-        self.bytes_read = 0
         self._greeted = False
         self._draining = False
         # What the next event waits for, besides `blocked`; one of them at most.
@@ -145,27 +108,16 @@ class Connection(Output):
         self._waiting: Waiting | None = None
         # What the next turn begins with: the answer that came while `blocked`, or in the middle of a turn.
         self._first: Callable[[], bool] | None = None
-        # When the client must be done with what it is in the middle of (a message), else None; when it began, and how
-        # many bytes had come before.
-        self._message_due: float | None = None
-        self._message_began = 0.0
-        self._message_from = 0
-        # Until when it must have proved to be of use; None: it has.
-        self._stranger_due: float | None = None
-        self._proved = proved
-        if _has(session, "proven"):
-            self._stranger_due = self._since + bounds.stranger_seconds
         # Something was done in this turn: more than bytes have come.
         self._worked = False
         self._pokes = pokes
         self._poked = False
         # Nothing but a poke has been answered since the last `_touch`.
         self._unasked = False
-        self._pokable = _has(session, "poke")
+        self._pokable = has(session, "poke")
         if self._pokable:
             self._session.poke = self.poke
-        self._timed = _has(session, "idle_seconds")
-        self._greets = _has(session, "greet")
+        self._greets = has(session, "greet")
 
     def poke(self) -> None:
         """The session has something to say: `PokableSession.poke`."""
@@ -179,11 +131,6 @@ class Connection(Output):
         if self._poked and self.phase is Phase.OPEN and not self._busy:
             self._unasked = True
             self._take_turn(self._answer_poke)
-
-    @property
-    def is_stranger(self) -> bool:
-        """Whether it has yet to prove to be of use: `ProvingSession`."""
-        return self._stranger_due is not None
 
     def send_away(self, reason: str) -> None:
         """It has to make room for others: say so, where words can be said, and close."""
@@ -504,44 +451,7 @@ class Connection(Output):
         self.close(reason)
         return False
 
-    # Time and input
-
-    def _touch(self, now: float) -> None:
-        """Something has been done: from now on the client may be idle again."""
-        if self.phase is not Phase.OPEN:
-            return
-        idle = self._idle_seconds
-        if self._timed and self._session.idle_seconds is not None:
-            own = self._session.idle_seconds
-            idle = min(own, idle) if self.blocked else own
-        if self._message_due is not None:
-            idle = max(0.0, min(idle, self._message_due - now, self._slow_due() - now))
-        if self._stranger_due is not None:
-            if self._session.proven:
-                self._stranger_due = None
-                if self._proved is not None:
-                    self._proved(self)
-            else:
-                idle = max(0.0, min(idle, self._stranger_due - now))
-        self.alarm.set(idle, now)
-
-    def _slow_due(self) -> float:
-        """When a message that comes no further is too slow."""
-        bounds = self._bounds
-        if not bounds.message_rate:
-            return inf
-        earned = (self.bytes_read - self._message_from) / bounds.message_rate
-        return self._message_began + bounds.message_grace + earned
-
-    def _too_late(self, now: float) -> str:
-        if self._message_due is not None:
-            if self._message_due <= now:
-                return "message takes too long"
-            if self._slow_due() <= now:
-                return "message comes too slowly"
-        if self._stranger_due is not None and self._stranger_due <= now:
-            return "stranger for too long"
-        return "idle"
+    # Input
 
     def _regulate(self) -> None:
         """Read from the peer, or not."""
@@ -556,11 +466,6 @@ class Connection(Output):
             self.read(buffered <= self._bounds.read_ahead_bytes)
         elif not self._reading:
             self.read(True)
-
-
-def _has(session: object, attribute: str) -> bool:
-    """Also when it is a slot that nothing is in yet."""
-    return hasattr(type(session), attribute) or hasattr(session, attribute)
 
 
 def _nobody() -> None:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from ..accounts.authenticate import Authenticator
 from ..connection.client import is_loopback
+from ..connection.deadlines import Bounds
 from ..connection.factory import MailFactory
 from ..connection.limits import ConnectionLimits
-from ..connection.protocol import Bounds
 from ..world import World
 from .encode import bye
 from .engine import Engine

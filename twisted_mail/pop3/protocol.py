@@ -10,9 +10,9 @@ from typing import Any
 
 from ..accounts.authenticate import Authenticator
 from ..connection.client import is_loopback
+from ..connection.deadlines import Bounds
 from ..connection.factory import MailFactory
 from ..connection.limits import ConnectionLimits
-from ..connection.protocol import Bounds
 from ..world import World
 from .engine import Engine
 from .session import Pop3Session

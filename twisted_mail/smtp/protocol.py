@@ -10,9 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from ..connection.deadlines import Bounds
 from ..connection.factory import MailFactory
 from ..connection.limits import ConnectionLimits
-from ..connection.protocol import Bounds
 from ..delivery.interfaces import Intake
 from ..world import World
 from .authentication import Authenticator
