@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from twisted_mail.disk import OsDisk
-from twisted_mail.storage.checking import Account, Problem
+from twisted_mail.storage.checking import Account
 from twisted_mail.storage.checking_site import Site, server_is_up
+from twisted_mail.storage.problems import Problem
 
 PROCESS = """
 import sys

@@ -18,7 +18,7 @@ from .output import counted
 from .site import Refusal, SiteFiles, parse_address, pass_site
 
 if TYPE_CHECKING:
-    from ..storage.checking import Problem
+    from ..storage.problems import Problem
 
 __all__ = ["verify"]
 
@@ -173,7 +173,7 @@ def _run(site: SiteFiles, users: Sequence[str], told: _Told, deep: bool) -> str:
 
 
 def _unreadable(where: str, error: Exception) -> Problem:
-    from ..storage.checking import Problem
+    from ..storage.problems import Problem
 
     advice = "mend that, and look again: this account was not looked at"
     return Problem("mailbox", where, f"cannot be looked at: {error}", advice)
@@ -194,7 +194,7 @@ def _all_keys(site: SiteFiles, data: str, told: _Told) -> Iterator[str]:
     """All accounts that have a directory; what is wrong with the list of them is told."""
     from ..disk import OsDisk
     from ..permissions import exposures
-    from ..storage.checking import Problem
+    from ..storage.problems import Problem
 
     mail = Path(data, "mail")
     there = sorted(
@@ -221,7 +221,7 @@ def _known(site: SiteFiles, told: _Told) -> set[str] | None:
     """The mailboxes of all users; None when that cannot be known."""
     from ..disk import OsDisk
     from ..site import directory_path
-    from ..storage.checking import Problem, check_database
+    from ..storage.problems import Problem, check_database
 
     path = directory_path(site.config)
     advice = "it is not made anew: put a copy in its place"

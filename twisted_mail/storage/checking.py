@@ -1,4 +1,4 @@
-"""What `mailctl verify` says of something, and what it looks at in one account: index, files and numbers.
+"""What `mailctl verify` looks at in one account: index, files and numbers.
 
 Nothing is changed but by a `mend`, and no file of mail ever is. Beside a server that runs things change while they are
 looked at: a message is a file before it has a row, and a row for a moment after its file has gone. So what seems wrong
@@ -14,45 +14,26 @@ import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
 
 from ..disk import Disk
 from ..message.wire import OctetCounter
 from . import index as index_module
 from . import maildir
-from .aside import is_damage, no_file, set_aside
+from .aside import set_aside
 from .errors import NewerMailbox
+from .problems import Problem, check_database, exposed, out_of_reach, patiently, read_only
 
-__all__ = ["Account", "Problem", "check_database", "exposed", "patiently", "read_only"]
+__all__ = ["Account"]
 
 BLOCK: Final = 1024 * 1024
-LOOKS: Final = 5
 TOLD: Final = 20
 """Of one kind in one folder so many are told one by one; the rest are counted."""
 OLD: Final = 36 * 3600
 """Seconds after which a file in ``tmp`` is nobody's any more (maildir(5))."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is not as it should be, `where` (a path). `advice`: what mends it, or what ``--repair`` does, if
-    there is a `mend`; that may raise OSError or sqlite3.Error. A `note` says something and is no fault."""
-
-    what: str
-    where: str
-    text: str
-    advice: str
-    mend: Callable[[], object] | None = None
-    note: bool = False
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """The same when it is seen again."""
-        return self.what, self.where, self.text
 
 
 class Account:
@@ -246,7 +227,7 @@ class Account:
         if not stat.S_ISREG(status.st_mode):
             yield Problem("mail", path, "is not a file", "nobody gets to see it: move it away")
             return
-        yield from _out_of_reach(path, status, self._owner)
+        yield from out_of_reach(path, status, self._owner)
         wrong = "nothing here has another copy: put it back from a backup; it is served as it is"
         if name.size is not None and name.size != status.st_size:
             text = f"has {status.st_size} octets, its name says {name.size}"
@@ -376,16 +357,6 @@ class Account:
             yield Problem("temporary", path, text, "they may be removed", note=True)
 
 
-def patiently(look: Callable[[], Iterable[Problem]]) -> list[Problem]:
-    """What a look finds; begun anew when a directory or a file goes just then. Raises OSError."""
-    for _ in range(LOOKS):
-        try:
-            return list(look())
-        except FileNotFoundError:
-            continue
-    return list(look())
-
-
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """What the index says of a folder; `messages`: base → UID and size."""
@@ -395,59 +366,3 @@ class _Rows:
     modseq: int
     messages: dict[str, tuple[int, int]]
     state: maildir.FolderState
-
-
-def check_database(disk: Disk, path: str, what: str) -> Iterator[Problem]:
-    """A database of SQLite that can be had again: looked through; nothing when it is not there."""
-    if not disk.exists(path):
-        return
-    inode = disk.stat(path).st_ino
-    text = "is not a file"
-    if not no_file(disk, path):
-        try:
-            with closing(read_only(path)) as db:
-                found = [row[0] for row in db.execute("PRAGMA integrity_check(3)")]
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                yield Problem(what, path, f"cannot be read: {error}", "look who has it, and why")
-                return
-            found = [str(error)]
-        if found == ["ok"]:
-            return
-        text = f"is damaged: {'; '.join(found)[:300]}"
-    yield Problem(
-        what,
-        path,
-        text.replace("\n", " "),
-        "--repair sets it aside: it is made anew when it is needed",
-        lambda: set_aside(disk, path, inode),
-    )
-
-
-def read_only(path: str) -> sqlite3.Connection:
-    """A connection that changes nothing."""
-    return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=10)
-
-
-def exposed(disk: Disk, path: str, owner: int | None = None) -> Iterator[Problem]:
-    """Whether others than its owner get at a file or directory, and whether `owner`, who serves, does. Modes are never
-    changed: they may be meant."""
-    status = disk.stat(path)
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        right = "700" if stat.S_ISDIR(status.st_mode) else "600"
-        yield Problem(
-            "permissions", path, f"others may get at it (mode {mode:04o})", f"chmod {right} {path}"
-        )
-    yield from _out_of_reach(path, status, owner)
-
-
-def _out_of_reach(path: str, status: os.stat_result, owner: int | None) -> Iterator[Problem]:
-    if owner is not None and status.st_uid != owner:
-        text = f"belongs to user {status.st_uid}, and the data to user {owner}, who serves"
-        yield Problem("permissions", path, text, f"chown {owner} {path}")
-    needed, right = (0o700, "u+rwx") if stat.S_ISDIR(status.st_mode) else (0o400, "u+r")
-    if ~status.st_mode & needed:
-        mode = stat.S_IMODE(status.st_mode)
-        text = f"is closed to its owner (mode {mode:04o})"
-        yield Problem("permissions", path, text, f"chmod {right} {path}")

@@ -16,7 +16,7 @@ from typing import Final
 
 from ..disk import Disk
 from .aside import remains
-from .checking import Problem, check_database, exposed, patiently, read_only
+from .problems import Problem, check_database, exposed, patiently, read_only
 from .segments import Loaded, Segments, load_file
 from .site_file import SiteFile
 from .spool import Spool
