@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from store_site import Site
 
+from twisted_mail.storage.segments import numbers_of
 from twisted_mail.testing.disk import FaultyDisk, PowerCutDisk
 
 
@@ -129,6 +130,13 @@ def test_segments_under_each_others_names(tmp_path: Path) -> None:
     again = restarted(site)
     assert again.contents("d/0") == [message(2)]
     again.stop()
+
+
+@pytest.mark.parametrize(
+    "name", ["\u00b2.log", "\u0663.log", "007.log", "0.log", "1" * 5000 + ".log"]
+)
+def test_a_strange_name_is_none_of_ours(name: str) -> None:
+    assert numbers_of([name, "12.log", "3.log", "3.log.new"]) == [3, 12]
 
 
 def test_an_emptied_segment_is_told(tmp_path: Path, told: Any) -> None:

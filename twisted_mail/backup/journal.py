@@ -74,11 +74,7 @@ def numbers(disk: Disk, directory: str) -> list[int]:
     """Of the segments in a directory that may not be there."""
     if not disk.exists(directory):
         return []
-    return sorted(
-        int(name[:-4])
-        for name in disk.names(directory)
-        if name.endswith(".log") and name[:-4].isdigit()
-    )
+    return segments.numbers_of(disk.names(directory))
 
 
 def copy_journal(disk: Disk, copier: Copier, data: str, target: str) -> set[str]:
@@ -129,8 +125,8 @@ def rewrite(
 ) -> None:
     """Write the file `path`, made like a segment, once more as `target`: as of another boot, and unless `queue` without
     what it says of that. The caller syncs it. Raises OSError, ValueError."""
-    number = os.path.basename(target).partition(".")[0]
-    loaded = segments.load_file(disk, path, int(number) if number.isdigit() else 0)
+    number = segments.numbers_of([os.path.basename(target)])
+    loaded = segments.load_file(disk, path, number[0] if number else 0)
     epoch = int.from_bytes(entropy(8), "little")
     head = {
         "version": segments.VERSION,

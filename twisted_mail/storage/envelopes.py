@@ -27,7 +27,7 @@ from ..disk import Disk, make_directories
 from . import record
 from .maildir import read_file
 from .queued import QueuedMessage
-from .segments import load_file
+from .segments import load_file, numbers_of
 from .spool_rows import Messages
 
 __all__ = ["Envelope", "Envelopes", "Progress"]
@@ -111,11 +111,7 @@ class Envelopes:
         """Of the files that are there, in order."""
         if not self._disk.exists(self.directory):
             return []
-        return sorted(
-            int(name[: -len(_SUFFIX)])
-            for name in self._disk.names(self.directory)
-            if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isdigit()
-        )
+        return numbers_of(self._disk.names(self.directory))
 
     # -- inside
 

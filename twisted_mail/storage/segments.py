@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..disk import Disk
@@ -25,9 +26,11 @@ __all__ = [
     "condition",
     "is_sealed",
     "load_file",
+    "numbers_of",
     "seal",
 ]
 
+_NAME = re.compile(r"([1-9][0-9]{0,17})\.log")
 SEGMENT_SIZE = 64 * 1024 * 1024
 """A checkpoint is due when a segment has grown to this. It bounds what a start has to replay."""
 VERSION = 1
@@ -79,11 +82,7 @@ class Segments:
 
     def numbers(self) -> list[int]:
         """The numbers of the segments that are there, in order."""
-        return sorted(
-            int(name[:-4])
-            for name in self._disk.names(self.directory)
-            if name.endswith(".log") and name[:-4].isdigit()
-        )
+        return numbers_of(self._disk.names(self.directory))
 
     def sealed(self) -> list[int]:
         """The numbers of those that nobody appends to any more, in order."""
@@ -145,6 +144,11 @@ class Segments:
     def load(self, number: int) -> Loaded:
         """All whole records of a segment. Raises OSError when it cannot be read."""
         return load_file(self._disk, self.path(number), number)
+
+
+def numbers_of(names: Iterable[str]) -> list[int]:
+    """Of the names ``<number>.log`` among `names`, in order. Anything else is not ours."""
+    return sorted(int(found[1]) for found in map(_NAME.fullmatch, names) if found)
 
 
 def is_sealed(disk: Disk, fd: int) -> bool:
