@@ -23,7 +23,7 @@ pytestmark = [
         importlib.util.find_spec("atheris") is None, reason="needs atheris: pip install .[fuzz]"
     ),
 ]
-RUNS = 4000
+RUNS = 2000
 """Of one module, its corpus among them; each input goes to all its targets. Some ten seconds on a quiet machine."""
 
 
