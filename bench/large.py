@@ -90,9 +90,12 @@ def trusting() -> ssl.SSLContext:
 
 
 def _send(options: argparse.Namespace, password: str) -> dict[str, float | str]:
-    body = message(options.size, "bench.test") + b".\r\n"
     # a user writes as himself
     sender = options.rcpt if password else "load@bench.test"
+    body = message(options.size, "bench.test").replace(
+        b"load@bench.test>\r\nTo", sender.encode() + b">\r\nTo", 1
+    )
+    body += b".\r\n"
     ready = threading.Barrier(options.sessions + 1, timeout=_PATIENCE)
     times: list[float] = []
     refusals: list[str] = []

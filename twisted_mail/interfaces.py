@@ -77,7 +77,8 @@ class IAccount(Interface):
         """
 
     def may_send_as(address: Address) -> bool:
-        """Whether this user may write this address as envelope sender (RFC 6409 section 6.1)."""
+        """Whether this user may write this address as envelope sender (RFC 6409 section 6.1), and, in a domain of this
+        site or below one, in the From field."""
 
 
 class IMailboxAccount(IAccount):

@@ -26,11 +26,13 @@ one go, for which others wait."""
 
 
 class HeaderRules(NamedTuple):
-    """What to do. `missing` gives whole fields by lower-case name, put in when there are none."""
+    """What to do. `missing` gives whole fields by lower-case name, put in when there are none; `check` is shown the
+    header of a submission as it came, and raises MailError for one that is not taken."""
 
     max_received: int
     submission: bool = False
     missing: Callable[[], dict[bytes, bytes]] = dict
+    check: Callable[[bytes], None] | None = None
 
 
 class HeaderEditor:
@@ -99,6 +101,8 @@ class HeaderEditor:
         unwanted = {b"return-path"}
         added = b""
         if rules.submission:
+            if rules.check is not None:
+                rules.check(header)
             # RFC 6409 section 8
             unwanted.add(b"bcc")
             added = b"".join(field for name, field in rules.missing().items() if name not in found)

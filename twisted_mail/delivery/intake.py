@@ -31,6 +31,7 @@ from ..storage.draft import Draft
 from ..storage.queued import QueuedMessage
 from ..storage.store import MailStore
 from ..world import World
+from .authorship import check_author
 from .header import HeaderRules
 from .incoming import Message
 from .interfaces import Client, Envelope, Guard, Incoming, Recipient, Visit
@@ -173,7 +174,9 @@ class MailIntake:
         now = self._world.now()
         recipients = envelope.recipients
         rules = self._rules
-        if client.account is not None:
+        account = client.account
+        if account is not None:
+            is_ours, may_send_as = self._directory.is_local_domain, account.may_send_as
             rules = HeaderRules(
                 max_received=settings.max_received,
                 submission=True,
@@ -181,6 +184,7 @@ class MailIntake:
                     b"date": f"Date: {trace.date(now)}\n".encode(),
                     b"message-id": trace.message_id(f"{int(now)}.{message_id}", settings.hostname),
                 },
+                check=lambda header: check_author(header, is_ours, may_send_as),
             )
         received = trace.received(
             helo=client.helo,

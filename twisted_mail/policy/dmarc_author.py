@@ -18,7 +18,7 @@ from ..address import normalize_domain
 from ..message.headers import fields
 from ..message.words import decode_words
 
-__all__ = ["MAX_DOMAINS", "Author", "author", "from_fields"]
+__all__ = ["MAX_DOMAINS", "Author", "author", "from_fields", "mailboxes"]
 
 MAX_DOMAINS: Final = 5
 """That are looked for; one more, and it cannot be judged."""
@@ -28,8 +28,12 @@ _PLACE: Final = "\x01"  # stands for a quoted string
 # Nearly all there are. No white space may be matched by two neighbours: else a field of blanks takes for ever
 _usual = re.compile(
     rb'(?:"[^"\\]*"[ \t\n]*|[A-Za-z0-9!#$%&\'*+/=?^_`{|}~. \t\n-]*)'
-    rb"<[^\s<>@\",;:()\\]+@([A-Za-z0-9._-]+)>"
-    rb"|[^\s<>@\",;:()\\]+@([A-Za-z0-9._-]+)"
+    rb"<([^\s<>@\",;:()\\]+)@([A-Za-z0-9._-]+)>"
+    rb"|([^\s<>@\",;:()\\]+)@([A-Za-z0-9._-]+)"
+).fullmatch
+_usual_quoted = re.compile(
+    rb'(?:(?:"[^"\\]*"[ \t\n]*|[^"\\<>@,;:()]*)<"((?:[^"\\]|\\.)*)"@([A-Za-z0-9._-]+)>'
+    rb'|"((?:[^"\\]|\\.)*)"@([A-Za-z0-9._-]+))'
 ).fullmatch
 _sign = re.compile('["()]').search
 _quoted = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL).match
@@ -62,7 +66,7 @@ def author(values: Sequence[bytes]) -> Author:
     """Of all From fields of a message."""
     if len(values) == 1:
         found = _usual(values[0].strip()) if len(values[0]) < 1000 else None
-        name = None if found is None else _normal((found[1] or found[2]).decode("ascii"))
+        name = None if found is None else _normal((found[2] or found[4]).decode("ascii"))
         if name is not None:
             return Author((name,))
         return _read(values[0])
@@ -75,21 +79,32 @@ def author(values: Sequence[bytes]) -> Author:
     )
 
 
+def mailboxes(value: bytes) -> list[tuple[str, str]] | None:
+    """Local part, unquoted, and domain of each author of a From field that `author` finds clear. None when one cannot
+    be told for certain, as where a local part is quoted and more stands beside."""
+    stripped = value.strip()
+    if found := _usual(stripped) or _usual_quoted(stripped):
+        local = re.sub(rb"\\(.)", rb"\1", found[1] or found[3] or b"", flags=re.DOTALL)
+        name = _normal((found[2] or found[4]).decode("ascii"))
+        return None if name is None else [(local.decode("utf-8", "replace"), name)]
+    bare, problem = _without_quotes(stripped.decode("utf-8", "replace"))
+    read = [_mailbox(part) for part in _all_parts(bare)]
+    all_ = [one for one in read if one is not None and _PLACE not in one[0]]
+    return None if problem or len(all_) < len(read) else all_
+
+
 def _read(value: bytes) -> Author:
     if len(value) > _MAX_VALUE:
         return Author(_all_in(value[:_MAX_VALUE]), "the From field is too long")
     text = value.decode("utf-8", "replace").strip()
     bare, problem = _without_quotes(text)
     names: list[str] = []
-    # RFC 6854: groups
-    for part in _parts(_group.sub(",", bare)):
-        if "@" not in part and "<" not in part and ">" not in part:
-            continue  # a name with a comma in it, or what obs-addr-list leaves empty
-        name = _domain_of(part)
-        if name is None:
+    for part in _all_parts(bare):
+        found = _mailbox(part)
+        if found is None:
             problem = problem or "the From field is malformed"
         else:
-            names.append(name)
+            names.append(found[1])
     if not names and not problem:
         problem = "the From field has no address"
     if problem:
@@ -100,13 +115,16 @@ def _read(value: bytes) -> Author:
     return Author(domains)
 
 
-def _parts(text: str) -> list[str]:
-    """Between commas and semicolons; those of an obsolete route (RFC 5322 section 4.4) divide nothing."""
-    return re.split("[,;]", _route.sub("<", text))
+def _all_parts(text: str) -> list[str]:
+    """Between commas and semicolons; those of an obsolete route (RFC 5322 section 4.4) divide nothing. Without a name
+    with a comma in it, and what obs-addr-list leaves empty."""
+    # RFC 6854: groups
+    parts = re.split("[,;]", _route.sub("<", _group.sub(",", text)))
+    return [part for part in parts if "@" in part or "<" in part or ">" in part]
 
 
-def _domain_of(part: str) -> str | None:
-    """Of one mailbox."""
+def _mailbox(part: str) -> tuple[str, str] | None:
+    """Local part and domain."""
     if "<" in part or ">" in part:
         found = _angles(part)
         if found is None:
@@ -115,7 +133,8 @@ def _domain_of(part: str) -> str | None:
     local, at, domain = map(_closed_up, part.partition("@"))
     if not at or not local or not domain or len(local.split(None, 1)) > 1:
         return None
-    return _normal(domain)
+    name = _normal(domain)
+    return None if name is None else (local, name)
 
 
 def _closed_up(text: str) -> str:
