@@ -55,12 +55,10 @@ def exposures(config: Config, disk: Disk) -> Iterator[Exposure]:
         mode = _mode(disk, path)
         if mode is not None and (found := file_exposure(path, mode)):
             yield found
-    mode = None if config.file is None else _mode(disk, config.file)
-    if config.file is not None and mode is not None:
-        # Of everybody the start itself speaks: `check_writable_by_nobody_else`
-        found = configuration_exposure(config.file, mode)
-        if found and not found.everybody:
-            yield found
+    found = configuration_exposure(config, disk)
+    # Of everybody the start itself speaks: `check_writable_by_nobody_else`
+    if found and not found.everybody:
+        yield found
 
 
 def directory_exposure(path: Path, mode: int) -> Exposure | None:
@@ -79,14 +77,22 @@ def file_exposure(path: Path, mode: int) -> Exposure | None:
     return None
 
 
-def configuration_exposure(path: Path, mode: int) -> Exposure | None:
+def configuration_exposure(config: Config, disk: Disk) -> Exposure | None:
     """Of the configuration: it may be read by all, but names programs that are run."""
-    if not mode & 0o022:
+    if config.file is None:
         return None
-    everybody = bool(mode & 0o002)
+    try:
+        found = disk.stat(str(config.file))
+    except OSError:
+        return None
+    everybody = bool(found.st_mode & 0o002)
+    # Where each user has a group of his own, with his number, umask 002 is usual.
+    group = found.st_mode & 0o020 and found.st_gid != found.st_uid
+    if not everybody and not group:
+        return None
     who = "everybody" if everybody else "its group"
-    text = f"{who} may write it, and so run programs as the server: chmod go-w {path}"
-    return Exposure(path, text, everybody)
+    text = f"{who} may write it, and so run programs as the server: chmod go-w {config.file}"
+    return Exposure(config.file, text, everybody)
 
 
 def secret_files(config: Config) -> list[Path]:
@@ -119,11 +125,9 @@ def check_writable_by_nobody_else(config: Config, disk: Disk) -> None:
             f"data = {config.data}: others than its owner may write there (mode {mode:04o}): "
             f"chmod 700 {config.data}"
         )
-    mode = None if config.file is None else _mode(disk, config.file)
-    if config.file is not None and mode is not None:
-        exposure = configuration_exposure(config.file, mode)
-        if exposure and exposure.everybody:
-            raise ValueError(f"{config.file}: {exposure.text}")
+    exposure = configuration_exposure(config, disk)
+    if exposure and exposure.everybody:
+        raise ValueError(f"{config.file}: {exposure.text}")
 
 
 def check_not_root(config: Config, *, regains: bool = False) -> str:

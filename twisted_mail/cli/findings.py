@@ -111,11 +111,10 @@ def _covers(names: tuple[str, ...], hostname: str) -> bool:
 
 def permissions(config: Config) -> Iterator[Finding]:
     """The configuration, the data directory and the accounts: ours to write, nobody else's to read."""
-    if config.file is not None:
-        exposure = configuration_exposure(config.file, config.file.stat().st_mode)
-        if exposure:
-            subject = f"file {config.file}"
-            yield Finding(ERROR if exposure.everybody else WARNING, subject, exposure.text)
+    exposure = configuration_exposure(config, OsDisk())
+    if exposure:
+        subject = f"file {config.file}"
+        yield Finding(ERROR if exposure.everybody else WARNING, subject, exposure.text)
     data = config.data
     subject = f"data {data}"
     try:
